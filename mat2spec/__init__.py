@@ -1,0 +1,1 @@
+"""Predict whole spectra of crystals and screen structures by them."""

@@ -1,0 +1,78 @@
+"""The materials table: its columns, and rows as crystals."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from mat2spec.crystal import Crystal, unknown_element
+from mat2spec.elements import MAX_ATOMIC_NUMBER
+from mat2spec.errors import StructureError, TableError
+
+COLUMNS = {
+    "material_id": "VARCHAR",
+    "formula_pretty": "VARCHAR",
+    "nsites": "integer",
+    "atomic_numbers": "UTINYINT[] (integers, one per site)",
+    "lattice": "DOUBLE[9] (rows a, b, c; Å)",
+    "frac_coords": "DOUBLE[] (3 per site)",
+}
+"""What every materials table has; any further columns are the user's."""
+
+_KINDS = {
+    "material_id": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
+    "formula_pretty": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
+    "nsites": pa.types.is_integer,
+    "atomic_numbers": lambda t: _is_list(t) and pa.types.is_integer(t.value_type),
+    "lattice": lambda t: _is_list(t) and pa.types.is_floating(t.value_type),
+    "frac_coords": lambda t: _is_list(t) and pa.types.is_floating(t.value_type),
+}
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def check_schema(schema: pa.Schema, source: str) -> None:
+    """Refuse a table that lacks a column or has it in another type.
+
+    Raises:
+        TableError: Naming the table, the columns and what they must be.
+    """
+    if missing := [name for name in COLUMNS if name not in schema.names]:
+        needs = ", ".join(f"{name} {COLUMNS[name]}" for name in missing)
+        raise TableError(f"{source}: missing column{'s'[: len(missing) > 1]} {needs}; a materials table has {', '.join(COLUMNS)}")
+    for name, fits in _KINDS.items():
+        if not fits(schema.field(name).type):
+            raise TableError(f"{source}: column {name} is {schema.field(name).type}, must be {COLUMNS[name]}")
+
+
+def crystals(table: pa.Table) -> Iterator[Crystal | StructureError]:
+    """Read each row as a crystal, or as the reason why it is none."""
+    columns = [table[name].to_numpy() for name in COLUMNS]
+    for material_id, _, nsites, atomic_numbers, lattice, frac_coords in zip(*columns, strict=True):
+        try:
+            yield _crystal(str(material_id), nsites, atomic_numbers, lattice, frac_coords)
+        except StructureError as error:
+            yield error
+
+
+def _crystal(
+    material_id: str, nsites: float | None, atomic_numbers: np.ndarray | None, lattice: np.ndarray | None, frac_coords: np.ndarray | None
+) -> Crystal:
+    if atomic_numbers is None or lattice is None or frac_coords is None:
+        raise StructureError(material_id, "atomic_numbers, lattice or frac_coords is NULL")
+    if len(lattice) != 9:
+        raise StructureError(material_id, f"the lattice has {len(lattice)} numbers; need 9, the rows a, b, c")
+    if nsites is None or np.isnan(nsites) or nsites != len(atomic_numbers):
+        raise StructureError(material_id, f"nsites is {nsites} but there are {len(atomic_numbers)} atomic numbers")
+    if len(frac_coords) != 3 * len(atomic_numbers):
+        raise StructureError(material_id, f"{len(frac_coords)} fractional coordinates for {len(atomic_numbers)} sites; need 3 per site")
+    if len(outside := atomic_numbers[~((atomic_numbers >= 1) & (atomic_numbers <= MAX_ATOMIC_NUMBER))]):
+        raise StructureError(material_id, unknown_element(outside[0]))
+    return Crystal(
+        material_id,
+        atomic_numbers.astype(np.uint8),
+        lattice.astype(np.float64).reshape(3, 3),
+        frac_coords.astype(np.float64).reshape(-1, 3),
+    )

@@ -1,0 +1,92 @@
+"""The chemical elements as the network sees them: 92 one-hot features of nine properties.
+
+The properties are those of CGCNN (Xie and Grossman, 10.1103/PhysRevLett.120.145301): group, period, electronegativity, covalent radius,
+valence electrons, first ionisation energy, electron affinity, block and molar volume. Their values, in elements.csv, are those
+of pymatgen 2026.10 (a test compares them); covalent radii are Cordero's (10.1039/b801115j). A value that nobody has measured sets no feature.
+"""
+
+import csv
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+MAX_ATOMIC_NUMBER = 100
+"""Heaviest element with a feature row (fermium)."""
+
+COMPOSITION_SIZE = 103
+"""Length of the vector of atomic fractions, H … Lr, as in the paper's code."""
+
+_TABLE = Path(__file__).with_name("elements.csv")
+_LANTHANIDES_ACTINIDES = "f"
+
+
+@cache
+def _rows() -> tuple[dict[str, str], ...]:
+    with _TABLE.open() as lines:
+        return tuple(csv.DictReader(lines))
+
+
+@cache
+def table_fingerprint() -> str:
+    """SHA-256 of the features; a checkpoint made with other features is refused."""
+    return hashlib.sha256(feature_table().tobytes()).hexdigest()
+
+
+@cache
+def symbols() -> tuple[str, ...]:
+    """Symbols by atomic number; index 0 is a blank."""
+    return ("", *(row["symbol"] for row in _rows()))
+
+
+def _valence_electrons(row: dict[str, str]) -> int:
+    """Electrons outside the noble-gas core, a filled d or f shell not counted; at most 12, as CGCNN has it."""
+    group, atomic_number = int(row["group"]), int(row["atomic_number"])
+    if row["symbol"] == "He":
+        return 2
+    if row["block"] == _LANTHANIDES_ACTINIDES:
+        core = 54 if atomic_number < 87 else 86
+        return min(atomic_number - core, 12)
+    return group - 10 if row["block"] == "p" else group
+
+
+def _one_hot(categories: list[int | None], size: int) -> np.ndarray:
+    """One row per element, one column per category."""
+    columns = np.array([-1 if c is None else c for c in categories])
+    return np.equal.outer(columns, np.arange(size))
+
+
+def _binned(name: str, bins: int, *, logarithmic: bool = False) -> np.ndarray:
+    """One-hot of equal-width bins between the smallest and largest known value."""
+    values = np.array([float(row[name] or "nan") for row in _rows()])
+    values = np.log(values) if logarithmic else values
+    low, high = np.nanmin(values), np.nanmax(values)
+    index = np.minimum((values - low) / (high - low) * bins, bins - 1)
+    return _one_hot([None if np.isnan(i) else int(i) for i in index], bins)
+
+
+def _undefined(name: str) -> np.ndarray:
+    """One column that is set where the property has no value."""
+    return np.array([[not row[name]] for row in _rows()])
+
+
+@cache
+def feature_table() -> Float32[np.ndarray, "elements features"]:
+    """Features by atomic number; row 0 belongs to no element and is zero."""
+    rows = _rows()
+    blocks = [
+        _one_hot([int(row["group"]) - 1 for row in rows], 18),
+        _one_hot([int(row["row"]) - 1 for row in rows], 7),
+        _binned("electronegativity", 10),
+        _undefined("electronegativity"),
+        _binned("covalent_radius", 10),
+        _one_hot([_valence_electrons(row) - 1 for row in rows], 12),
+        _binned("ionization_energy", 10, logarithmic=True),
+        _binned("electron_affinity", 10),
+        _one_hot(["spdf".index(row["block"]) for row in rows], 4),
+        _binned("molar_volume", 10, logarithmic=True),
+    ]
+    features = np.concatenate(blocks, axis=1).astype(np.float32)
+    return np.concatenate([np.zeros((1, features.shape[1]), np.float32), features])

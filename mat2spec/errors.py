@@ -1,0 +1,37 @@
+"""The errors that a user can act on: each is one line with the thing, the rule, the number and the way out."""
+
+
+class Mat2SpecError(Exception):
+    """Something the user gave cannot be used. Jobs print it as one line and exit with 2."""
+
+
+class StructureError(Mat2SpecError):
+    """A crystal that cannot become a graph. In a screening it is a row of rejects, never a dead job."""
+
+    def __init__(self, material_id: str, rule: str) -> None:
+        super().__init__(f"{material_id}: {rule}")
+        self.material_id = material_id
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[type["StructureError"], tuple[str, str]]:
+        return type(self), (self.material_id, self.rule)
+
+
+class ConfigError(Mat2SpecError):
+    """A configuration with an unknown key, a value out of range or a path that does not exist."""
+
+
+class TableError(Mat2SpecError):
+    """A table that cannot be read or lacks a column."""
+
+
+class CheckpointError(Mat2SpecError):
+    """A checkpoint that is missing, incomplete, of another version or for another purpose."""
+
+
+class RunError(Mat2SpecError):
+    """A run directory that cannot be written or belongs to another screening."""
+
+
+class QueryError(Mat2SpecError):
+    """SQL that failed, or a named question that does not exist."""

@@ -1,0 +1,103 @@
+"""Crystal and spectrum as mixtures of Gaussians in one latent space, and the divergence that aligns them."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mat2spec.config import ModelConfig
+
+
+class Mixture(NamedTuple):
+    """Diagonal Gaussians with mixing weights.
+
+    A mixture of the crystals has its own Gaussians for each crystal; that of the spectra has one per bin, the same for all.
+    """
+
+    weights: Float[Tensor, "crystals components"]
+    means: Float[Tensor, "*crystals components latent"]
+    log_variances: Float[Tensor, "*crystals components latent"]
+
+    def mean(self) -> Float[Tensor, "crystals latent"]:
+        """Mean of the convex combination z = Σ wₖ zₖ of independent draws, one from each Gaussian."""
+        return (self.weights[..., None] * self.means).sum(-2)
+
+    def sample(self) -> Float[Tensor, "crystals latent"]:
+        """Draw z = Σ wₖ zₖ with fresh noise for each crystal.
+
+        A weighted sum of independent Gaussians is Gaussian with variance Σ wₖ² σₖ², so that one draw serves for all components.
+        """
+        variance = (self.weights.square()[..., None] * self.log_variances.exp()).sum(-2)
+        return self.mean() + variance.sqrt() * torch.randn_like(variance)
+
+
+class CrystalMixture(nn.Module):
+    """K Gaussians for each crystal, from its vector."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.shape = (config.components, config.latent)
+        self.body = _dropout_mlp(config.width, 256, 512, 256, drop=config.dropout)
+        self.means = nn.Linear(256, config.components * config.latent)
+        self.log_variances = nn.Linear(256, config.components * config.latent)
+        self.mixing = nn.Linear(256, config.components)
+
+    def forward(self, crystals: Float[Tensor, "crystals width"]) -> Mixture:
+        hidden = self.body(crystals)
+        means, log_variances = (head(hidden).unflatten(1, self.shape) for head in (self.means, self.log_variances))
+        return Mixture(self.mixing(hidden).softmax(-1), means, log_variances)
+
+
+class SpectrumMixture(nn.Module):
+    """One Gaussian for each bin, the same for all materials, mixed by the spectrum. Exists in training only."""
+
+    bins: Tensor
+
+    def __init__(self, config: ModelConfig, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("bins", torch.eye(bins), persistent=False)
+        self.body = _dropout_mlp(bins, 512, 256, drop=config.dropout)
+        self.means = nn.Linear(256, config.latent)
+        self.log_variances = nn.Linear(256, config.latent)
+        self.mixing = nn.Sequential(nn.Linear(bins, 128), nn.ReLU(), nn.Linear(128, bins))
+
+    def forward(self, spectra: Float[Tensor, "crystals bins"]) -> Mixture:
+        hidden = self.body(self.bins)
+        return Mixture(self.mixing(spectra).softmax(-1), self.means(hidden), self.log_variances(hidden))
+
+
+def alignment(spectra: Mixture, crystals: Mixture) -> Float[Tensor, ""]:
+    """Symmetrised divergence of the two mixtures over all pairs of their Gaussians, mean over crystals.
+
+    Σ over l, k of w_l w_k ½[KL(N_l‖N_k) + KL(N_k‖N_l)]; for diagonal Gaussians the bracket is
+    ½ Σ_d [v_l/v_k + v_k/v_l − 2 + (μ_l − μ_k)² (1/v_l + 1/v_k)], so that four matrix products give every pair.
+    Eqs. 5–7 of Kong et al. (10.1038/s41467-022-28543-x), symmetrised as in the published code.
+    """
+    pairs = _symmetric_divergence(spectra.means, spectra.log_variances, crystals.means, crystals.log_variances)
+    return torch.einsum("cl,clk,ck->c", spectra.weights, pairs, crystals.weights).mean()
+
+
+def _symmetric_divergence(
+    means_l: Float[Tensor, "bins latent"],
+    log_variances_l: Float[Tensor, "bins latent"],
+    means_k: Float[Tensor, "crystals components latent"],
+    log_variances_k: Float[Tensor, "crystals components latent"],
+) -> Float[Tensor, "crystals bins components"]:
+    """½[KL(l‖k) + KL(k‖l)] of every Gaussian l with every Gaussian k."""
+    (var_l, inv_l), (var_k, inv_k) = ((v.exp(), (-v).exp()) for v in (log_variances_l, log_variances_k))
+    against_inv_k = torch.stack([var_l + means_l.square(), -2 * means_l], dim=1)
+    against_inv_l = torch.stack([var_k + means_k.square(), -2 * means_k], dim=2)
+    terms = (
+        torch.einsum("lsd,cksd->clk", against_inv_k, torch.stack([inv_k, means_k * inv_k], dim=2))
+        + torch.einsum("cksd,lsd->clk", against_inv_l, torch.stack([inv_l, means_l * inv_l], dim=1))
+        + (means_k.square() * inv_k).sum(-1)[:, None, :]
+        + (means_l.square() * inv_l).sum(-1)[:, None]
+    )
+    return terms / 4 - means_l.shape[-1] / 2
+
+
+def _dropout_mlp(*widths: int, drop: float) -> nn.Sequential:
+    """Linear maps, each with ReLU and dropout."""
+    steps = [(nn.Linear(a, b), nn.ReLU(), nn.Dropout(drop)) for a, b in zip(widths, widths[1:], strict=False)]
+    return nn.Sequential(*(module for step in steps for module in step))

@@ -1,0 +1,54 @@
+"""From graphs to spectra: forward passes of a bounded size, the same result for any batching."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from mat2spec.graph import CrystalGraph, GraphBatch
+from mat2spec.model.network import Mat2Spec
+
+CPU_EDGES_PER_BATCH = 4_000
+"""Edges in one pass on a CPU: the layers' intermediate arrays (2 kB an edge) then stay in its cache."""
+
+
+def predict_shapes(
+    network: Mat2Spec, graphs: Sequence[CrystalGraph], device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH
+) -> Float32[np.ndarray, "crystals bins"]:
+    """Predict normalised spectra; a batch that does not fit into memory is halved until it does.
+
+    Args:
+        network: In eval mode, on the device.
+        graphs: Crystals of any sizes.
+        device: Where to compute.
+        edges_per_batch: Edges in one pass; a crystal with more gets a pass of its own.
+    """
+    order = np.argsort([g.num_edges for g in graphs], kind="stable")
+    shapes = np.empty((len(graphs), network.predictor.shape[1]), np.float32)
+    for rows in _cut_by_edges(graphs, order, edges_per_batch):
+        shapes[rows] = _forward(network, [graphs[i] for i in rows], device)
+    return shapes
+
+
+def _cut_by_edges(graphs: Sequence[CrystalGraph], order: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Cut rows, smallest crystals first, into runs of at most `budget` edges."""
+    start, edges = 0, 0
+    for stop, row in enumerate(order):
+        if stop > start and edges + graphs[row].num_edges > budget:
+            yield order[start:stop]
+            start, edges = stop, 0
+        edges += graphs[row].num_edges
+    if len(order):
+        yield order[start:]
+
+
+def _forward(network: Mat2Spec, graphs: list[CrystalGraph], device: torch.device) -> Float32[np.ndarray, "crystals bins"]:
+    try:
+        with torch.inference_mode():
+            return network.shapes(GraphBatch.from_graphs(graphs).to(device)).float().cpu().numpy()
+    except torch.OutOfMemoryError:
+        if len(graphs) == 1:
+            raise
+    middle = len(graphs) // 2
+    return np.concatenate([_forward(network, half, device) for half in (graphs[:middle], graphs[middle:])])

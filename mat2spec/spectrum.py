@@ -1,0 +1,95 @@
+"""The axis of a spectrum: bin centres and edges with their unit, and integrals over it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from mat2spec.errors import CheckpointError
+
+Spectra = Float[np.ndarray, "crystals bins"]
+
+
+@dataclass(frozen=True)
+class SpectrumGrid:
+    """The bins on which a spectrum is given.
+
+    A grid travels with every label table, checkpoint and result, so that no number is ever read on the wrong axis.
+
+    Args:
+        name: What the spectrum is, for example "phdos".
+        unit: Unit of the axis, for example "cm^-1"; densities are states per this unit.
+        centers: Positions at which densities are given.
+        edges: Bin edges, one more than centres; a density times its bin width is a number of states.
+
+    Raises:
+        ValueError: If edges do not ascend, or a centre lies outside its bin.
+    """
+
+    name: str
+    unit: str
+    centers: tuple[float, ...]
+    edges: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.centers) + 1:
+            raise ValueError(f"A grid of {len(self.centers)} bins has {len(self.centers) + 1} edges, got {len(self.edges)}.")
+        for low, center, high in zip(self.edges, self.centers, self.edges[1:], strict=False):
+            if not low < high:
+                raise ValueError(f"A grid must ascend, got {low} ≥ {high} {self.unit}.")
+            if not low <= center <= high:
+                raise ValueError(f"A centre lies in its bin, got {center} outside {low} … {high} {self.unit}.")
+
+    @classmethod
+    def from_points(cls, name: str, unit: str, points: np.ndarray) -> Self:
+        """Make the grid of a curve sampled at points: the sum over bins is then its trapezoid integral.
+
+        The inner edges lie half way between points and the outer edges at the first and last point.
+        """
+        edges = np.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
+        return cls(name, unit, tuple(points.tolist()), tuple(edges.tolist()))
+
+    @cached_property
+    def points(self) -> Float64[np.ndarray, " bins"]:
+        """Bin centres."""
+        return np.array(self.centers)
+
+    @cached_property
+    def widths(self) -> Float64[np.ndarray, " bins"]:
+        """Bin widths."""
+        return np.diff(self.edges)
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    def integrate(self, densities: Spectra) -> Float[np.ndarray, " crystals"]:
+        """Integrate each spectrum over the grid; the number of states it holds."""
+        return densities @ self.widths
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the grid as plain values for a checkpoint's card or a run's record."""
+        return {"name": self.name, "unit": self.unit, "centers": list(self.centers), "edges": list(self.edges)}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            CheckpointError: If a part is missing or the grid is impossible.
+        """
+        try:
+            return cls(record["name"], record["unit"], tuple(record["centers"]), tuple(record["edges"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the grid in the card is damaged: {error}") from None
+
+
+PHDOS_GRID = SpectrumGrid.from_points("phdos", "cm^-1", np.arange(0.0, 1001.0, 20.0))
+"""The phonon benchmark's grid: 51 points, 0, 20 … 1000 cm⁻¹ (Chen et al., 10.1002/advs.202004214)."""
+
+GRIDS = {grid.name: grid for grid in (PHDOS_GRID,)}
+"""The grids for which there is a model, by name."""
+
+MODES_PER_ATOM = 3
+"""A crystal has three vibrations per atom: the integral of its phonon density of states."""
