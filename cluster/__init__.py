@@ -1,0 +1,1 @@
+"""The distribution: the only place that knows Ray."""

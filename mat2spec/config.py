@@ -86,6 +86,7 @@ class TrainConfig(Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     workers: WorkersConfig = WorkersConfig()
+    checkpoint_dtype: Literal["float32", "float16"] = Field("float32", description="precision of matrices on disk")
     output: str | None = Field(None, description="directory of the run; default: runs/NAME")
     register_as: str | None = Field(None, description="name under which the checkpoint enters the MLflow model registry")
 
@@ -140,7 +141,7 @@ def validate(kind: type[AnyConfig], values: Any, source: str) -> AnyConfig:
 
 def _explain(kind: type[BaseModel], error: dict[str, Any], source: str) -> str:
     """One of pydantic's complaints as: file: key.path: what is wrong."""
-    *parents, key = error["loc"] or ("",)
+    *parents, _ = error["loc"] or ("",)
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         got = "" if error["type"] == "missing" else f", got {error['input']!r}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from jaxtyping import Float64, UInt8
+from pymatgen.core import Composition
 
 from mat2spec.elements import MAX_ATOMIC_NUMBER, symbols
 from mat2spec.errors import StructureError
@@ -67,6 +68,12 @@ class Crystal:
         """Symbols of the elements in it, in alphabetical order."""
         return sorted(symbols()[z] for z in set(self.atomic_numbers.tolist()))
 
+    @property
+    def formula(self) -> str:
+        """Reduced formula, as pymatgen and the Materials Project write it."""
+        numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
+        return Composition({symbols()[z]: int(n) for z, n in zip(numbers, counts, strict=True)}).reduced_formula
+
     @classmethod
     def from_structure(cls, structure: "Structure", material_id: str) -> Self:
         """Take a pymatgen structure; oxidation states are dropped.
@@ -80,7 +87,9 @@ class Crystal:
         numbers = [site.specie.Z for site in structure]
         if (heaviest := max(numbers, default=0)) > MAX_ATOMIC_NUMBER:
             raise StructureError(material_id, unknown_element(heaviest))
-        return cls(material_id, np.array(numbers, np.uint8), np.array(structure.lattice.matrix, float), np.array(structure.frac_coords, float))
+        return cls(
+            material_id, np.array(numbers, np.uint8), np.array(structure.lattice.matrix, float), np.array(structure.frac_coords, float)
+        )
 
 
 def unknown_element(atomic_number: float) -> str:

@@ -1,8 +1,8 @@
 """The chemical elements as the network sees them: 92 one-hot features of nine properties.
 
 The properties are those of CGCNN (Xie and Grossman, 10.1103/PhysRevLett.120.145301): group, period, electronegativity, covalent radius,
-valence electrons, first ionisation energy, electron affinity, block and molar volume. Their values, in elements.csv, are those
-of pymatgen 2026.10 (a test compares them); covalent radii are Cordero's (10.1039/b801115j). A value that nobody has measured sets no feature.
+valence electrons, first ionisation energy, electron affinity, block and molar volume. Their values, in elements.csv, are
+those of pymatgen 2026.10 (a test compares them); covalent radii are Cordero's (10.1039/b801115j). An unknown value sets no feature.
 """
 
 import csv

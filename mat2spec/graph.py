@@ -78,8 +78,8 @@ class GraphBatch:
 
     def to(self, device: torch.device) -> "GraphBatch":
         """Move every array to a device."""
-        tensors = (self.atomic_numbers, self.edge_index, self.distances, self.batch)
-        return GraphBatch(*(t.to(device, non_blocking=True) for t in tensors), self.num_graphs)
+        moved = (t.to(device, non_blocking=True) for t in (self.atomic_numbers, self.edge_index, self.distances, self.batch))
+        return GraphBatch(*moved, num_graphs=self.num_graphs)  # type: ignore[misc, arg-type]
 
 
 def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:

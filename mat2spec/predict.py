@@ -6,11 +6,41 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from mat2spec.graph import CrystalGraph, GraphBatch
+from mat2spec.checkpoint import Checkpoint
+from mat2spec.crystal import Crystal
+from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
 from mat2spec.model.network import Mat2Spec
+from mat2spec.spectrum import Spectra
 
 CPU_EDGES_PER_BATCH = 4_000
 """Edges in one pass on a CPU: the layers' intermediate arrays (2 kB an edge) then stay in its cache."""
+
+
+class Predictor:
+    """A checkpoint on a device, ready for crystals or their graphs.
+
+    Args:
+        checkpoint: What predicts.
+        device: Where to compute.
+        edges_per_batch: Edges in one forward pass.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH) -> None:
+        self.checkpoint, self.device, self.edges_per_batch = checkpoint, device, edges_per_batch
+        self._network = checkpoint.network.to(device)
+
+    def predict(self, crystals: Sequence[Crystal]) -> Spectra:
+        """Predict spectra of crystals [phDOS: states per cm⁻¹ per atom, integral 3].
+
+        Raises:
+            StructureError: If a crystal cannot become a graph.
+        """
+        return self.spectra([build_graph(crystal, self.checkpoint.card.config.graph) for crystal in crystals])
+
+    def spectra(self, graphs: Sequence[CrystalGraph]) -> Spectra:
+        """Predict spectra of graphs that were built with the checkpoint's graph settings."""
+        shapes = predict_shapes(self._network, graphs, self.device, self.edges_per_batch)
+        return self._network.normalization.to_states(shapes, self.checkpoint.grid).astype(np.float32)
 
 
 def predict_shapes(

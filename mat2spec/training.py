@@ -4,6 +4,7 @@ Plain torch. Run by one process, or by several that torch.distributed has joined
 """
 
 import copy
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +68,8 @@ class Training:
             self.network.parameters(), config.training.learning_rate, weight_decay=config.training.weight_decay, fused=True
         )
         self.next_epoch = 0
-        self.best: dict[str, Any] = {"mae": float("inf"), "epoch": -1, "weights": {}}
+        self.seconds = 0.0
+        self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
         self._step: nn.Module = self.network
         if workers > 1:
             devices = [device] if device.type == "cuda" else None
@@ -77,11 +79,12 @@ class Training:
         """Train once over the rows, score the validation rows and keep the weights if they are the best so far.
 
         Returns:
-            Means of the losses, the learning rate and, on rank 0, validation scores in the scale of the labels.
+            The epoch, means of the losses, the learning rate and, on rank 0, validation scores in the scale of the labels.
 
         Raises:
             TrainingDiverged: If a loss is not finite.
         """
+        start = time.perf_counter()
         epoch, settings = self.next_epoch, self.config.training
         rate = settings.learning_rate * 0.5 ** (epoch // settings.halving_epochs)
         for group in self.optimizer.param_groups:
@@ -98,7 +101,8 @@ class Training:
             metrics |= self._validate(valid, epoch)
         if self.workers > 1:
             distributed.barrier()
-        return metrics
+        self.seconds += time.perf_counter() - start
+        return metrics | {"epoch": epoch}
 
     def _train_step(self, data: LabelledCrystals, rows: np.ndarray, total_rows: int) -> list[float]:
         graphs = GraphBatch.from_graphs([data.graphs[i] for i in rows]).to(self.device)
@@ -116,15 +120,16 @@ class Training:
         true = valid.spectra.numpy()
         shapes = predict_shapes(self.network, valid.graphs, self.device)
         scores = score(scaled_to_sum(shapes, true), true, self.grid)
-        if scores["mae"] < self.best["mae"]:
+        if scores["mae"] < self.best["scores"]["mae"]:
             weights = copy.deepcopy({name: tensor.cpu() for name, tensor in self.network.state_dict().items()})
-            self.best = {"mae": scores["mae"], "epoch": epoch, "weights": weights}
+            self.best = {"scores": scores, "epoch": epoch, "weights": weights}
         return {f"valid_{name}": value for name, value in scores.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything from which the next epoch follows."""
         return {
             "next_epoch": self.next_epoch,
+            "seconds": self.seconds,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
@@ -132,7 +137,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        self.next_epoch, self.best = state["next_epoch"], state["best"]
+        self.next_epoch, self.seconds, self.best = state["next_epoch"], state["seconds"], state["best"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 

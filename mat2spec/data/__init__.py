@@ -1,0 +1,1 @@
+"""Structures and labels: the materials table, files, and the data that ship."""

@@ -80,7 +80,8 @@ def read_labels(path: Path, data: DataConfig, graph: GraphConfig, grid: Spectrum
             raise TableError(f"{path}: no row with split {name!r}; it has {', '.join(sorted(map(repr, set(split.tolist()))))}")
         kept = [rows[i] for i in chosen]
         parts.append(LabelledCrystals(tuple(c for c, _ in kept), tuple(g for _, g in kept), torch.from_numpy(spectra[chosen])))
-    return LabelledSplits(*parts, fingerprint=_fingerprint(rows, spectra, split))
+    train, valid, test = parts
+    return LabelledSplits(train, valid, test, _fingerprint(rows, spectra, split))
 
 
 def _labelled_graph(crystal: Crystal | StructureError, config: GraphConfig, path: Path) -> tuple[Crystal, CrystalGraph]:

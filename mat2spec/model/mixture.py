@@ -1,5 +1,6 @@
 """Crystal and spectrum as mixtures of Gaussians in one latent space, and the divergence that aligns them."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -99,5 +100,5 @@ def _symmetric_divergence(
 
 def _dropout_mlp(*widths: int, drop: float) -> nn.Sequential:
     """Linear maps, each with ReLU and dropout."""
-    steps = [(nn.Linear(a, b), nn.ReLU(), nn.Dropout(drop)) for a, b in zip(widths, widths[1:], strict=False)]
+    steps = [(nn.Linear(a, b), nn.ReLU(), nn.Dropout(drop)) for a, b in pairwise(widths)]
     return nn.Sequential(*(module for step in steps for module in step))

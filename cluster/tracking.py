@@ -1,0 +1,123 @@
+"""Where runs are remembered: the only door to MLflow. SQLite beside the results, or the server of MLFLOW_TRACKING_URI."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from mat2spec.checkpoint import CARD
+from mat2spec.errors import CheckpointError
+
+EXPERIMENT = "mat2spec"
+RUN_ID_FILE = "mlflow_run_id"
+
+
+def store_uri(output: Path) -> str:
+    """Give the tracking store for a run: MLFLOW_TRACKING_URI, else SQLite in the directory that holds the run's."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.parent / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One MLflow run; can be sent to the process that logs to it.
+
+    Args:
+        uri: Tracking store.
+        run_id: MLflow's name of the run.
+    """
+
+    uri: str
+    run_id: str
+
+    @classmethod
+    def open(cls, output: Path, name: str, params: Mapping[str, Any]) -> "TrackedRun":
+        """Open the run of a directory: the one that an earlier, interrupted attempt left, else a new one."""
+        uri = store_uri(output)
+        mlflow.set_tracking_uri(uri)
+        remembered = output / RUN_ID_FILE
+        if remembered.exists():
+            run = cls(uri, remembered.read_text().strip())
+            if run._exists():
+                run._client.set_terminated(run.run_id, "RUNNING")
+                return run
+        run = cls(uri, cls._client_of(uri).create_run(_experiment(uri, output), run_name=name).info.run_id)
+        run._client.log_batch(run.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        remembered.write_text(run.run_id)
+        return run
+
+    @staticmethod
+    def _client_of(uri: str) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    @property
+    def _client(self) -> mlflow.MlflowClient:
+        return self._client_of(self.uri)
+
+    def _exists(self) -> bool:
+        try:
+            self._client.get_run(self.run_id)
+        except MlflowException:
+            return False
+        return True
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at an epoch."""
+        now = int(time.time() * 1000)
+        self._client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+
+    def log_file(self, file: Path) -> None:
+        """Keep a file beside the run."""
+        self._client.log_artifact(self.run_id, str(file))
+
+    def log_checkpoint(self, directory: Path, register_as: str | None) -> None:
+        """Log a checkpoint's directory as a model that can be registered and served; it holds no pickle."""
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # advice on signatures, meant for tables of numbers
+        with mlflow.start_run(run_id=self.run_id):
+            mlflow.pyfunc.log_model(
+                name="checkpoint",
+                loader_module="mat2spec.serving",
+                data_path=str(directory),
+                pip_requirements=["mat2spec"],
+                registered_model_name=register_as,
+            )
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Close the run."""
+        self._client.set_terminated(self.run_id, status)
+
+
+def _experiment(uri: str, output: Path) -> str:
+    """Id of the project's experiment; in an embedded store its artifacts lie beside the database, at an absolute place."""
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    if found := client.get_experiment_by_name(EXPERIMENT):
+        return found.experiment_id
+    embedded = uri.startswith("sqlite:")
+    return client.create_experiment(EXPERIMENT, (output.parent / "mlflow-artifacts").as_uri() if embedded else None)
+
+
+def fetch_checkpoint(uri: str, output: Path) -> Path:
+    """Download the checkpoint of a models:/NAME@ALIAS or models:/NAME/VERSION address.
+
+    Raises:
+        CheckpointError: If the registry has no such model, or it is no checkpoint of ours.
+    """
+    store = store_uri(output)
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)
+    try:
+        model = Path(mlflow.artifacts.download_artifacts(uri))
+    except (MlflowException, OSError) as error:
+        raise CheckpointError(f"{uri}: not found in {store}: {' '.join(str(error).split())}") from None
+    found = next(model.rglob(CARD), None)
+    if found is None:
+        raise CheckpointError(f"{uri}: the registered model holds no {CARD}; register a checkpoint that jobs/train.py logged")
+    return found.parent

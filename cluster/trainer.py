@@ -1,0 +1,180 @@
+"""Training on the cluster: workers that share the batches, checkpoints from which a killed run goes on, one MLflow run."""
+
+import json
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from cluster.tracking import TrackedRun
+
+# isort: split
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchTrainer, get_device
+
+from mat2spec.checkpoint import CARD, Checkpoint, TrainingRecord, environment, write_checkpoint
+from mat2spec.config import TrainConfig
+from mat2spec.data.labels import LabelledSplits, read_labels
+from mat2spec.errors import RunError
+from mat2spec.evaluation import evaluate
+from mat2spec.figures import spectra_by_error
+from mat2spec.spectrum import GRIDS
+from mat2spec.training import Training
+
+STATE = "training.pt"
+FIGURE = "predicted-and-true.png"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training and the directory that holds it.
+
+    Args:
+        config: The experiment.
+        name: Its name, in MLflow and in the checkpoint.
+        labels: Table of labels, at an absolute path that every worker reads.
+        output: Directory of the run, at an absolute path that every worker writes.
+    """
+
+    config: TrainConfig
+    name: str
+    labels: Path
+    output: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the finished network lies."""
+        return self.output / "checkpoint"
+
+    def run(self) -> Path:
+        """Train, or go on where an earlier attempt stopped; give the checkpoint's directory.
+
+        Raises:
+            TableError: If the labels cannot be used.
+            RunError: If the directory belongs to another experiment.
+        """
+        splits = read_labels(self.labels, self.config.data, self.config.graph, GRIDS[self.config.grid])
+        self._claim_output(splits)
+        if (self.checkpoint / CARD).exists():
+            return self.checkpoint
+        tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
+        try:
+            with ray_session():
+                state = self._fit(tracked)
+            self._publish(state, splits, tracked)
+        except BaseException as error:
+            tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        tracked.finish()
+        return self.checkpoint
+
+    def _claim_output(self, splits: LabelledSplits) -> None:
+        """Write down what the directory is for, or make sure that it is for this."""
+        mine = self.config.model_dump(mode="json", exclude={"workers", "output", "register_as"}) | {"labels": splits.fingerprint}
+        record = self.output / "config.json"
+        if record.exists():
+            theirs = json.loads(record.read_text())
+            old, new = _flat(theirs), _flat(mine)
+            if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+                changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
+                raise RunError(f"{self.output}: holds a training with other settings ({changes}); choose another --output")
+            return
+        self.output.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(mine, indent=1) + "\n")
+
+    def _fit(self, tracked: TrackedRun) -> dict[str, Any]:
+        """Run the workers to the last epoch and give the final training state."""
+        workers = self.config.workers
+        resources = ray.cluster_resources()
+        use_gpu = resources.get("GPU", 0) >= workers.num_workers if workers.use_gpu is None else workers.use_gpu
+        cpus = workers.cpus_per_worker or max(1, int(resources["CPU"]) // workers.num_workers)
+        trainer = TorchTrainer(
+            _train_worker,
+            train_loop_config={"config": self.config.model_dump(mode="json"), "labels": str(self.labels), "threads": cpus},
+            scaling_config=ScalingConfig(
+                num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if use_gpu else {})
+            ),
+            run_config=RunConfig(
+                name="ray",
+                storage_path=str(self.output),
+                failure_config=FailureConfig(max_failures=workers.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
+                callbacks=[_EpochLog(tracked, self.config.training.epochs)],
+                logging_config=LoggingConfig(log_level="WARNING"),
+            ),
+        )
+        result = trainer.fit()
+        with result.checkpoint.as_directory() as directory:
+            return torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
+
+    def _publish(self, state: dict[str, Any], splits: LabelledSplits, tracked: TrackedRun) -> None:
+        """Write the checkpoint of the best epoch; log it, its test scores and their picture."""
+        best = state["best"]
+        record = TrainingRecord(
+            labels=self.config.data.table,
+            labels_fingerprint=splits.fingerprint,
+            rows={"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
+            elements=tuple(splits.train.elements),
+            epoch=best["epoch"],
+            validation=best["scores"],
+            seconds=round(state["seconds"], 1),
+            environment=environment(),
+        )
+        seen = splits.train.material_ids + splits.valid.material_ids
+        write_checkpoint(self.checkpoint, self.name, self.config, best["weights"], record, seen)
+        evaluation = evaluate(Checkpoint.load(self.checkpoint), splits.test, torch.device("cpu"))
+        spectra_by_error(evaluation, self.output / FIGURE)
+        tracked.log_metrics({f"best_valid_{key}": value for key, value in best["scores"].items()}, self.config.training.epochs)
+        tracked.log_metrics({f"test_{key}": value for key, value in evaluation.scores().items()}, self.config.training.epochs)
+        for file in (self.output / FIGURE, self.output / "config.json"):
+            tracked.log_file(file)
+        tracked.log_checkpoint(self.checkpoint, self.config.register_as)
+
+
+def _train_worker(loop: dict[str, Any]) -> None:
+    """What each worker runs: epochs, and every few of them a checkpoint."""
+    torch.set_num_threads(loop["threads"])
+    config = TrainConfig.model_validate(loop["config"])
+    splits = read_labels(Path(loop["labels"]), config.data, config.graph, GRIDS[config.grid])
+    context = ray.train.get_context()
+    rank, device = context.get_world_rank(), get_device()
+    training = Training(config, device, rank, context.get_world_size())
+    if saved := ray.train.get_checkpoint():
+        with saved.as_directory() as directory:
+            training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
+    attempt = uuid.uuid4().hex[:8]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
+    while training.next_epoch < config.training.epochs:
+        metrics = training.run_epoch(splits.train, splits.valid)
+        epoch = training.next_epoch
+        if rank > 0 or (epoch % config.training.checkpoint_every and epoch < config.training.epochs):
+            ray.train.report(metrics)
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            torch.save(training.state_dict(), Path(directory, STATE))
+            saved = ray.train.Checkpoint.from_directory(directory)
+            ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=f"epoch-{epoch:04d}-{attempt}")
+
+
+class _EpochLog(UserCallback):
+    """Logs each epoch from Ray's controller, so that one process writes, wherever the workers run."""
+
+    def __init__(self, tracked: TrackedRun, epochs: int) -> None:
+        self._tracked, self._epochs = tracked, epochs
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        of_rank_zero = next(m for m in metrics if "valid_mae" in m)
+        epoch = int(of_rank_zero["epoch"])
+        self._tracked.log_metrics({key: float(value) for key, value in of_rank_zero.items() if key != "epoch"}, epoch)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as section.field."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

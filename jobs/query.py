@@ -1,0 +1,50 @@
+#!/usr/bin/env python
+"""Ask a run: `query.py RUN "SQL" | @name [--format table|csv|json] [--plot FILE]`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from cluster.runtime import resolve
+from jobs.command import print_table, run
+from mat2spec.query.catalog import ask, cookbook
+from mat2spec.query.plot import plot_answer
+
+
+def main() -> None:
+    """Print the answer, and draw its spectra where asked."""
+    questions = "\n".join(f"  @{name}: {title}" for name, (title, _) in cookbook().items())
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=f"questions:\n{questions}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", metavar="RUN", help="directory of a screening")
+    parser.add_argument("question", metavar="SQL|@name", help="SQL over the views predictions and rejects, or a question below")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("--plot", metavar="FILE", help="draw the predicted spectra of the answer's materials")
+    arguments = parser.parse_args()
+    answer = ask(resolve(arguments.run), arguments.question)
+    if arguments.format == "csv":
+        pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
+    elif arguments.format == "json":
+        print(json.dumps(answer.to_pylist(), default=str, ensure_ascii=False))
+    else:
+        print_table(answer)
+    if arguments.plot:
+        plot_answer(resolve(arguments.run), answer, Path(arguments.plot).absolute())
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Lists and structs as JSON text, which CSV can hold."""
+    columns = [
+        pa.array([json.dumps(value, default=str) for value in column.to_pylist()]) if pa.types.is_nested(column.type) else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

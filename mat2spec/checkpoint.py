@@ -1,0 +1,184 @@
+"""A trained network on disk: weights, and a card that says what they are for. Readable by eye, never pickle."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mat2spec.config import Section, TrainConfig, validate
+from mat2spec.elements import table_fingerprint
+from mat2spec.errors import CheckpointError, ConfigError
+from mat2spec.model.network import Mat2Spec
+from mat2spec.normalization import normalization_from_json
+from mat2spec.spectrum import GRIDS, SpectrumGrid
+
+VERSION = 1
+CARD, WEIGHTS, TRAINING_IDS = "card.json", "weights.safetensors", "training_ids.txt"
+
+
+class TrainingRecord(Section):
+    """Where the weights come from."""
+
+    labels: str = Field(description="table of labels, as the config names it")
+    labels_fingerprint: str = Field(description="SHA-256 of ids, structures, labels and split")
+    rows: dict[str, int] = Field(description="rows of each part")
+    elements: tuple[str, ...] = Field(description="elements in the training rows")
+    epoch: int = Field(description="epoch of the lowest validation MAE, from 0")
+    validation: dict[str, float] = Field(description="scores of that epoch on the validation rows")
+    seconds: float = Field(description="wall time of all epochs")
+    environment: dict[str, str] = Field(description="versions, commit and hardware")
+
+
+class Card(Section):
+    """What card.json holds."""
+
+    version: Literal[1]
+    model: Literal["mat2spec"] = "mat2spec"
+    name: str = Field(description="name of the config, the run and the checkpoint")
+    config: TrainConfig
+    grid: dict[str, Any]
+    normalization: dict[str, Any]
+    element_table: str = Field(description="SHA-256 of the element features")
+    weights: str = Field(description="SHA-256 of the weights file")
+    training: TrainingRecord
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network ready to predict, with everything that its predictions mean.
+
+    Args:
+        card: What it is and where it comes from.
+        network: In eval mode, on the CPU.
+        grid: Axis of its spectra.
+        training_ids: Materials that it was fitted to or chosen on: the training and the validation rows.
+        fingerprint: SHA-256 of the card, which holds that of the weights.
+    """
+
+    card: Card
+    network: Mat2Spec
+    grid: SpectrumGrid
+    training_ids: frozenset[str]
+    fingerprint: str
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: If a file is missing or damaged, or it was made for another version, grid or element table.
+        """
+        for name in (CARD, WEIGHTS, TRAINING_IDS):
+            if not (directory / name).is_file():
+                raise CheckpointError(f"{directory}: no checkpoint here: {name} is missing")
+        text = (directory / CARD).read_bytes()
+        card = _read_card(text, directory)
+        grid = SpectrumGrid.from_json(card.grid)
+        if grid != GRIDS[card.config.grid]:
+            raise CheckpointError(f"{directory}: its grid {grid.name} differs from this version's; train again")
+        if card.element_table != table_fingerprint():
+            raise CheckpointError(
+                f"{directory}: made with other element features; use the mat2spec version that trained it, or train again"
+            )
+        if _sha256(directory / WEIGHTS) != card.weights:
+            raise CheckpointError(f"{directory}: {WEIGHTS} is not the file that {CARD} describes; copy the checkpoint again")
+        network = Mat2Spec(card.config.model, card.config.graph.cutoff, len(grid), normalization_from_json(card.normalization))
+        _load_weights(network, directory / WEIGHTS)
+        ids = frozenset((directory / TRAINING_IDS).read_text().splitlines())
+        return cls(card, network.eval(), grid, ids, hashlib.sha256(text).hexdigest())
+
+
+def write_checkpoint(
+    directory: Path,
+    name: str,
+    config: TrainConfig,
+    weights: Mapping[str, Tensor],
+    training: TrainingRecord,
+    training_ids: Sequence[str],
+) -> None:
+    """Write a checkpoint whole or not at all: it appears under its name when it is complete."""
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({key: _stored(tensor, config) for key, tensor in weights.items()}, partial / WEIGHTS)
+    (partial / TRAINING_IDS).write_text("".join(f"{material_id}\n" for material_id in sorted(training_ids)))
+    card = Card(
+        version=VERSION,
+        name=name,
+        config=config,
+        grid=GRIDS[config.grid].to_json(),
+        normalization={"name": config.normalization},
+        element_table=table_fingerprint(),
+        weights=_sha256(partial / WEIGHTS),
+        training=training,
+    )
+    (partial / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+
+
+def environment() -> dict[str, str]:
+    """Versions, commit and machine: what decides the numbers and the time they took."""
+    packages = ("mat2spec", "torch", "torch-geometric", "numpy", "pymatgen-core")
+    return {name: version(name) for name in packages} | {"commit": _commit(), "hardware": _hardware()}
+
+
+def _commit() -> str:
+    """Commit of the checkout that the command runs in."""
+    command = ["git", "-C", os.environ.get("MAT2SPEC_HOME", "."), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    return found.stdout.strip() if found and found.returncode == 0 else "unknown"
+
+
+def _hardware() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown CPU")
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} cores, {model}{gpu}"
+
+
+def _stored(tensor: Tensor, config: TrainConfig) -> Tensor:
+    """Matrices in the wanted precision; vectors and counts as they are, for they cost nothing."""
+    kind = getattr(torch, config.checkpoint_dtype)
+    return (tensor.to(kind) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
+
+
+def _read_card(text: bytes, directory: Path) -> Card:
+    try:
+        record = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{directory}: {CARD} is not JSON ({error}); copy the checkpoint again") from None
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        found = record.get("version") if isinstance(record, dict) else None
+        raise CheckpointError(f"{directory}: checkpoint version {found}; this mat2spec reads version {VERSION}; train again")
+    try:
+        return validate(Card, record, str(directory / CARD))
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _load_weights(network: Mat2Spec, path: Path) -> None:
+    try:
+        weights = load_file(path)
+        network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the weights do not fit the network: {' '.join(str(error).split())[:300]}") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

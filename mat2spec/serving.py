@@ -1,0 +1,42 @@
+"""A checkpoint behind MLflow's generic model interface: `mlflow models serve` answers rows of a materials table with spectra."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import torch
+
+from mat2spec.checkpoint import Checkpoint
+from mat2spec.data.schema import check_schema, crystals
+from mat2spec.errors import StructureError
+from mat2spec.predict import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ServedModel:
+    """Answers a frame of structures with one spectrum a row."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    def predict(self, model_input: "pd.DataFrame", params: dict[str, Any] | None = None) -> list[list[float]]:
+        """Predict spectra [states per cm⁻¹ per atom].
+
+        Raises:
+            TableError: If a column is missing.
+            StructureError: If a row is no crystal.
+        """
+        table = pa.Table.from_pandas(model_input, preserve_index=False)
+        check_schema(table.schema, "request")
+        rows = list(crystals(table))
+        for row in rows:
+            if isinstance(row, StructureError):
+                raise row
+        return self._predictor.predict([row for row in rows if not isinstance(row, StructureError)]).tolist()
+
+
+def _load_pyfunc(data_path: str) -> ServedModel:
+    """Where MLflow starts."""
+    return ServedModel(Predictor(Checkpoint.load(Path(data_path)), torch.device("cpu")))

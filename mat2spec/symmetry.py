@@ -1,0 +1,45 @@
+"""How many atoms the primitive cell of a crystal has."""
+
+from math import gcd
+
+import numpy as np
+import spglib
+from jaxtyping import Float64
+
+from mat2spec.crystal import Crystal
+
+SYMPREC = 1e-2
+"""[Å] How far an atom may lie from where a symmetry would put it."""
+
+_SCREENING_TOLERANCE = 10 * SYMPREC
+
+
+def primitive_nsites(crystal: Crystal) -> int:
+    """Count the sites of the primitive cell, as spglib finds it with a precision of 1e-2 Å.
+
+    spglib takes milliseconds, so that it is asked only about cells that some pure translation maps nearly onto themselves.
+    Where it finds no cell, the cell is taken as primitive.
+    """
+    if not _may_repeat(crystal):
+        return len(crystal)
+    cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
+    found = spglib.find_primitive(cell, symprec=SYMPREC)  # type: ignore[arg-type]
+    return len(crystal) if found is None else len(found[2])
+
+
+def _may_repeat(crystal: Crystal) -> bool:
+    """Whether a translation shorter than the lattice maps each atom to within 0.1 Å of one of its element."""
+    elements, counts = np.unique(crystal.atomic_numbers, return_counts=True)
+    if gcd(*counts.tolist()) == 1:
+        return False  # n cells in one multiply every element's count by n
+    rarest = crystal.frac_coords[crystal.atomic_numbers == elements[counts.argmin()]]
+    shifts = rarest[1:] - rarest[0]
+    return any(_maps_onto_itself(crystal, shift) for shift in shifts)
+
+
+def _maps_onto_itself(crystal: Crystal, shift: Float64[np.ndarray, " 3"]) -> bool:
+    offsets = crystal.frac_coords[:, None] + shift - crystal.frac_coords
+    offsets -= np.round(offsets)
+    near = np.linalg.norm(offsets @ crystal.lattice, axis=2) < _SCREENING_TOLERANCE
+    same = np.equal.outer(crystal.atomic_numbers, crystal.atomic_numbers)
+    return bool((near & same).any(axis=1).all())

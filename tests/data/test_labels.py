@@ -1,0 +1,133 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mat2spec.config import DataConfig, GraphConfig
+from mat2spec.data.labels import LabelledSplits, read_labels
+from mat2spec.errors import TableError
+from mat2spec.spectrum import PHDOS_GRID
+
+
+@pytest.fixture
+def read(small_table, tmp_path):
+    """Read the small table after a change of some columns."""
+
+    def change_and_read(**columns: list | pa.Array) -> LabelledSplits:
+        table = small_table
+        for name, values in columns.items():
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+        path = tmp_path / "labels.parquet"
+        pq.write_table(table, path)
+        return read_labels(path, DataConfig(table=str(path)), GraphConfig(), PHDOS_GRID)
+
+    return change_and_read
+
+
+@pytest.fixture
+def labels(small_table) -> list[list[float]]:
+    return small_table["phdos"].to_pylist()
+
+
+def test_bundled_split_is_that_of_the_benchmark(bundled):
+    """Chen et al., 10.1002/advs.202004214: 1192, 141 and 189 materials, no material in two parts."""
+    table = pq.read_table(bundled, columns=["material_id", "split"]).to_pydict()
+    assert {name: table["split"].count(name) for name in ("train", "valid", "test")} == {"train": 1192, "valid": 141, "test": 189}
+    assert len(set(table["material_id"])) == len(table["split"]) == 1522
+
+
+def test_rows_keep_their_material_graph_and_spectrum(small_table, splits):
+    expected = {row["material_id"]: row for row in small_table.to_pylist()}
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [24, 6, 6]
+    for name in ("train", "valid", "test"):
+        part = getattr(splits, name)
+        for material_id, graph, spectrum in zip(part.material_ids, part.graphs, part.spectra, strict=True):
+            row = expected.pop(material_id)
+            assert row["split"] == name
+            assert graph.atomic_numbers.tolist() == row["atomic_numbers"]
+            assert spectrum.tolist() == pytest.approx(row["phdos"])
+    assert not expected
+
+
+def test_elements_are_those_of_all_crystals(splits):
+    assert {"Ba", "Te"} <= set(splits.train.elements)
+    assert splits.train.elements == sorted(set(splits.train.elements))
+
+
+def test_fingerprint_is_of_the_content_not_of_the_file(read, splits):
+    assert read().fingerprint == splits.fingerprint
+
+
+@pytest.mark.parametrize("column", ["phdos", "split", "material_id", "frac_coords"])
+def test_fingerprint_changes_with_what_is_learnt(read, small_table, splits, column):
+    values = small_table[column].to_pylist()
+    if column == "split":
+        values[0] = "test"
+    elif column == "material_id":
+        values[0] = "mp-other"
+    else:
+        values[0][1] += 0.01
+    assert read(**{column: values}).fingerprint != splits.fingerprint
+
+
+@pytest.mark.parametrize("name", ["phdos", "split", "lattice"])
+def test_missing_column_is_refused_in_one_line(small_table, tmp_path, name):
+    path = tmp_path / "labels.parquet"
+    pq.write_table(small_table.drop_columns(name), path)
+    with pytest.raises(TableError, match=f"missing column {name}") as caught:
+        read_labels(path, DataConfig(table=str(path)), GraphConfig(), PHDOS_GRID)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ([1.0] * 50, "phdos is 50 values; the grid phdos has 51 bins"),
+        (None, "phdos is NULL; the grid phdos has 51 bins"),
+        ([0.0] * 51, "not all zero"),
+        ([1.0] * 50 + [-0.1], "nowhere negative"),
+        ([1.0] * 50 + [float("nan")], "finite"),
+        ([1.0] * 50 + [float("inf")], "finite"),
+        ([1.0] * 50 + [None], "finite"),
+    ],
+)
+def test_label_that_is_no_spectrum_is_refused_by_material(read, labels, label, reason):
+    labels[3] = label
+    with pytest.raises(TableError, match=rf"labels\.parquet: mp-10044: .*{reason}") as caught:
+        read(phdos=labels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [[1.0] * 36, ["a"] * 36])
+def test_column_of_labels_that_holds_no_lists_is_refused(read, values):
+    with pytest.raises(TableError, match="phdos"):
+        read(phdos=values)
+
+
+def test_structure_that_is_no_crystal_is_refused(read, small_table):
+    numbers = small_table["atomic_numbers"].to_pylist()
+    numbers[3][0] = 0
+    with pytest.raises(TableError, match="mp-10044: unknown element with atomic number 0; .*; remove the row from the labels"):
+        read(atomic_numbers=numbers)
+
+
+def test_split_without_rows_is_refused(read):
+    with pytest.raises(TableError, match="no row with split 'valid'; it has 'test', 'train'"):
+        read(split=["train"] * 30 + ["test"] * 6)
+
+
+def test_material_in_two_splits_is_refused(read, small_table):
+    """Its label would be learnt and then scored."""
+    ids = small_table["material_id"].to_pylist()
+    ids[-1] = ids[0]
+    with pytest.raises(TableError, match="mp-1000"):
+        read(material_id=ids)
+
+
+@pytest.mark.parametrize("content", [None, b"not parquet"])
+def test_table_that_cannot_be_read_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "labels.parquet"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(TableError, match=r"labels\.parquet: cannot read the table") as caught:
+        read_labels(path, DataConfig(table=str(path)), GraphConfig(), PHDOS_GRID)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,114 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import COLUMNS, check_schema, crystals
+from mat2spec.errors import StructureError, TableError
+
+ROW = {
+    "material_id": "mp-1",
+    "formula_pretty": "NaCl",
+    "nsites": 2,
+    "atomic_numbers": [11, 17],
+    "lattice": [0.0, 2.82, 2.82, 2.82, 0.0, 2.82, 2.82, 2.82, 0.0],
+    "frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, 0.5],
+}
+GOOD = ROW | {"material_id": "mp-2"}
+
+
+def table(*rows: dict, **types: pa.DataType) -> pa.Table:
+    return pa.table({name: pa.array([row[name] for row in rows], types.get(name)) for name in COLUMNS})
+
+
+def read(*rows: dict, **types: pa.DataType) -> list[Crystal | StructureError]:
+    made = table(*rows, **types)
+    check_schema(made.schema, "table.parquet")
+    return list(crystals(made))
+
+
+def test_row_becomes_its_crystal():
+    (crystal,) = read(ROW)
+    assert crystal.material_id == "mp-1"
+    assert crystal.elements == ["Cl", "Na"]
+    np.testing.assert_array_equal(crystal.lattice[0], [0, 2.82, 2.82])
+    np.testing.assert_array_equal(crystal.frac_coords, [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"atomic_numbers": pa.list_(pa.uint8()), "frac_coords": pa.list_(pa.float32()), "nsites": pa.int16()},
+        {"lattice": pa.list_(pa.float64(), 9), "material_id": pa.large_string(), "formula_pretty": pa.string_view()},
+        {"atomic_numbers": pa.large_list(pa.int64()), "frac_coords": pa.large_list(pa.float64())},
+    ],
+)
+def test_arrow_types_that_hold_the_same_numbers_are_accepted(types):
+    (crystal,) = read(ROW, **types)
+    assert isinstance(crystal, Crystal)
+    assert crystal.frac_coords.dtype == np.float64
+
+
+def test_bundled_rows_are_all_crystals(small_table):
+    check_schema(small_table.schema, "bundled")
+    assert [crystal.material_id for crystal in crystals(small_table)] == small_table["material_id"].to_pylist()
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_missing_column_is_refused_by_name(name):
+    with pytest.raises(TableError, match=rf"^table\.parquet: missing column {name} .*; a materials table has material_id, ") as caught:
+        check_schema(table(ROW).drop_columns(name).schema, "table.parquet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("material_id", pa.array([1])),
+        ("nsites", pa.array([2.0])),
+        ("atomic_numbers", pa.array([11])),
+        ("atomic_numbers", pa.array([["Na", "Cl"]])),
+        ("lattice", pa.array([[1, 2, 3]])),
+        ("frac_coords", pa.array(["0 0 0"])),
+    ],
+)
+def test_column_of_another_type_is_refused_by_name(name, column):
+    wrong = table(ROW).set_column(list(COLUMNS).index(name), name, column)
+    with pytest.raises(TableError, match=rf"^table\.parquet: column {name} is .*, must be "):
+        check_schema(wrong.schema, "table.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"nsites": 3}, "nsites is 3 but there are 2 atomic numbers"),
+        ({"nsites": None}, "nsites is .* but there are 2"),
+        ({"nsites": 0, "atomic_numbers": [], "frac_coords": []}, "no sites"),
+        ({"atomic_numbers": None}, "is NULL"),
+        ({"lattice": None}, "is NULL"),
+        ({"frac_coords": None}, "is NULL"),
+        ({"atomic_numbers": [11, None]}, "unknown element"),
+        ({"atomic_numbers": [0, 17]}, "unknown element with atomic number 0"),
+        ({"atomic_numbers": [11, 101]}, "unknown element with atomic number 101"),
+        ({"atomic_numbers": [11, 256 + 17]}, "unknown element with atomic number 273"),
+        ({"atomic_numbers": [-1, 17]}, "unknown element with atomic number -1"),
+        ({"lattice": [4.0, 0.0, 0.0]}, "lattice has 3 numbers; need 9"),
+        ({"lattice": [0.0] * 9}, "0 Å³ per atom"),
+        ({"lattice": [*ROW["lattice"][:8], None]}, "not finite"),
+        ({"frac_coords": [0.0, 0.0, 0.0]}, "3 fractional coordinates for 2 sites"),
+        ({"frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, float("nan")]}, "site 1 has a coordinate that is not finite"),
+        ({"frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, None]}, "site 1 has a coordinate that is not finite"),
+    ],
+)
+def test_row_that_is_no_crystal_gives_the_reason_and_spares_its_neighbours(damage, reason):
+    rejected, kept = read(ROW | damage, GOOD)
+    assert isinstance(rejected, StructureError)
+    with pytest.raises(StructureError, match=f"^mp-1: .*{reason}"):
+        raise rejected
+    assert isinstance(kept, Crystal)
+    assert kept.material_id == "mp-2"
+
+
+def test_table_without_rows_has_no_crystals():
+    assert read(ROW) != []
+    assert list(crystals(table(ROW).slice(0, 0))) == []

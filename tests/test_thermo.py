@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from pymatgen.phonon.dos import PhononDos
+from scipy.constants import R, c, h, k
+from scipy.integrate import trapezoid
+
+from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.thermo import heat_capacity, mean_frequency
+
+THZ = c * 100 / 1e12
+"""One cm⁻¹ in THz."""
+
+
+@pytest.fixture(scope="module")
+def spectra(splits) -> np.ndarray:
+    return splits.train.spectra.double().numpy()
+
+
+@pytest.mark.parametrize("temperature", [100.0, 300.0, 1000.0])
+def test_heat_capacity_is_that_of_pymatgen(spectra, temperature):
+    """pymatgen gives J/K per mole of cells for a density in states per THz and cell: one of integral 3 is one atom."""
+    frequencies = PHDOS_GRID.points[1:] * THZ  # pymatgen keeps ω = 0, we leave it out
+    expected = []
+    for spectrum in spectra:
+        densities = 3 * spectrum[1:] / trapezoid(spectrum[1:], frequencies)
+        expected.append(PhononDos(frequencies, densities).cv(temperature))
+    np.testing.assert_allclose(heat_capacity(spectra, PHDOS_GRID, temperature), expected, rtol=1e-6)  # digits of the constants
+
+
+def test_mean_frequency_is_the_first_moment_of_pymatgens_density(spectra):
+    for spectrum, mean in zip(spectra, mean_frequency(spectra, PHDOS_GRID), strict=True):
+        dos = PhononDos(PHDOS_GRID.points[1:] * THZ, spectrum[1:])
+        first_moment = trapezoid(dos.frequencies * dos.densities, dos.frequencies) / trapezoid(dos.densities, dos.frequencies)
+        assert mean == pytest.approx(first_moment / THZ, rel=1e-12)
+
+
+def test_heat_capacity_at_high_temperature_is_that_of_dulong_and_petit(spectra):
+    np.testing.assert_allclose(heat_capacity(spectra, PHDOS_GRID, 1e5), 3 * R, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_heat_capacity_vanishes_at_low_temperature(spectra, temperature):
+    """At 1 K a mode at 1000 cm⁻¹ has x = 719: sinh overflows, but the mode is merely frozen."""
+    capacity = heat_capacity(spectra, PHDOS_GRID, temperature)
+    assert (capacity >= 0).all()
+    assert capacity.max() < 1e-2
+
+
+def test_heat_capacity_rises_with_temperature(spectra):
+    capacities = np.stack([heat_capacity(spectra, PHDOS_GRID, t) for t in (20.0, 50.0, 100.0, 300.0, 900.0)])
+    assert (np.diff(capacities, axis=0) > 0).all()
+    assert (capacities < 3 * R).all()
+
+
+@pytest.mark.parametrize("peak", [1, 15, 49])
+def test_one_frequency_is_an_einstein_solid(peak):
+    spectrum = np.eye(51)[[peak]]
+    y = h * c * 100 * PHDOS_GRID.points[peak] / (k * 300.0)
+    einstein = 3 * R * y**2 * np.exp(y) / np.expm1(y) ** 2
+    assert heat_capacity(spectrum, PHDOS_GRID)[0] == pytest.approx(einstein, rel=1e-9)
+    assert mean_frequency(spectrum, PHDOS_GRID)[0] == pytest.approx(PHDOS_GRID.points[peak])
+
+
+def test_neither_depends_on_scale_nor_on_the_point_at_zero(spectra):
+    other = 7 * spectra
+    other[:, 0] = 100
+    np.testing.assert_allclose(mean_frequency(other, PHDOS_GRID), mean_frequency(spectra, PHDOS_GRID), rtol=1e-12)
+    np.testing.assert_allclose(heat_capacity(other, PHDOS_GRID), heat_capacity(spectra, PHDOS_GRID), rtol=1e-12)
