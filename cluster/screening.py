@@ -15,7 +15,7 @@ from cluster.stages import Commit, Featurize, Predict
 import ray
 import ray.data
 
-from mat2spec.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint, environment
+from mat2spec.checkpoint import Checkpoint, environment
 from mat2spec.config import ScreenConfig
 from mat2spec.data.inputs import MaterialsInput, Shard
 from mat2spec.query.catalog import create_catalog
@@ -32,7 +32,7 @@ class Screening:
     Args:
         config: The settings.
         input: Path of the structures, absolute.
-        checkpoint: Directory of the checkpoint, absolute.
+        checkpoint: Directory of the checkpoint, absolute, readable by every worker.
         output: The run's directory, absolute.
     """
 
@@ -83,11 +83,10 @@ class Screening:
     def _screen(self, checkpoint: Checkpoint, shards: list[Shard]) -> dict[str, float]:
         """Run the pipeline over shards and give the seconds that each stage took."""
         start = time.perf_counter()
-        files = {name: (self.checkpoint / name).read_bytes() for name in (CARD, WEIGHTS, TRAINING_IDS)}
         with ray_session():
             started = time.perf_counter()
             totals: Counter[str] = Counter()
-            for row in self._pipeline(checkpoint, shards, files).iter_rows():
+            for row in self._pipeline(checkpoint, shards).iter_rows():
                 totals.update(row)
                 _show_progress(totals, sum(map(len, shards)), time.perf_counter() - started)
             ended = time.perf_counter()
@@ -96,19 +95,18 @@ class Screening:
         wall = {"ray_start_seconds": round(started - start, 3), "pipeline_seconds": round(ended - started, 3)}
         return {"rows": rows, **wall, **seconds, "rows_per_second": round(rows / (ended - started), 1)}
 
-    def _pipeline(self, checkpoint: Checkpoint, shards: list[Shard], files: dict[str, bytes]) -> ray.data.Dataset:
+    def _pipeline(self, checkpoint: Checkpoint, shards: list[Shard]) -> ray.data.Dataset:
         inference = self.config.inference
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         predictors = min(len(shards), inference.predictors or gpus or max(1, int(resources["CPU"])))
         share = {"num_gpus": gpus / max(predictors, gpus)} if gpus else {"num_cpus": 1 - _SIDE_TASK_CPUS}
-        ray.data.DataContext.get_current().enable_progress_bars = False
         return (
             ray.data.from_items([{"shard": shard.to_json()} for shard in shards], override_num_blocks=len(shards))
             .map(Featurize(checkpoint.card.config.graph.model_dump()), num_cpus=_SIDE_TASK_CPUS)
             .map(
                 Predict,
-                fn_constructor_args=(ray.put(files), inference.edges_per_batch, 1),
+                fn_constructor_args=(str(self.checkpoint), inference.edges_per_batch, 1),
                 compute=ray.data.ActorPoolStrategy(size=predictors),
                 **share,
             )

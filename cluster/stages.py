@@ -3,7 +3,6 @@
 A row of the pipeline is a whole shard, its tables serialised: no engine can split, merge or lose a part of it unnoticed.
 """
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 import torch
 
 from mat2spec.checkpoint import Checkpoint
@@ -71,17 +69,14 @@ class Predict:
     """Hold the network and turn graphs into rows of predictions.
 
     Args:
-        files: The checkpoint's files in the object store, so that a worker needs no path of the driver's.
+        checkpoint: Its directory.
         edges_per_batch: Edges in one forward pass.
         threads: Cores that this process may use.
     """
 
-    def __init__(self, files: ray.ObjectRef, edges_per_batch: int, threads: int) -> None:
+    def __init__(self, checkpoint: str, edges_per_batch: int, threads: int) -> None:
         torch.set_num_threads(threads)
-        with tempfile.TemporaryDirectory() as directory:
-            for name, content in ray.get(files).items():
-                Path(directory, name).write_bytes(content)
-            self._checkpoint = Checkpoint.load(Path(directory))
+        self._checkpoint = Checkpoint.load(Path(checkpoint))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._predictor = Predictor(self._checkpoint, device, edges_per_batch)
 

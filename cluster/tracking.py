@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def _experiment(uri: str, output: Path) -> str:
 
 
 def fetch_checkpoint(uri: str, output: Path) -> Path:
-    """Download the checkpoint of a models:/NAME@ALIAS or models:/NAME/VERSION address.
+    """Download the checkpoint of a models:/NAME@ALIAS or models:/NAME/VERSION address, beside the results that it will make.
 
     Raises:
         CheckpointError: If the registry has no such model, or it is no checkpoint of ours.
@@ -113,8 +114,10 @@ def fetch_checkpoint(uri: str, output: Path) -> Path:
     store = store_uri(output)
     mlflow.set_tracking_uri(store)
     mlflow.set_registry_uri(store)
+    place = output.parent / ".checkpoints" / re.sub(r"\W+", "-", uri)
+    place.mkdir(parents=True, exist_ok=True)
     try:
-        model = Path(mlflow.artifacts.download_artifacts(uri))
+        model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(place)))
     except (MlflowException, OSError) as error:
         raise CheckpointError(f"{uri}: not found in {store}: {' '.join(str(error).split())}") from None
     found = next(model.rglob(CARD), None)

@@ -64,7 +64,7 @@ class TrainingRun:
             return self.checkpoint
         tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
         try:
-            with ray_session():
+            with ray_session(show_workers=True):
                 state = self._fit(tracked)
             self._publish(state, splits, tracked)
         except BaseException as error:
@@ -170,6 +170,9 @@ class _EpochLog(UserCallback):
         of_rank_zero = next(m for m in metrics if "valid_mae" in m)
         epoch = int(of_rank_zero["epoch"])
         self._tracked.log_metrics({key: float(value) for key, value in of_rank_zero.items() if key != "epoch"}, epoch)
+        if epoch % max(1, self._epochs // 20) == 0 or epoch + 1 == self._epochs:
+            scores = ", ".join(f"{name} {of_rank_zero[f'valid_{name}']:.4g}" for name in ("r2", "mae", "wd"))
+            print(f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}", flush=True)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

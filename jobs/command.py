@@ -7,7 +7,7 @@ from collections.abc import Callable
 import duckdb
 import pyarrow as pa
 
-from cluster.runtime import resolve
+from cluster.paths import resolve
 from mat2spec.config import AnyConfig, load_config
 from mat2spec.errors import Mat2SpecError
 

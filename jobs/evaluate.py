@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import torch
 
-from cluster.runtime import resolve, resolve_output
+from cluster.paths import resolve, resolve_output
 from jobs.command import print_table, run
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.data.labels import read_labels

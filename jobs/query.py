@@ -9,10 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from cluster.runtime import resolve
+from cluster.paths import resolve
 from jobs.command import print_table, run
 from mat2spec.query.catalog import ask, cookbook
-from mat2spec.query.plot import plot_answer
 
 
 def main() -> None:
@@ -34,6 +33,8 @@ def main() -> None:
     else:
         print_table(answer)
     if arguments.plot:
+        from mat2spec.query.plot import plot_answer  # matplotlib takes seconds to import
+
         plot_answer(resolve(arguments.run), answer, Path(arguments.plot).absolute())
 
 

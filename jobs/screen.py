@@ -3,7 +3,7 @@
 
 import sys
 
-from cluster.runtime import resolve, resolve_output
+from cluster.paths import resolve, resolve_output
 from cluster.screening import Screening
 from jobs.command import read_command_line, run
 from mat2spec.config import ScreenConfig

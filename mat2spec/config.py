@@ -19,7 +19,7 @@ Positive = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """A part of a configuration: fixed once made, and no key is accepted that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class GraphConfig(Section):

@@ -1,7 +1,7 @@
 """A crystal as arrays: which atoms, in which cell, where. What cannot be a crystal is refused when it is made."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -61,7 +61,8 @@ class Crystal:
     @property
     def volume(self) -> float:
         """Volume of the cell [Å³]."""
-        return float(abs(np.linalg.det(self.lattice)))
+        with np.errstate(over="ignore"):  # an infinite volume is refused below
+            return float(abs(np.linalg.det(self.lattice)))
 
     @property
     def elements(self) -> list[str]:
@@ -75,7 +76,7 @@ class Crystal:
         return Composition({symbols()[z]: int(n) for z, n in zip(numbers, counts, strict=True)}).reduced_formula
 
     @classmethod
-    def from_structure(cls, structure: "Structure", material_id: str) -> Self:
+    def from_structure(cls, structure: "Structure", material_id: str) -> "Crystal":
         """Take a pymatgen structure; oxidation states are dropped.
 
         Raises:
@@ -85,13 +86,13 @@ class Crystal:
             if not site.is_ordered:
                 raise StructureError(material_id, f"site {index} is disordered ({site.species_string}); give an ordered structure")
         numbers = [site.specie.Z for site in structure]
-        if (heaviest := max(numbers, default=0)) > MAX_ATOMIC_NUMBER:
-            raise StructureError(material_id, unknown_element(heaviest))
+        if outside := [z for z in numbers if not 1 <= z <= MAX_ATOMIC_NUMBER]:
+            raise StructureError(material_id, unknown_element(outside[0]))
         return cls(
             material_id, np.array(numbers, np.uint8), np.array(structure.lattice.matrix, float), np.array(structure.frac_coords, float)
         )
 
 
-def unknown_element(atomic_number: float) -> str:
+def unknown_element(atomic_number: float | np.number | int) -> str:
     """Say that there are no features for an element."""
     return f"unknown element with atomic number {atomic_number:g}; known are 1 (H) to {MAX_ATOMIC_NUMBER} (Fm)"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
-from typing import Self
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ class GraphBatch:
     num_graphs: int
 
     @classmethod
-    def from_graphs(cls, graphs: Sequence[CrystalGraph]) -> Self:
+    def from_graphs(cls, graphs: Sequence[CrystalGraph]) -> "GraphBatch":
         """Join graphs by concatenating their arrays."""
         sizes = np.array([len(g.atomic_numbers) for g in graphs])
         offsets = np.repeat(np.cumsum(sizes) - sizes, [g.num_edges for g in graphs])
@@ -92,6 +91,10 @@ def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
         StructureError: If an atom has no neighbour within the cutoff, or two atoms are closer than 0.5 Å.
     """
     lattice, coords = _compact_cell(crystal)
+    if (shortest := np.linalg.norm(lattice, axis=1).min()) < MIN_DISTANCE:
+        raise StructureError(
+            crystal.material_id, f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap"
+        )
     density = len(crystal) / crystal.volume
     radius = min(config.cutoff, (3 * _EXPECTED_NEIGHBORS / (4 * pi * density)) ** (1 / 3))
     while True:
@@ -130,6 +133,7 @@ def _pairs_within(
     """Neighbour, centre and distance of every pair within the radius, by centre and then by distance."""
     periodic = np.ones(3, dtype=np.int64)
     centers, neighbors, images, distances = find_points_in_spheres(coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8)
+    centers, neighbors = centers.view(np.int64), neighbors.view(np.int64)  # from C's long long
     itself = (centers == neighbors) & ~images.any(axis=1)
     order = np.lexsort((distances, centers))
     order = order[~itself[order]]

@@ -13,6 +13,8 @@ def scaled_to_sum(spectra: Spectra, reference: Spectra) -> Spectra:
 
 def r2_score(predicted: Spectra, true: Spectra) -> float:
     """Variance-weighted coefficient of determination over bins, as scikit-learn's multioutput="variance_weighted"."""
+    varying = np.ptp(true, axis=0) > 0
+    predicted, true = predicted[:, varying], true[:, varying]
     residual = ((true - predicted) ** 2).sum()
     spread = ((true - true.mean(axis=0)) ** 2).sum()
     return float(1 - residual / spread)

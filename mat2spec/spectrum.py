@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -43,7 +43,7 @@ class SpectrumGrid:
                 raise ValueError(f"A centre lies in its bin, got {center} outside {low} … {high} {self.unit}.")
 
     @classmethod
-    def from_points(cls, name: str, unit: str, points: np.ndarray) -> Self:
+    def from_points(cls, name: str, unit: str, points: np.ndarray) -> "SpectrumGrid":
         """Make the grid of a curve sampled at points: the sum over bins is then its trapezoid integral.
 
         The inner edges lie half way between points and the outer edges at the first and last point.
@@ -73,7 +73,7 @@ class SpectrumGrid:
         return {"name": self.name, "unit": self.unit, "centers": list(self.centers), "edges": list(self.edges)}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Self:
+    def from_json(cls, record: dict[str, Any]) -> "SpectrumGrid":
         """Read what `to_json` wrote.
 
         Raises:

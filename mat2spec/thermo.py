@@ -40,5 +40,5 @@ def heat_capacity(spectra: Spectra, grid: SpectrumGrid, temperature: float = 300
     points, positive, inside = _positive_part(grid)
     g = spectra[:, inside]
     x = h * c * 100 * points / (2 * k * temperature)
-    per_mode = (x / np.sinh(x)) ** 2
+    per_mode = (x / np.sinh(np.minimum(x, 350.0))) ** 2
     return MODES_PER_ATOM * N_A * k * positive.integrate(g * per_mode) / positive.integrate(g)

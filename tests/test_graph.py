@@ -1,10 +1,10 @@
 import math
-import time
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Structure
 
 from mat2spec.config import GraphConfig
 from mat2spec.crystal import Crystal
@@ -53,8 +53,6 @@ def test_neighbours_are_those_found_by_hand(real_crystals, real_graphs):
 
 
 def test_neighbours_are_those_of_pymatgen(real_crystals, real_graphs):
-    from pymatgen.core import Structure
-
     for material, graph in zip(real_crystals, real_graphs, strict=True):
         structure = Structure(material.lattice, material.atomic_numbers, material.frac_coords)
         edges = []
@@ -114,11 +112,11 @@ def test_left_handed_lattice_gives_the_same_graph(silicon):
     np.testing.assert_allclose(edges_of(build_graph(mirrored, SETTINGS)), edges_of(build_graph(silicon, SETTINGS)), atol=FLOAT32)
 
 
+@pytest.mark.timeout(60)  # some milliseconds each
 @pytest.mark.parametrize("shear", [10, 1000, 1_000_000])
 def test_skewed_cell_gives_the_graph_of_its_reduced_cell_at_once(real_crystals, real_graphs, shear):
     """Without reduction a search in these cells visits up to 10¹² images."""
     cell = np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, 1, -shear // 3], [0, 0, 1]])
-    start = time.monotonic()
     for material, graph in zip(real_crystals, real_graphs, strict=True):
         frac = material.frac_coords @ np.round(np.linalg.inv(cell))
         skewed = crystal(cell @ material.lattice, frac, material.atomic_numbers.tolist())
@@ -126,12 +124,11 @@ def test_skewed_cell_gives_the_graph_of_its_reduced_cell_at_once(real_crystals, 
         rounding = FLOAT32 + 1e-15 * np.abs(frac).max() * np.abs(skewed.lattice).max()
         np.testing.assert_allclose(np.sort(made.distances), np.sort(graph.distances), atol=rounding, err_msg=material.material_id)
         np.testing.assert_array_equal(np.bincount(made.edge_index[1]), np.bincount(graph.edge_index[1]))
-    assert time.monotonic() - start < 10, "some milliseconds each"
 
 
 def test_long_thin_cell_gives_the_graph_of_its_primitive_cell(silicon):
     repeats = 200
-    coords = np.concatenate([(silicon.frac_coords + [n, 0, 0]) / [repeats, 1, 1] for n in range(repeats)])
+    coords = np.concatenate([(silicon.frac_coords + np.array([n, 0, 0])) / [repeats, 1, 1] for n in range(repeats)])
     needle = build_graph(crystal(silicon.lattice * [[repeats], [1], [1]], coords, [14] * len(coords)), SETTINGS)
     shells = build_graph(silicon, SETTINGS).distances[:16]
     np.testing.assert_allclose(needle.distances.reshape(-1, 16), np.tile(shells, (2 * repeats, 1)), atol=FLOAT32)
@@ -151,7 +148,7 @@ def test_same_site_given_twice_is_refused(silicon):
 def test_cell_thinner_than_an_atom_is_refused_before_its_images_are_searched(monkeypatch):
     """0.1 Å³ per atom, but 10¹⁰ images within a few Å: the search took 16 s and 6 GB at 3e-4 Å."""
     monkeypatch.setattr("mat2spec.graph.find_points_in_spheres", lambda *_, **__: pytest.fail("the search would fill the memory"))
-    with pytest.raises(StructureError, match="mp-1: .* Å"):
+    with pytest.raises(StructureError, match=r"mp-1: .* Å"):
         build_graph(crystal(np.diag([2e9, 1e-5, 1e-5]), [0, 0, 0]), SETTINGS)
 
 

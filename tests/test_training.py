@@ -15,10 +15,10 @@ from mat2spec.training import Training, TrainingDiverged, epoch_batches
 
 CPU = torch.device("cpu")
 
-FIRST_LOSSES = [0.0, 0.0, 0.0, 0.0, 0.0]
+FIRST_LOSSES = [2.648660, 2.612969, 2.598948, 2.588961, 2.581773]
 """Total loss of five steps on eight materials, torch 2.13 on x86-64."""
 
-OTHER_MACHINES = 1e-3
+OTHER_MACHINES = 1e-4
 """Relative: float32 sums in another order, through five steps; a changed formula shows in the first digits."""
 
 
@@ -68,8 +68,7 @@ def test_interrupted_training_continues_to_the_same_bits(train_config, splits):
     assert run(after, splits, 2) == metrics[2:]
     for name, tensor in whole.network.state_dict().items():
         assert after.network.state_dict()[name].equal(tensor), name
-    assert after.best["epoch"] == whole.best["epoch"]
-    assert after.best["mae"] == whole.best["mae"]
+    assert (after.best["epoch"], after.best["scores"]) == (whole.best["epoch"], whole.best["scores"])
 
 
 def test_loss_falls_on_what_is_learnt(train_config, splits):
@@ -91,7 +90,7 @@ def test_best_weights_are_those_of_the_lowest_validation_error(train_config, spl
         errors.append(training.run_epoch(splits.train, splits.valid)["valid_mae"])
         weights.append(copy.deepcopy(training.network.state_dict()))
     best = int(np.argmin(errors))
-    assert (training.best["epoch"], training.best["mae"]) == (best, errors[best])
+    assert (training.best["epoch"], training.best["scores"]["mae"]) == (best, errors[best])
     for name, tensor in training.best["weights"].items():
         assert tensor.equal(weights[best][name]), name
 
@@ -147,8 +146,3 @@ def test_each_epoch_has_another_order_and_each_seed_too():
 def test_too_few_rows_for_each_worker_are_refused(rows, batch_size, workers):
     with pytest.raises(ConfigError, match=rf"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each"):
         list(epoch_batches(rows, TrainingConfig(batch_size=batch_size), 0, 0, workers))
-
-
-def test_no_rows_are_refused():
-    with pytest.raises(ConfigError):
-        list(epoch_batches(0, TrainingConfig(), 0, 0, 1))

@@ -129,7 +129,7 @@ class MaterialsInput:
             ORDER BY file, row"""
         try:
             with duckdb.connect() as connection:
-                return connection.execute(sql, {"files": list(self.files)}).to_arrow_table()
+                return connection.sql(sql, params={"files": list(self.files)}).to_arrow_table()
         except duckdb.Error as error:
             raise ConfigError(f"where: {self.where}: {' '.join(str(error).split())}") from None
 

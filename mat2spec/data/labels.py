@@ -1,6 +1,7 @@
 """Crystals with known spectra, split into training, validation and test rows."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.crystal import Crystal
-from mat2spec.data.schema import check_schema, crystals
+from mat2spec.data.schema import check_schema, crystals, is_list
 from mat2spec.errors import StructureError, TableError
 from mat2spec.graph import CrystalGraph, build_graph
 from mat2spec.spectrum import SpectrumGrid
@@ -70,6 +71,9 @@ def read_labels(path: Path, data: DataConfig, graph: GraphConfig, grid: Spectrum
     for name in (data.label, "split"):
         if name not in table.schema.names:
             raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
+    for material_id, times in Counter(table["material_id"].to_pylist()).items():
+        if times > 1:
+            raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")
     spectra = _spectra(table, data.label, grid, path)
     rows = [_labelled_graph(crystal, graph, path) for crystal in crystals(table)]
     split = table["split"].to_numpy(zero_copy_only=False)
@@ -95,6 +99,9 @@ def _labelled_graph(crystal: Crystal | StructureError, config: GraphConfig, path
 
 def _spectra(table: pa.Table, label: str, grid: SpectrumGrid, path: Path) -> Float32[np.ndarray, "crystals bins"]:
     """Labels as one array; each must be on the grid, finite, non-negative and not all zero."""
+    kind = table.schema.field(label).type
+    if not (is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))):
+        raise TableError(f"{path}: column {label} is {kind}, must be a list of {len(grid)} numbers per row")
     spectra = table[label].to_numpy()
     for material_id, spectrum in zip(table["material_id"].to_pylist(), spectra, strict=True):
         if spectrum is None or len(spectrum) != len(grid):

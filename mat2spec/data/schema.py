@@ -23,13 +23,14 @@ _KINDS = {
     "material_id": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
     "formula_pretty": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
     "nsites": pa.types.is_integer,
-    "atomic_numbers": lambda t: _is_list(t) and pa.types.is_integer(t.value_type),
-    "lattice": lambda t: _is_list(t) and pa.types.is_floating(t.value_type),
-    "frac_coords": lambda t: _is_list(t) and pa.types.is_floating(t.value_type),
+    "atomic_numbers": lambda t: is_list(t) and pa.types.is_integer(t.value_type),
+    "lattice": lambda t: is_list(t) and pa.types.is_floating(t.value_type),
+    "frac_coords": lambda t: is_list(t) and pa.types.is_floating(t.value_type),
 }
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list in each row, of any of the kinds of Arrow."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
@@ -58,7 +59,11 @@ def crystals(table: pa.Table) -> Iterator[Crystal | StructureError]:
 
 
 def _crystal(
-    material_id: str, nsites: float | None, atomic_numbers: np.ndarray | None, lattice: np.ndarray | None, frac_coords: np.ndarray | None
+    material_id: str,
+    nsites: float | np.number | None,
+    atomic_numbers: np.ndarray | None,
+    lattice: np.ndarray | None,
+    frac_coords: np.ndarray | None,
 ) -> Crystal:
     if atomic_numbers is None or lattice is None or frac_coords is None:
         raise StructureError(material_id, "atomic_numbers, lattice or frac_coords is NULL")

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.functional import softplus
 from torch_geometric.utils import scatter, softmax
 
@@ -47,6 +46,22 @@ class NeighborAttention(nn.Module):
         return scatter(messages, center, dim_size=len(atoms)) + self.bias
 
 
+class _SumOverWorkers(torch.autograd.Function):
+    """Sum of a tensor over all workers; so is its gradient."""
+
+    @staticmethod
+    def forward(context: Any, local: Tensor) -> Tensor:
+        total = local.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation whose mean and variance are those of the batches of all workers together.
 
@@ -56,10 +71,9 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
         if not (self.training and distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
             return super().forward(x)
-        local = torch.cat([x.new_tensor([len(x)]), x.sum(0), x.square().sum(0)])
-        count, total, squares = all_reduce(local).split([1, self.num_features, self.num_features])
+        count, total = _SumOverWorkers.apply(torch.cat([x.new_tensor([len(x)]), x.sum(0)])).split([1, self.num_features])
         mean = total / count
-        variance = squares / count - mean.square()
+        variance = _SumOverWorkers.apply((x - mean).square().sum(0)) / count
         with torch.no_grad():
             self._update_running(mean, variance * count / (count - 1))
         return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias

@@ -55,7 +55,8 @@ def ask(run: Path, question: str) -> pa.Table:
     sql = cookbook_question(question[1:]) if question.startswith("@") else question
     try:
         with _working_directory(run), duckdb.connect(CATALOG, read_only=True) as connection:
-            return connection.execute(sql).to_arrow_table()
+            answer = connection.sql(sql)
+            return pa.table({"answer": []}) if answer is None else answer.to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(" ".join(str(error).split())) from None
 

@@ -106,7 +106,7 @@ def test_column_of_labels_that_holds_no_lists_is_refused(read, values):
 def test_structure_that_is_no_crystal_is_refused(read, small_table):
     numbers = small_table["atomic_numbers"].to_pylist()
     numbers[3][0] = 0
-    with pytest.raises(TableError, match="mp-10044: unknown element with atomic number 0; .*; remove the row from the labels"):
+    with pytest.raises(TableError, match=r"mp-10044: unknown element with atomic number 0; .*; remove the row from the labels"):
         read(atomic_numbers=numbers)
 
 

@@ -1,0 +1,63 @@
+"""The tour: Ray on this machine, a training, a screening, and questions to its result (`make demo`)."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cluster.runtime import local_head
+from mat2spec.errors import Mat2SpecError
+
+TRAIN, RUN = "runs/demo-train", "runs/demo"
+_RAY_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s+(INFO|WARNING|SUCC) |\s*$")
+QUESTIONS = ("stiff_oxides", "reject_reasons")
+
+
+def main() -> int:
+    """Show every command before it runs; stop at the first that fails."""
+    home = Path(os.environ.setdefault("MAT2SPEC_HOME", str(Path.cwd())))
+    start = time.perf_counter()
+    try:
+        with local_head() as address:
+            print(f"Ray is up: dashboard {address}", flush=True)
+            for job in ("train.py configs/demo-train.yaml", "screen.py configs/demo-screen.yaml"):
+                _show_and_run(_submission(address, job, home))
+        for question in QUESTIONS:
+            _show_and_run(f"python jobs/query.py {RUN} @{question}")
+        _show_and_run(f"python jobs/query.py {RUN} @stiff_oxides --format csv --plot {RUN}-stiff-oxides.png")
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except Mat2SpecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\nDone in {time.perf_counter() - start:.0f} s.")
+    print(f"  predicted against DFT spectra:  {home / TRAIN / 'predicted-and-true.png'}")
+    print(f"  the shortlist's spectra:        {home / RUN}-stiff-oxides.png")
+    print(f'  ask more:                       .venv/bin/python jobs/query.py {RUN} "SELECT …", or --help for ready questions')
+    print("  the runs in MLflow:             make ui")
+    return 0
+
+
+def _submission(address: str, job: str, home: Path) -> str:
+    """The command that submits a job whose results land in this directory."""
+    environment = json.dumps({"env_vars": {"MAT2SPEC_HOME": str(home)}})
+    submit = f"ray job submit --address {address} --working-dir . --runtime-env-json {shlex.quote(environment)}"
+    return f"{submit} -- python jobs/{job}"
+
+
+def _show_and_run(command: str) -> None:
+    print(f"\n$ {command}", flush=True)
+    with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            if not _RAY_LOG_LINE.match(line):
+                print(line, end="", flush=True)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

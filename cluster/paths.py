@@ -1,0 +1,31 @@
+"""Where files of a job are: paths that stay valid on every node and outlive the job."""
+
+import os
+from pathlib import Path
+
+from mat2spec.errors import ConfigError, RunError
+
+_UPLOADED_COPY = "runtime_resources/working_dir_files"
+
+
+def resolve(path: str) -> Path:
+    """Make a path absolute: relative ones start at MAT2SPEC_HOME, else in the current directory."""
+    return Path(os.environ.get("MAT2SPEC_HOME") or Path.cwd(), path).absolute()
+
+
+def resolve_output(path: str) -> Path:
+    """Make the path of a result absolute, and make sure that it can be written and outlives the job.
+
+    Raises:
+        ConfigError: If a relative path would land in Ray's uploaded copy of the working directory, which Ray deletes.
+        RunError: If the directory cannot be made or written.
+    """
+    if "://" in path:
+        raise RunError(f"{path}: results go to a local or shared directory in this version; give a path")
+    if not (Path(path).is_absolute() or os.environ.get("MAT2SPEC_HOME")) and _UPLOADED_COPY in str(Path.cwd()):
+        raise ConfigError(f"output {path} is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME")
+    output = resolve(path)
+    existing = next(parent for parent in (output, *output.parents) if parent.exists())
+    if (existing != output and not existing.is_dir()) or not os.access(existing, os.W_OK):
+        raise RunError(f"{output}: cannot be written ({existing} is not a writable directory); choose another --output")
+    return output
