@@ -13,7 +13,7 @@ from cluster.runtime import local_head
 from mat2spec.errors import Mat2SpecError
 
 TRAIN, RUN = "runs/demo-train", "runs/demo"
-_RAY_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s+(INFO|WARNING|SUCC) |\s*$")
+_RAY_LOG_LINE = re.compile(r"\[?\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s+(INFO|WARNING|SUCC|E \d+ \d+\]) |\s*$")
 QUESTIONS = ("stiff_oxides", "reject_reasons")
 
 

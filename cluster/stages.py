@@ -70,11 +70,11 @@ class Predict:
 
     Args:
         checkpoint: Its directory.
-        edges_per_batch: Edges in one forward pass.
+        edges_per_batch: Edges in one forward pass; None takes what suits the device.
         threads: Cores that this process may use.
     """
 
-    def __init__(self, checkpoint: str, edges_per_batch: int, threads: int) -> None:
+    def __init__(self, checkpoint: str, edges_per_batch: int | None, threads: int) -> None:
         torch.set_num_threads(threads)
         self._checkpoint = Checkpoint.load(Path(checkpoint))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,7 @@
 """Training on the cluster: workers that share the batches, checkpoints from which a killed run goes on, one MLflow run."""
 
 import json
+import logging
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
 
-from mat2spec.checkpoint import CARD, Checkpoint, TrainingRecord, environment, write_checkpoint
+from mat2spec.checkpoint import Checkpoint, TrainingRecord, environment, write_checkpoint
 from mat2spec.config import TrainConfig
 from mat2spec.data.labels import LabelledSplits, read_labels
 from mat2spec.errors import RunError
@@ -26,8 +27,9 @@ from mat2spec.figures import spectra_by_error
 from mat2spec.spectrum import GRIDS
 from mat2spec.training import Training
 
-STATE = "training.pt"
+CONFIG, STATE = "config.json", "training.pt"
 FIGURE = "predicted-and-true.png"
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class TrainingRun:
         """
         splits = read_labels(self.labels, self.config.data, self.config.graph, GRIDS[self.config.grid])
         self._claim_output(splits)
-        if (self.checkpoint / CARD).exists():
+        if (self.output / RESULT).exists():
             return self.checkpoint
         tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
         try:
@@ -76,7 +78,7 @@ class TrainingRun:
     def _claim_output(self, splits: LabelledSplits) -> None:
         """Write down what the directory is for, or make sure that it is for this."""
         mine = self.config.model_dump(mode="json", exclude={"workers", "output", "register_as"}) | {"labels": splits.fingerprint}
-        record = self.output / "config.json"
+        record = self.output / CONFIG
         if record.exists():
             theirs = json.loads(record.read_text())
             old, new = _flat(theirs), _flat(mine)
@@ -129,15 +131,18 @@ class TrainingRun:
         write_checkpoint(self.checkpoint, self.name, self.config, best["weights"], record, seen)
         evaluation = evaluate(Checkpoint.load(self.checkpoint), splits.test, torch.device("cpu"))
         spectra_by_error(evaluation, self.output / FIGURE)
-        tracked.log_metrics({f"best_valid_{key}": value for key, value in best["scores"].items()}, self.config.training.epochs)
-        tracked.log_metrics({f"test_{key}": value for key, value in evaluation.scores().items()}, self.config.training.epochs)
-        for file in (self.output / FIGURE, self.output / "config.json"):
+        scores = {f"best_valid_{key}": value for key, value in best["scores"].items()}
+        scores |= {f"test_{key}": value for key, value in evaluation.scores().items()}
+        tracked.log_metrics(scores, self.config.training.epochs)
+        for file in (self.output / FIGURE, self.output / CONFIG):
             tracked.log_file(file)
         tracked.log_checkpoint(self.checkpoint, self.config.register_as)
+        (self.output / RESULT).write_text(json.dumps(scores | {"seconds": record.seconds, "epoch": record.epoch}, indent=1) + "\n")
 
 
 def _train_worker(loop: dict[str, Any]) -> None:
     """What each worker runs: epochs, and every few of them a checkpoint."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it would print every report
     torch.set_num_threads(loop["threads"])
     config = TrainConfig.model_validate(loop["config"])
     splits = read_labels(Path(loop["labels"]), config.data, config.graph, GRIDS[config.grid])

@@ -13,7 +13,10 @@ from mat2spec.model.network import Mat2Spec
 from mat2spec.spectrum import Spectra
 
 CPU_EDGES_PER_BATCH = 4_000
-"""Edges in one pass on a CPU: the layers' intermediate arrays (2 kB an edge) then stay in its cache."""
+"""Edges in one pass on a CPU: larger batches leave its cache (520 crystals/s in batches of 6,400 edges, 300 in 20,000)."""
+
+GPU_EDGES_PER_BATCH = 400_000
+"""Edges in one pass on a GPU: a layer's intermediate arrays take about 20 kB an edge, 8 GB in all."""
 
 
 class Predictor:
@@ -22,11 +25,12 @@ class Predictor:
     Args:
         checkpoint: What predicts.
         device: Where to compute.
-        edges_per_batch: Edges in one forward pass.
+        edges_per_batch: Edges in one forward pass; None takes what suits the device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH) -> None:
-        self.checkpoint, self.device, self.edges_per_batch = checkpoint, device, edges_per_batch
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, edges_per_batch: int | None = None) -> None:
+        self.checkpoint, self.device = checkpoint, device
+        self.edges_per_batch = edges_per_batch or (GPU_EDGES_PER_BATCH if device.type == "cuda" else CPU_EDGES_PER_BATCH)
         self._network = checkpoint.network.to(device)
 
     def predict(self, crystals: Sequence[Crystal]) -> Spectra:
@@ -77,7 +81,7 @@ def _forward(network: Mat2Spec, graphs: list[CrystalGraph], device: torch.device
     try:
         with torch.inference_mode():
             return network.shapes(GraphBatch.from_graphs(graphs).to(device)).float().cpu().numpy()
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         if len(graphs) == 1:
             raise
     middle = len(graphs) // 2
