@@ -15,18 +15,14 @@ import ray
 
 
 @contextmanager
-def ray_session(*, show_workers: bool = False) -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone.
-
-    Args:
-        show_workers: Print what workers print.
-    """
+def ray_session() -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone."""
     joined = bool(os.environ.get("RAY_ADDRESS"))
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.init(
         address=None if joined else "local",
         include_dashboard=None if joined else False,
-        log_to_driver=show_workers,
+        log_to_driver=False,
         logging_level=logging.ERROR,
     )
     try:

@@ -99,8 +99,9 @@ class Screening:
         inference = self.config.inference
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
-        predictors = min(len(shards), inference.predictors or gpus or max(1, int(resources["CPU"])))
-        share = {"num_gpus": gpus / max(predictors, gpus)} if gpus else {"num_cpus": 1 - _SIDE_TASK_CPUS}
+        cpus = max(1, int(resources["CPU"]))
+        predictors = min(len(shards), inference.predictors or gpus or cpus)
+        share = {"num_gpus": gpus / max(predictors, gpus)} if gpus else {"num_cpus": (1 - _SIDE_TASK_CPUS) * cpus / max(predictors, cpus)}
         return (
             ray.data.from_items([{"shard": shard.to_json()} for shard in shards], override_num_blocks=len(shards))
             .map(Featurize(checkpoint.card.config.graph.model_dump()), num_cpus=_SIDE_TASK_CPUS)

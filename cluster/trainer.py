@@ -1,9 +1,11 @@
 """Training on the cluster: workers that share the batches, checkpoints from which a killed run goes on, one MLflow run."""
 
 import json
-import logging
 import tempfile
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,16 @@ import ray.train
 import torch
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
+from ray.util.queue import Queue
 
 from mat2spec.checkpoint import Checkpoint, TrainingRecord, environment, write_checkpoint
 from mat2spec.config import TrainConfig
 from mat2spec.data.labels import LabelledSplits, read_labels
-from mat2spec.errors import RunError
+from mat2spec.errors import ConfigError, Mat2SpecError, RunError
 from mat2spec.evaluation import evaluate
 from mat2spec.figures import spectra_by_error
 from mat2spec.spectrum import GRIDS
-from mat2spec.training import Training
+from mat2spec.training import Training, check_batches
 
 CONFIG, STATE = "config.json", "training.pt"
 FIGURE = "predicted-and-true.png"
@@ -58,17 +61,20 @@ class TrainingRun:
 
         Raises:
             TableError: If the labels cannot be used.
+            ConfigError: If batches are too small for the workers, or the workers too many for the cluster.
             RunError: If the directory belongs to another experiment.
         """
         splits = read_labels(self.labels, self.config.data, self.config.graph, GRIDS[self.config.grid])
+        check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)
         self._claim_output(splits)
         if (self.output / RESULT).exists():
             return self.checkpoint
+        made_by = environment()  # now: the checkout may change while the training runs
         tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
         try:
-            with ray_session(show_workers=True):
+            with ray_session():
                 state = self._fit(tracked)
-            self._publish(state, splits, tracked)
+            self._publish(state, splits, tracked, made_by)
         except BaseException as error:
             tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
@@ -95,26 +101,31 @@ class TrainingRun:
         resources = ray.cluster_resources()
         use_gpu = resources.get("GPU", 0) >= workers.num_workers if workers.use_gpu is None else workers.use_gpu
         cpus = workers.cpus_per_worker or max(1, int(resources["CPU"]) // workers.num_workers)
-        trainer = TorchTrainer(
-            _train_worker,
-            train_loop_config={"config": self.config.model_dump(mode="json"), "labels": str(self.labels), "threads": cpus},
-            scaling_config=ScalingConfig(
-                num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if use_gpu else {})
-            ),
-            run_config=RunConfig(
-                name="ray",
-                storage_path=str(self.output),
-                failure_config=FailureConfig(max_failures=workers.max_failures),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-                callbacks=[_EpochLog(tracked, self.config.training.epochs)],
-                logging_config=LoggingConfig(log_level="WARNING"),
-            ),
-        )
-        result = trainer.fit()
+        if workers.num_workers * cpus > resources["CPU"] or (use_gpu and workers.num_workers > resources.get("GPU", 0)):
+            asked = f"{workers.num_workers} workers of {cpus} CPUs{' and a GPU' * use_gpu}"
+            has = f"{resources['CPU']:.0f} CPUs and {resources.get('GPU', 0):.0f} GPUs"
+            raise ConfigError(f"workers: {asked} do not fit the cluster, which has {has}; lower workers.num_workers or add nodes first")
+        with _printed_lines() as lines:
+            trainer = TorchTrainer(
+                _train_worker,
+                train_loop_config={"config": self.config.model_dump(mode="json"), "labels": str(self.labels), "threads": cpus},
+                scaling_config=ScalingConfig(
+                    num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if use_gpu else {})
+                ),
+                run_config=RunConfig(
+                    name="ray",
+                    storage_path=str(self.output),
+                    failure_config=FailureConfig(max_failures=workers.max_failures),
+                    checkpoint_config=CheckpointConfig(num_to_keep=2),
+                    callbacks=[_EpochLog(tracked, self.config.training.epochs, lines)],
+                    logging_config=LoggingConfig(log_level="WARNING"),
+                ),
+            )
+            result = _fit_or_explain(trainer)
         with result.checkpoint.as_directory() as directory:
             return torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
 
-    def _publish(self, state: dict[str, Any], splits: LabelledSplits, tracked: TrackedRun) -> None:
+    def _publish(self, state: dict[str, Any], splits: LabelledSplits, tracked: TrackedRun, made_by: dict[str, str]) -> None:
         """Write the checkpoint of the best epoch; log it, its test scores and their picture."""
         best = state["best"]
         record = TrainingRecord(
@@ -125,7 +136,7 @@ class TrainingRun:
             epoch=best["epoch"],
             validation=best["scores"],
             seconds=round(state["seconds"], 1),
-            environment=environment(),
+            environment=made_by,
         )
         seen = splits.train.material_ids + splits.valid.material_ids
         write_checkpoint(self.checkpoint, self.name, self.config, best["weights"], record, seen)
@@ -140,9 +151,20 @@ class TrainingRun:
         (self.output / RESULT).write_text(json.dumps(scores | {"seconds": record.seconds, "epoch": record.epoch}, indent=1) + "\n")
 
 
+def _fit_or_explain(trainer: TorchTrainer) -> ray.train.Result:
+    """Train; what is wrong with the user's settings comes back as itself, without Ray's account of where it happened."""
+    try:
+        return trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            cause = getattr(failure, "_base_exc", failure)
+            if isinstance(cause, Mat2SpecError):
+                raise cause from None
+        raise
+
+
 def _train_worker(loop: dict[str, Any]) -> None:
     """What each worker runs: epochs, and every few of them a checkpoint."""
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it would print every report
     torch.set_num_threads(loop["threads"])
     config = TrainConfig.model_validate(loop["config"])
     splits = read_labels(Path(loop["labels"]), config.data, config.graph, GRIDS[config.grid])
@@ -166,10 +188,16 @@ def _train_worker(loop: dict[str, Any]) -> None:
 
 
 class _EpochLog(UserCallback):
-    """Logs each epoch from Ray's controller, so that one process writes, wherever the workers run."""
+    """Logs each epoch from Ray's controller, so that one process writes, wherever the workers run.
 
-    def __init__(self, tracked: TrackedRun, epochs: int) -> None:
-        self._tracked, self._epochs = tracked, epochs
+    Args:
+        tracked: Where to log.
+        epochs: How many there will be; about twenty of them are announced.
+        lines: Takes the announcements.
+    """
+
+    def __init__(self, tracked: TrackedRun, epochs: int, lines: Queue) -> None:
+        self._tracked, self._epochs, self._lines = tracked, epochs, lines
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         of_rank_zero = next(m for m in metrics if "valid_mae" in m)
@@ -177,7 +205,26 @@ class _EpochLog(UserCallback):
         self._tracked.log_metrics({key: float(value) for key, value in of_rank_zero.items() if key != "epoch"}, epoch)
         if epoch % max(1, self._epochs // 20) == 0 or epoch + 1 == self._epochs:
             scores = ", ".join(f"{name} {of_rank_zero[f'valid_{name}']:.4g}" for name in ("r2", "mae", "wd"))
-            print(f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}", flush=True)
+            self._lines.put(f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}")
+
+
+@contextmanager
+def _printed_lines() -> Iterator[Queue]:
+    """Print here what other processes put into the queue: their own output would come with all of Ray's."""
+    lines = Queue()
+
+    def print_until_none() -> None:
+        while (line := lines.get()) is not None:
+            print(line, flush=True)
+
+    printer = threading.Thread(target=print_until_none, daemon=True)
+    printer.start()
+    try:
+        yield lines
+    finally:
+        lines.put(None)
+        printer.join()
+        lines.shutdown()
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

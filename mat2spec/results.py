@@ -23,6 +23,8 @@ def prediction_table(
 ) -> pa.Table:
     """Put predictions beside what they are predictions of.
 
+    A material was seen in training if the network was fitted to it or chosen on it: training and validation rows.
+
     Args:
         inputs: The rows of the materials table.
         crystals: The crystal of each row.

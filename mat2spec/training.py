@@ -17,6 +17,7 @@ from mat2spec.data.labels import LabelledCrystals
 from mat2spec.errors import ConfigError, Mat2SpecError
 from mat2spec.graph import GraphBatch
 from mat2spec.metrics import scaled_to_sum, score
+from mat2spec.model.losses import kl_divergence
 from mat2spec.model.network import Losses, Mat2Spec
 from mat2spec.normalization import SumNormalization
 from mat2spec.predict import predict_shapes
@@ -33,17 +34,26 @@ def build_network(config: TrainConfig) -> Mat2Spec:
     return Mat2Spec(config.model, config.graph.cutoff, len(grid), SumNormalization())
 
 
-def epoch_batches(rows: int, config: TrainingConfig, epoch: int, rank: int, workers: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Shuffle rows and deal them out: for each step this worker's rows, and the rows of all workers together.
-
-    Batches differ by at most one row in size, so that there is no small last one, and every worker has the same number of steps.
+def check_batches(rows: int, batch_size: int, workers: int) -> int:
+    """Give the steps of an epoch.
 
     Raises:
         ConfigError: If some batch would leave a worker fewer than two rows, too few to normalise and to contrast.
     """
-    steps = -(-rows // config.batch_size)
-    if rows // steps < 2 * workers:
-        raise ConfigError(f"{rows} rows in batches of {config.batch_size} leave {workers} workers fewer than 2 rows each; raise batch_size")
+    steps = -(-rows // batch_size)
+    if rows < 2 * workers * steps:
+        raise ConfigError(
+            f"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each; raise training.batch_size"
+        )
+    return steps
+
+
+def epoch_batches(rows: int, config: TrainingConfig, epoch: int, rank: int, workers: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Shuffle rows and deal them out: for each step this worker's rows, and the rows of all workers together.
+
+    Batches differ by at most one row in size, so that there is no small last one, and every worker has the same number of steps.
+    """
+    steps = check_batches(rows, config.batch_size, workers)
     order = np.random.default_rng([config.seed, epoch]).permutation(rows)
     for batch in np.array_split(order, steps):
         yield np.array_split(batch, workers)[rank], len(batch)
@@ -120,10 +130,11 @@ class Training:
         true = valid.spectra.numpy()
         shapes = predict_shapes(self.network, valid.graphs, self.device)
         scores = score(scaled_to_sum(shapes, true), true, self.grid)
+        loss = kl_divergence(torch.from_numpy(shapes), self.network.normalization.normalize(valid.spectra)).item()
         if scores["mae"] < self.best["scores"]["mae"]:
             weights = copy.deepcopy({name: tensor.cpu() for name, tensor in self.network.state_dict().items()})
             self.best = {"scores": scores, "epoch": epoch, "weights": weights}
-        return {f"valid_{name}": value for name, value in scores.items()}
+        return {f"valid_{name}": value for name, value in {"loss": loss, **scores}.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything from which the next epoch follows."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import mat2spec
+from mat2spec.checkpoint import Checkpoint, TrainingRecord, environment, write_checkpoint
 from mat2spec.config import DataConfig, GraphConfig, ModelConfig, TrainConfig, TrainingConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.labels import LabelledSplits, read_labels
@@ -18,6 +19,9 @@ from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
 from mat2spec.model.network import Mat2Spec
 from mat2spec.normalization import SumNormalization
 from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.training import build_network
+
+BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
 ROWS = {"train": 24, "valid": 6, "test": 6}
 """Rows of each split in the small table."""
@@ -38,7 +42,13 @@ def rock_salt() -> Crystal:
 @pytest.fixture(scope="session")
 def bundled() -> Path:
     """The 1,522 phonon spectra that ship."""
-    return Path(mat2spec.__file__).with_name("data") / "bundled" / "phdos_petretto.parquet"
+    return BUNDLED / "phdos_petretto.parquet"
+
+
+@pytest.fixture(scope="session")
+def materials() -> pa.Table:
+    """The first 300 of the real structures that ship: 1 to 20 sites."""
+    return pa.Table.from_batches([next(pq.ParquetFile(BUNDLED / "mp_structures.parquet").iter_batches(batch_size=300))])
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +108,46 @@ def train_config() -> TrainConfig:
         model=ModelConfig(layers=2, heads=2, width=16, components=3, latent=8, representation=32, projection=32),
         training=TrainingConfig(batch_size=8, halving_epochs=2),
     )
+
+
+@pytest.fixture(scope="session")
+def small_network(train_config: TrainConfig) -> Mat2Spec:
+    """An untrained network of the small sizes that tells crystals apart."""
+    torch.manual_seed(0)
+    made = build_network(train_config)
+    nn.init.normal_(made.predictor)
+    return made.eval()
+
+
+@pytest.fixture(scope="session")
+def training_record(splits: LabelledSplits) -> TrainingRecord:
+    return TrainingRecord(
+        labels="small.parquet",
+        labels_fingerprint=splits.fingerprint,
+        rows=ROWS,
+        elements=tuple(splits.train.elements),
+        epoch=3,
+        validation={"mae": 0.1},
+        seconds=1.5,
+        environment=environment(),
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint_directory(
+    small_network: Mat2Spec,
+    training_record: TrainingRecord,
+    train_config: TrainConfig,
+    splits: LabelledSplits,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The untrained network as `jobs/train.py` leaves a trained one."""
+    directory = tmp_path_factory.mktemp("checkpoints") / "small"
+    ids = splits.train.material_ids + splits.valid.material_ids
+    write_checkpoint(directory, "small", train_config, small_network.state_dict(), training_record, ids)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint_directory: Path) -> Checkpoint:
+    return Checkpoint.load(checkpoint_directory)

@@ -1,0 +1,149 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from mat2spec.config import GraphConfig
+from mat2spec.crystal import Crystal
+from mat2spec.data.files import SCHEMA, is_structure_file, read_structure_file, read_structure_files
+from mat2spec.data.schema import check_schema, crystals
+from mat2spec.errors import StructureError
+from mat2spec.graph import build_graph
+
+CIF_DIGITS = 1e-5
+"""[Å] What a CIF of eight decimals and a POSCAR keep of a distance."""
+
+
+def structure_of(crystal: Crystal) -> Structure:
+    return Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(StructureError) as caught:
+        read_structure_file(file)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def bonds(crystal: Crystal) -> np.ndarray:
+    """Sorted lengths of all edges: the same for any order of sites and any setting of the axes."""
+    return np.sort(build_graph(crystal, GraphConfig()).distances)
+
+
+@pytest.fixture(scope="module")
+def disordered() -> Structure:
+    lattice = Lattice.cubic(5.64)
+    return Structure.from_spacegroup("Fm-3m", lattice, [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.mark.parametrize("suffix", ["cif", "vasp", "poscar", "json"])
+def test_each_format_gives_the_same_crystal(real_crystals, tmp_path, suffix):
+    for crystal in real_crystals:
+        file = tmp_path / f"{crystal.material_id}.{suffix}"
+        structure_of(crystal).to(str(file), fmt="poscar" if suffix in ("vasp", "poscar") else suffix)
+        found = read_structure_file(file)
+        assert found.material_id == crystal.material_id
+        assert found.formula == crystal.formula
+        np.testing.assert_allclose(bonds(found), bonds(crystal), atol=CIF_DIGITS)
+
+
+def test_poscar_and_contcar_are_known_without_a_suffix(silicon, tmp_path):
+    for name in ("POSCAR", "CONTCAR", "POSCAR_silicon"):
+        structure_of(silicon).to(str(tmp_path / name), fmt="poscar")
+        assert is_structure_file(tmp_path / name)
+        assert read_structure_file(tmp_path / name).formula == "Si"
+
+
+def test_extended_xyz_is_read_with_its_cell(silicon, tmp_path):
+    """What ASE writes."""
+    lattice = " ".join(map(str, silicon.lattice.ravel()))
+    sites = "\n".join(f"Si {x} {y} {z}" for x, y, z in silicon.frac_coords @ silicon.lattice)
+    file = tmp_path / "silicon.xyz"
+    file.write_text(f'2\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{sites}\n')
+    np.testing.assert_allclose(bonds(read_structure_file(file)), bonds(silicon), atol=CIF_DIGITS)
+
+
+def test_symmetric_cif_is_expanded_to_all_its_sites(tmp_path):
+    rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    CifWriter(rock_salt, symprec=0.01).write_file(tmp_path / "salt.cif")
+    assert "Fm-3m" in (tmp_path / "salt.cif").read_text()
+    assert len(read_structure_file(tmp_path / "salt.cif")) == 8
+
+
+def test_oxidation_states_are_dropped(rock_salt, tmp_path):
+    charged = structure_of(rock_salt).add_oxidation_state_by_element({"Na": 1, "Cl": -1})
+    charged.to(str(tmp_path / "salt.cif"))
+    assert read_structure_file(tmp_path / "salt.cif").elements == ["Cl", "Na"]
+
+
+def test_disordered_site_is_named_with_its_occupancies(disordered, tmp_path):
+    disordered.to(str(tmp_path / "mixed.cif"))
+    message = refusal(tmp_path / "mixed.cif")
+    assert message.startswith("mixed: site 0 is disordered (")
+    assert "Na" in message
+    assert "0.5" in message
+    assert "give an ordered structure" in message
+
+
+def test_partly_occupied_site_is_named(tmp_path):
+    vacant = Structure(Lattice.cubic(4.2), [{"Mg": 0.9}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    vacant.to(str(tmp_path / "vacant.cif"))
+    assert "is disordered (Mg:0.9" in refusal(tmp_path / "vacant.cif")
+
+
+def test_cif_of_several_structures_is_refused_and_counted(silicon, rock_salt, tmp_path):
+    file = tmp_path / "two.cif"
+    file.write_text("\n".join(str(CifWriter(structure_of(crystal))) for crystal in (silicon, rock_salt)))
+    assert refusal(file) == "two: two.cif holds 2 structures; give one file for each"
+
+
+@pytest.mark.parametrize("name", ["broken.cif", "broken.vasp", "broken.json", "POSCAR"])
+@pytest.mark.parametrize("content", ["", "data_\n_cell_length_a what\n", '{"lattice": 1}', "\x00\xff", "1\n2\n3\n4\n5\n6\n7\n8\n"])
+def test_broken_file_is_refused_by_name(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert f"{name} cannot be read as a structure" in refusal(tmp_path / name)
+
+
+def test_unreadable_file_is_refused(tmp_path):
+    (tmp_path / "binary.cif").write_bytes(bytes(range(256)))
+    assert "binary.cif cannot be read as a structure" in refusal(tmp_path / "binary.cif")
+    assert "cannot be read" in refusal(tmp_path / "none.cif")
+
+
+def test_dummy_species_is_refused(silicon, tmp_path):
+    dummy = structure_of(silicon)
+    dummy.replace(0, "X")
+    dummy.to(str(tmp_path / "dummy.json"))
+    assert "unknown element with atomic number 0" in refusal(tmp_path / "dummy.json")
+
+
+def test_files_become_rows_of_a_materials_table_and_reasons(real_crystals, disordered, tmp_path):
+    files = []
+    for crystal in real_crystals[:3]:
+        files.append(str(tmp_path / f"{crystal.material_id}.vasp"))
+        structure_of(crystal).to(files[-1], fmt="poscar")
+    disordered.to(str(tmp_path / "mixed.cif"))
+    files.insert(1, str(tmp_path / "mixed.cif"))
+    table, refused = read_structure_files(files)
+    assert table.schema == SCHEMA
+    check_schema(table.schema, "files")
+    assert table["material_id"].to_pylist() == [Path(file).stem for file in files]
+    assert list(refused) == [1]
+    assert "disordered" in str(refused[1])
+    rows = list(crystals(table))
+    assert isinstance(rows.pop(1), StructureError)
+    for found, crystal in zip(rows, real_crystals, strict=False):
+        np.testing.assert_allclose(bonds(found), bonds(crystal), atol=CIF_DIGITS)
+        assert found.formula == crystal.formula
+
+
+def test_no_files_give_an_empty_table():
+    table, refused = read_structure_files([])
+    assert (table.schema, len(table), refused) == (SCHEMA, 0, {})
+
+
+@pytest.mark.parametrize(("name", "known"), [("a.CIF", True), ("a.cif", True), ("notes.txt", False), ("a.parquet", False), ("a.md", False)])
+def test_structure_files_are_known_by_their_names(name, known):
+    assert is_structure_file(Path(name)) == known

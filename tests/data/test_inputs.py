@@ -1,0 +1,218 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pymatgen.core import Structure
+
+from mat2spec.data.inputs import MaterialsInput, Shard, read_shard
+from mat2spec.data.schema import COLUMNS
+from mat2spec.errors import ConfigError, Mat2SpecError, TableError
+
+
+@pytest.fixture
+def folder(materials, tmp_path) -> Path:
+    """Three files of 100 rows, each in row groups of 30; one lies deeper."""
+    for name, start in (("b.parquet", 100), ("a.parquet", 0), ("c/d.parquet", 200)):
+        file = tmp_path / "tables" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(materials.slice(start, 100), file, row_group_size=30)
+    return tmp_path / "tables"
+
+
+@pytest.fixture
+def file(materials, tmp_path) -> Path:
+    path = tmp_path / "materials.parquet"
+    pq.write_table(materials, path)
+    return path
+
+
+def with_column(table: pa.Table, name: str, values: list | pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+def read(shards: list[Shard]) -> pa.Table:
+    return pa.concat_tables([read_shard(shard).table for shard in shards])
+
+
+def reasons(shards: list[Shard]) -> dict[tuple[str, int], str]:
+    return {(shard.name, i): str(error) for shard in shards for i, error in read_shard(shard).refused.items()}
+
+
+def refusal(kind: type[Mat2SpecError], path: Path, where: str | None = None) -> str:
+    with pytest.raises(kind) as caught:
+        MaterialsInput.open(path, where).shards(10)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("rows_per_shard", [1, 7, 30, 31, 100, 1000])
+def test_shards_cover_every_row_once_in_order(folder, materials, rows_per_shard):
+    shards = MaterialsInput.open(folder).shards(rows_per_shard)
+    assert read(shards).equals(materials)
+    assert all(0 < len(shard) <= rows_per_shard for shard in shards)
+    assert [shard.name for shard in shards] == [f"part-{i:06d}" for i in range(len(shards))]
+    assert all(len(shard.files) == 1 for shard in shards)
+    assert not reasons(shards)
+
+
+def test_same_input_gives_the_same_shards(folder):
+    one, two = (MaterialsInput.open(folder) for _ in range(2))
+    assert one == two
+    assert one.shards(7) == two.shards(7)
+
+
+def test_shard_survives_being_sent(folder):
+    for shard in MaterialsInput.open(folder).shards(50):
+        record = shard.to_json()
+        assert Shard.from_json(record) == shard
+        assert Shard.from_json(record | {"rows": np.array(record["rows"]), "files": np.array(record["files"])}) == shard
+
+
+def test_file_folder_and_glob_name_the_same_rows(folder, materials):
+    assert read(MaterialsInput.open(folder / "a.parquet").shards(40)).equals(materials.slice(0, 100))
+    assert read(MaterialsInput.open(folder / "*.parquet").shards(40)).equals(materials.slice(0, 200))
+    assert read(MaterialsInput.open(folder / "**" / "*.parquet").shards(40)).equals(materials)
+
+
+def test_condition_selects_rows_before_they_are_cut(folder, materials):
+    shards = MaterialsInput.open(folder, "nsites <= 4 AND band_gap > 0").shards(10)
+    nsites, gap = materials["nsites"].to_numpy(), materials["band_gap"].to_numpy()
+    expected = materials.take(np.flatnonzero((nsites <= 4) & (gap > 0)))
+    assert 10 < len(expected) < 100
+    assert read(shards).equals(expected)
+    assert all(row in set(range(100)) for shard in shards for row in shard.rows), "rows are positions in the file, not in the selection"
+
+
+def test_condition_that_no_row_meets_gives_one_empty_shard(folder, materials):
+    (shard,) = MaterialsInput.open(folder, "nsites > 1000").shards(10)
+    assert (shard.name, len(shard)) == ("part-000000", 0)
+    rows = read_shard(shard)
+    assert rows.table.schema == materials.schema
+    assert (len(rows.table), rows.refused) == (0, {})
+
+
+def test_table_without_rows_gives_one_empty_shard(materials, tmp_path):
+    pq.write_table(materials.slice(0, 0), tmp_path / "none.parquet")
+    (shard,) = MaterialsInput.open(tmp_path / "none.parquet").shards(10)
+    assert len(read_shard(shard).table) == 0
+
+
+def test_repeated_id_is_refused_after_its_first_row_in_order_of_file_and_row(materials, tmp_path):
+    ids = [f"m{i}" for i in range(20)]
+    ids[3] = ids[17] = "twice"
+    pq.write_table(with_column(materials.slice(0, 20), "material_id", ids), tmp_path / "b.parquet")
+    ids[5], ids[9] = "m5-of-a", "twice"
+    ids[:3] = ["a0", "a1", "a2"]
+    pq.write_table(with_column(materials.slice(0, 20), "material_id", ids), tmp_path / "a.parquet")
+    shards = MaterialsInput.open(tmp_path).shards(8)
+    refused = [(Path(shard.files[0]).stem, shard.rows[i]) for shard in shards for i in read_shard(shard).refused]
+    assert refused == [("a", 9), ("a", 17), *(("b", row) for row in range(3, 20) if row not in (5, 9))], "a.parquet holds no m5 and no m9"
+    assert "twice: this material_id came before; only its first row is predicted" in reasons(shards).values()
+
+
+def test_rows_left_out_by_the_condition_do_not_make_others_repeated(materials, tmp_path):
+    ids = ["same"] * 300
+    pq.write_table(with_column(materials, "material_id", ids), tmp_path / "same.parquet")
+    (shard,) = MaterialsInput.open(tmp_path / "same.parquet", "nsites = 20").shards(1000)
+    assert shard.repeated == tuple(range(1, len(shard)))
+
+
+def test_each_row_without_an_id_is_refused_with_its_place(materials, tmp_path):
+    ids = materials["material_id"].to_pylist()
+    ids[4] = ids[250] = None
+    path = tmp_path / "nameless.parquet"
+    pq.write_table(with_column(materials, "material_id", ids), path)
+    shards = MaterialsInput.open(path).shards(100)
+    assert reasons(shards) == {
+        ("part-000000", 4): f"{path}, row 4: material_id is NULL; give every row a name of its own",
+        ("part-000002", 50): f"{path}, row 250: material_id is NULL; give every row a name of its own",
+    }
+
+
+def test_fingerprint_is_of_names_contents_and_condition(folder, materials, tmp_path):
+    fingerprint = MaterialsInput.open(folder).fingerprint
+    assert MaterialsInput.open(Path(shutil.copytree(folder, tmp_path / "moved"))).fingerprint == fingerprint, "a moved folder is the same input"
+    assert MaterialsInput.open(folder, "nsites < 9").fingerprint != fingerprint
+    coordinates = materials["frac_coords"].to_pylist()
+    coordinates[150][0] += 0.01
+    pq.write_table(with_column(materials, "frac_coords", coordinates).slice(100, 100), folder / "b.parquet", row_group_size=30)
+    changed = MaterialsInput.open(folder).fingerprint
+    assert changed != fingerprint
+    (folder / "b.parquet").rename(folder / "e.parquet")
+    assert MaterialsInput.open(folder).fingerprint not in {fingerprint, changed}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_missing_column_is_refused(folder, name):
+    path = folder / "b.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(name), path)
+    assert f"{path}: missing column {name}" in refusal(TableError, folder)
+
+
+def test_column_of_another_type_is_refused(materials, folder):
+    pq.write_table(with_column(materials, "material_id", range(300)), folder / "b.parquet")
+    assert "b.parquet: column material_id is int64, must be VARCHAR" in refusal(TableError, folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a table, and longer than a footer", b"PAR1" + bytes(100) + b"PAR1"])
+def test_file_that_is_not_parquet_is_refused(folder, content):
+    (folder / "b.parquet").write_bytes(content)
+    assert "b.parquet: not a readable Parquet file" in refusal(TableError, folder)
+
+
+def test_path_without_input_is_refused(tmp_path):
+    assert f"{tmp_path / 'none'}: does not exist" in refusal(TableError, tmp_path / "none")
+    assert "does not exist" in refusal(TableError, tmp_path / "*.parquet")
+    (tmp_path / "readme.md").write_text("# Not a structure")
+    assert "holds 1 files, none of them Parquet" in refusal(TableError, tmp_path)
+
+
+@pytest.mark.parametrize("where", ["nsites <", "nosuch = 1", "nsites = 'many'", "1; DROP TABLE x"])
+def test_condition_that_is_no_sql_is_refused(folder, where):
+    assert refusal(ConfigError, folder, where).startswith(f"where: {where}: ")
+
+
+def test_hidden_files_are_no_input(folder, materials):
+    (folder / ".part.parquet.partial").write_bytes(b"half")
+    (folder / ".hidden.parquet").write_bytes(b"half")
+    assert read(MaterialsInput.open(folder).shards(100)).equals(materials)
+
+
+@pytest.fixture
+def structures(real_crystals, tmp_path) -> Path:
+    """Twelve POSCAR files, one of them twice under the same stem."""
+    for place in ("", "again/"):
+        for crystal in real_crystals[: 2 if place else 12]:
+            file = tmp_path / "structures" / place / f"{crystal.material_id}.vasp"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords).to(str(file), fmt="poscar")
+    return tmp_path / "structures"
+
+
+def test_structure_files_are_cut_into_shards_too(structures, real_crystals):
+    shards = MaterialsInput.open(structures).shards(5)
+    assert [len(shard) for shard in shards] == [5, 5, 4]
+    files = [file for shard in shards for file in shard.files]
+    assert files == sorted(files)
+    table = read(shards)
+    assert set(table["material_id"].to_pylist()) == {crystal.material_id for crystal in real_crystals}
+
+
+def test_second_file_of_the_same_stem_is_refused(structures):
+    found = reasons(MaterialsInput.open(structures).shards(5))
+    assert len(found) == 2
+    assert all("this material_id came before" in reason for reason in found.values())
+
+
+def test_structure_files_have_no_columns_for_a_condition(structures):
+    assert "structure files, which have no columns" in refusal(ConfigError, structures, "nsites < 9")
+
+
+def test_fingerprint_of_structure_files_is_of_their_contents(structures):
+    fingerprint = MaterialsInput.open(structures).fingerprint
+    file = next(structures.glob("*.vasp"))
+    file.write_text(file.read_text() + " ")
+    assert MaterialsInput.open(structures).fingerprint != fingerprint

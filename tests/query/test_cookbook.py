@@ -1,0 +1,112 @@
+"""Each ready question, asked of DFT spectra, against the same question in Python."""
+
+import numpy as np
+import pytest
+
+from mat2spec.errors import QueryError
+from mat2spec.query.catalog import ask, cookbook
+from mat2spec.query.plot import MAX_PANELS, plot_answer
+from mat2spec.spectrum import PHDOS_GRID
+
+TESTED = {"stiff_oxides", "cold_lattices", "phononic_gaps", "like_magnesia", "stiff_systems", "reject_reasons"}
+
+
+@pytest.fixture
+def answer(dft_run):
+    return lambda name: ask(dft_run, f"@{name}").to_pylist()
+
+
+def states(row: dict, low: float, high: float) -> float:
+    """Modes per atom between two frequencies."""
+    edges = np.array(PHDOS_GRID.edges)
+    return float(np.array(row["spectrum"]) @ np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None))
+
+
+def ids(rows: list[dict]) -> list[str]:
+    return [row["material_id"] for row in rows]
+
+
+def test_every_question_has_a_title_and_a_test():
+    assert set(cookbook()) == TESTED
+    assert all(title and sql.startswith("SELECT") for title, sql in cookbook().values())
+
+
+def test_stiff_oxides_are_the_ten_highest_mean_frequencies(answer, rows):
+    chosen = [r for r in rows if len(r["elements"]) == 3 and "O" in r["elements"] and r["nsites"] <= 12]
+    chosen = sorted(chosen, key=lambda r: -r["mean_frequency"])[:10]
+    found = answer("stiff_oxides")
+    assert ids(found) == ids(chosen)
+    assert [r["mean_frequency"] for r in found] == [round(r["mean_frequency"], 1) for r in chosen]
+    assert [r["seen_in_training"] for r in found] == [r["seen_in_training"] for r in chosen]
+    assert chosen[0]["mean_frequency"] > 400, "borates and beryllates"
+
+
+def test_cold_lattices_are_the_ten_lowest_that_training_did_not_show(answer, rows):
+    chosen = [r for r in rows if not r["seen_in_training"] and not r["unseen_elements"]]
+    assert len(chosen) > 10
+    assert ids(answer("cold_lattices")) == ids(sorted(chosen, key=lambda r: r["mean_frequency"])[:10])
+
+
+def test_phononic_gaps_are_empty_and_have_vibrations_above(answer, rows):
+    fits = {r["material_id"]: r for r in rows if states(r, 400, 500) < 0.03 and states(r, 500, 1000) > 0.5}
+    found = answer("phononic_gaps")
+    assert len(found) == min(10, len(fits)) > 0
+    assert set(ids(found)) <= set(fits)
+    for row in found:
+        assert row["states_in_window"] == pytest.approx(states(fits[row["material_id"]], 400, 500), abs=1e-4)
+        assert row["states_above"] == pytest.approx(states(fits[row["material_id"]], 500, 1000), abs=1e-2)
+    most = sorted((states(r, 500, 1000) for r in fits.values()), reverse=True)[:10]
+    np.testing.assert_allclose([row["states_above"] for row in found], most, atol=1e-2)
+
+
+def test_like_magnesia_are_the_nearest_shapes_without_oxygen(answer, rows):
+    spectra = {r["material_id"]: np.array(r["spectrum"]) for r in rows}
+    magnesia = spectra["mp-1265"]
+
+    def similarity(row: dict) -> float:
+        spectrum = spectra[row["material_id"]]
+        return float(spectrum @ magnesia / np.linalg.norm(spectrum) / np.linalg.norm(magnesia))
+
+    nearest = sorted((r for r in rows if "O" not in r["elements"]), key=lambda r: -similarity(r))[:10]
+    found = answer("like_magnesia")
+    assert ids(found) == ids(nearest)
+    np.testing.assert_allclose([r["similarity"] for r in found], [similarity(r) for r in nearest], atol=1e-4)
+
+
+def test_stiff_systems_are_means_over_at_least_five_crystals(answer, rows):
+    systems: dict[str, list[dict]] = {}
+    for row in rows:
+        systems.setdefault("-".join(row["elements"]), []).append(row)
+    means = {name: np.mean([r["mean_frequency"] for r in of]) for name, of in systems.items() if len(of) >= 5}
+    found = answer("stiff_systems")
+    assert [r["chemical_system"] for r in found] == sorted(means, key=lambda name: -means[name])[:10]
+    for row in found:
+        of = systems[row["chemical_system"]]
+        assert (row["crystals"], row["seen"]) == (len(of), sum(r["seen_in_training"] for r in of))
+
+
+def test_reject_reasons_are_rules_without_names_and_numbers(answer):
+    assert [(r["error_type"], r["rows"]) for r in answer("reject_reasons")] == [("StructureError", 2), ("TableError", 1)]
+    assert "mp-" not in str(answer("reject_reasons"))
+
+
+def test_plot_draws_the_materials_of_an_answer(dft_run, tmp_path):
+    file = tmp_path / "drawn.png"
+    plot_answer(dft_run, ask(dft_run, "@stiff_oxides"), file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert file.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("SELECT formula_pretty FROM predictions LIMIT 1", "--plot needs the column material_id"),
+        ("SELECT material_id FROM predictions LIMIT 0", f"--plot draws 1 to {MAX_PANELS} materials, the answer has 0"),
+        ("SELECT material_id FROM predictions", f"--plot draws 1 to {MAX_PANELS} materials, the answer has 1522"),
+        ("SELECT material_id FROM rejects WHERE material_id IS NOT NULL", "predict"),
+    ],
+)
+def test_answer_that_cannot_be_drawn_is_refused_and_draws_nothing(dft_run, tmp_path, sql, reason):
+    with pytest.raises(QueryError, match=reason):
+        plot_answer(dft_run, ask(dft_run, sql), tmp_path / "drawn.png")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,127 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mat2spec.errors import RunError
+from mat2spec.run_directory import RECORD, RunDirectory
+
+IDENTITY = {"checkpoint": "a" * 64, "input": "b" * 64, "where": None, "rows_per_shard": 2}
+TWO, ONE, NONE = (pa.table({"material_id": pa.array([f"mp-{i}" for i in range(n)], pa.string())}) for n in (2, 1, 0))
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    claimed = RunDirectory(tmp_path / "run")
+    claimed.claim(IDENTITY, {"grid": {}})
+    return claimed
+
+
+def files(run: RunDirectory) -> list[str]:
+    return sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file())
+
+
+def test_claimed_directory_says_what_it_is_for(run):
+    assert run.read_record() == {"status": "running", "identity": IDENTITY, "grid": {}}
+    assert files(run) == [RECORD]
+    assert run.committed() == set()
+
+
+def test_claiming_again_for_the_same_screening_changes_nothing(run):
+    before = (run.path / RECORD).read_bytes()
+    run.claim(IDENTITY, {"grid": "other details do not matter"})
+    assert (run.path / RECORD).read_bytes() == before
+
+
+def test_claim_for_another_screening_is_refused_and_shows_both_values(run):
+    with pytest.raises(RunError) as caught:
+        run.claim(IDENTITY | {"checkpoint": "c" * 64, "where": "nsites < 9"}, {})
+    message = str(caught.value)
+    assert f"checkpoint: {'a' * 64} there, {'c' * 64} here; where: None there, nsites < 9 here" in message
+    assert message.startswith(f"{run.path}: holds another screening")
+    assert "choose another --output" in message
+    assert "\n" not in message
+
+
+def test_directory_that_holds_something_else_is_refused_untouched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match=r"not empty and holds no run\.json"):
+        RunDirectory(tmp_path).claim(IDENTITY, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_empty_directory_may_be_claimed(tmp_path):
+    RunDirectory(tmp_path).claim(IDENTITY, {})
+    assert (tmp_path / RECORD).exists()
+
+
+def test_missing_or_damaged_record_is_refused_in_one_line(run):
+    for text, reason in (("{", "cannot be read"), (None, r"no run here: run\.json is missing")):
+        (run.path / RECORD).write_text(text) if text else (run.path / RECORD).unlink()
+        with pytest.raises(RunError, match=reason) as caught:
+            run.read_record()
+        assert "\n" not in str(caught.value)
+
+
+def test_rejects_are_written_before_predictions(run, monkeypatch):
+    """Predictions make a shard done: when they lie there, its rejects must too."""
+    written = []
+    write_table = pq.write_table
+
+    def record(table, file, **options) -> None:
+        written.append((file.parent.name, files(run)))
+        write_table(table, file, **options)
+
+    monkeypatch.setattr(pq, "write_table", record)
+    run.commit("part-000000", TWO, ONE)
+    assert [folder for folder, _ in written] == ["rejects", "predictions"]
+    assert "rejects/part-000000.parquet" in written[1][1], "rejects lie under their name before predictions are begun"
+    assert files(run) == ["predictions/part-000000.parquet", "rejects/part-000000.parquet", RECORD]
+
+
+@pytest.mark.parametrize("killed_in", ["rejects", "predictions"])
+def test_shard_killed_while_it_is_written_is_not_done_and_counts_nothing_twice(run, monkeypatch, killed_in):
+    write_table = pq.write_table
+
+    def killed(table, file, **options) -> None:
+        write_table(table, file, **options)
+        if file.parent.name == killed_in:
+            file.write_bytes(file.read_bytes()[:20])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq, "write_table", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.commit("part-000000", TWO, ONE)
+    monkeypatch.undo()
+    assert any("partial" in name for name in files(run))
+    assert run.committed() == set()
+    assert run.counts()["predictions"] == 0
+    run.commit("part-000000", TWO, ONE)
+    assert run.committed() == {"part-000000"}
+    assert run.counts() == {"predictions": 2, "rejects": 1}
+
+
+def test_committing_again_replaces_a_shard(run):
+    for _ in range(2):
+        run.commit("part-000000", TWO, ONE)
+    assert run.counts() == {"predictions": 2, "rejects": 1}
+
+
+def test_finished_run_has_counts_and_no_partial_files(run):
+    run.commit("part-000000", TWO, NONE)
+    run.commit("part-000001", NONE, ONE)
+    (run.path / "predictions" / ".part-000001.99.partial").write_bytes(b"left by a kill")
+    assert run.finish(3, {"stages": {"rows": 3}}) == {"predictions": 2, "rejects": 1}
+    record = json.loads((run.path / RECORD).read_text())
+    assert record["status"] == "finished"
+    assert record["counts"] == {"input": 3, "predictions": 2, "rejects": 1}
+    assert (record["identity"], record["stages"]) == (IDENTITY, {"rows": 3})
+    assert files(run) == [f"{folder}/part-00000{i}.parquet" for folder in ("predictions", "rejects") for i in (0, 1)] + [RECORD]
+
+
+def test_run_whose_rows_do_not_add_up_is_not_finished(run):
+    run.commit("part-000000", TWO, NONE)
+    with pytest.raises(RuntimeError, match="do not add up to 3 input rows"):
+        run.finish(3, {})
+    assert run.read_record()["status"] == "running"
