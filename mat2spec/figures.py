@@ -42,12 +42,12 @@ def _panels(count: int, columns: int) -> tuple[Figure, list]:
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for unused in axes[count:]:
         unused.remove()
-    for used in axes[:count]:
-        used.set_ylim(bottom=0)
     return figure, list(axes[:count])
 
 
 def _save(figure: Figure, grid: SpectrumGrid, density: str, file: Path) -> None:
+    for axes in figure.axes:
+        axes.set_ylim(bottom=0)
     figure.supxlabel(AXIS_LABELS[grid.name], fontsize=9)
     figure.supylabel(density, fontsize=9)
     figure.savefig(file, dpi=120)
