@@ -47,8 +47,8 @@ def bundled() -> Path:
 
 @pytest.fixture(scope="session")
 def materials() -> pa.Table:
-    """The first 300 of the real structures that ship: 1 to 20 sites."""
-    return pa.Table.from_batches([next(pq.ParquetFile(BUNDLED / "mp_structures.parquet").iter_batches(batch_size=300))])
+    """The first 400 of the real structures that ship: 1 to 20 sites."""
+    return pa.Table.from_batches([next(pq.ParquetFile(BUNDLED / "mp_structures.parquet").iter_batches(batch_size=400))])
 
 
 @pytest.fixture(scope="session")
@@ -83,21 +83,25 @@ def real_graphs(real_crystals: list[Crystal]) -> list[CrystalGraph]:
     return [build_graph(crystal, GraphConfig()) for crystal in real_crystals]
 
 
-@pytest.fixture(scope="session")
-def network(real_graphs: list[CrystalGraph]) -> Mat2Spec:
-    """Published sizes, random weights, eval mode; BatchNorms hold statistics near those of real crystals, as after training."""
-    torch.manual_seed(0)
-    made = Mat2Spec(ModelConfig(), 8.0, len(PHDOS_GRID), SumNormalization())
+def seasoned(made: Mat2Spec, graphs: list[CrystalGraph]) -> Mat2Spec:
+    """Give fresh weights BatchNorm statistics near those of real crystals, as after training, so that crystals get spectra of their own."""
     norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        made.encoder(GraphBatch.from_graphs(real_graphs))
+        made.encoder(GraphBatch.from_graphs(graphs))
         for norm in norms:
             norm.running_mean += 0.3 * torch.randn(norm.num_features) * norm.running_var.sqrt()
             norm.running_var *= torch.empty(norm.num_features).uniform_(0.5, 2)
     nn.init.normal_(made.predictor, std=0.3)
     return made.eval()
+
+
+@pytest.fixture(scope="session")
+def network(real_graphs: list[CrystalGraph]) -> Mat2Spec:
+    """Published sizes, random weights, eval mode."""
+    torch.manual_seed(0)
+    return seasoned(Mat2Spec(ModelConfig(), 8.0, len(PHDOS_GRID), SumNormalization()), real_graphs)
 
 
 @pytest.fixture(scope="session")
@@ -111,12 +115,45 @@ def train_config() -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
-def small_network(train_config: TrainConfig) -> Mat2Spec:
-    """An untrained network of the small sizes that tells crystals apart."""
+def spoilt(materials: pa.Table) -> tuple[pa.Table, dict[str | None, str]]:
+    """200 real materials with bad rows among them, and why each bad row is rejected; two columns more than needed, one named spectrum."""
+    salt = {
+        "formula_pretty": "NaCl",
+        "nsites": 2,
+        "atomic_numbers": [11, 17],
+        "lattice": (2.82 * 2 * FCC).ravel().tolist(),
+        "frac_coords": [0.0, 0, 0, 0.5, 0.5, 0.5],
+    }
+    helium = {"nsites": 1, "atomic_numbers": [2], "frac_coords": [0.0, 0, 0]}
+    bad = [
+        ("nan", {"frac_coords": [0.0, 0, 0, 0.5, 0.5, np.nan]}, "site 1 has a coordinate that is not finite"),
+        ("flat", {"lattice": [1.0, 0, 0, 0, 1, 0, 1, 1, 0]}, "the cell has 0 Å³ per atom"),
+        ("overlap", {"frac_coords": [0.0, 0, 0, 0.01, 0.01, 0.01]}, "atoms closer than 0.5 Å overlap"),
+        ("alone", helium | {"lattice": (20 * np.eye(3)).ravel().tolist()}, "site 0 has no neighbour within 8 Å"),
+        ("adrift", helium | {"lattice": (40 * np.eye(3)).ravel().tolist()}, "the cell has 6.4e+04 Å³ per atom"),
+        ("vacancy", {"atomic_numbers": [0, 17]}, "unknown element with atomic number 0"),
+        ("ununennium", {"atomic_numbers": [119, 17]}, "unknown element with atomic number 119"),
+        ("shapeless", {"lattice": None}, "atomic_numbers, lattice or frac_coords is NULL"),
+        ("miscounted", {"nsites": 3}, "nsites is 3 but there are 2 atomic numbers"),
+        (None, {}, "material_id is NULL; give every row a name of its own"),
+        ("mp-1000", {}, "mp-1000: this material_id came before; only its first row is predicted"),
+    ]
+    kept = materials.take([i for i, row in enumerate(crystals(materials)) if isinstance(row, Crystal) and len(row) <= 12][:200])
+    rows = kept.to_pylist()
+    for position, (material_id, change, _) in enumerate(bad):
+        rows.insert(18 * (position + 1), {"material_id": material_id, **salt, **change})
+    schema = materials.schema.set(materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64())))
+    table = pa.Table.from_pylist(rows, schema).append_column("spectrum", pa.array(["of the input"] * len(rows)))
+    return table, {material_id: reason for material_id, _, reason in bad}
+
+
+@pytest.fixture(scope="session")
+def small_network(train_config: TrainConfig, real_graphs: list[CrystalGraph]) -> Mat2Spec:
+    """The small sizes, random weights, eval mode."""
     torch.manual_seed(0)
-    made = build_network(train_config)
-    nn.init.normal_(made.predictor)
-    return made.eval()
+    made = seasoned(build_network(train_config), real_graphs)
+    nn.init.normal_(made.predictor, std=3.0)
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -151,3 +188,22 @@ def checkpoint_directory(
 @pytest.fixture(scope="session")
 def checkpoint(checkpoint_directory: Path) -> Checkpoint:
     return Checkpoint.load(checkpoint_directory)
+
+
+@pytest.fixture(scope="session")
+def contract() -> dict[str, pa.DataType]:
+    """Columns of every phonon run, in order: section 4 of the design, and the flag of weight in the last bin."""
+    return {
+        "material_id": pa.string(),
+        "formula_pretty": pa.string(),
+        "nsites": pa.int32(),
+        "nsites_primitive": pa.int32(),
+        "elements": pa.list_(pa.string()),
+        "spectrum": pa.list_(pa.float32(), 51),
+        "spread": pa.float32(),
+        "seen_in_training": pa.bool_(),
+        "unseen_elements": pa.list_(pa.string()),
+        "mean_frequency": pa.float64(),
+        "heat_capacity_300K": pa.float64(),
+        "exceeds_grid": pa.bool_(),
+    }

@@ -65,7 +65,9 @@ def test_half_precision_takes_half_the_space_and_predicts_nearly_the_same(
 ):
     halved = train_config.model_copy(update={"checkpoint_dtype": "float16"})
     write_checkpoint(tmp_path / "half", "half", halved, small_network.state_dict(), training_record, ["mp-1"])
-    full, half = (Predictor(Checkpoint.load(directory), CPU).predict(real_crystals) for directory in (checkpoint_directory, tmp_path / "half"))
+    full, half = (
+        Predictor(Checkpoint.load(directory), CPU).predict(real_crystals) for directory in (checkpoint_directory, tmp_path / "half")
+    )
     np.testing.assert_allclose(half, full, atol=HALF_PRECISION * full.max())
     assert not np.array_equal(half, full)
     assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.6 * (checkpoint_directory / WEIGHTS).stat().st_size
@@ -93,7 +95,7 @@ def test_checkpoint_holds_all_that_its_predictions_mean(checkpoint, train_config
 def test_fingerprint_is_of_the_card_which_names_the_weights(checkpoint, small_network, train_config, training_record, tmp_path):
     fingerprints = {checkpoint.fingerprint}
     for scale in (1.0, 2.0):
-        weights = {name: tensor * scale for name, tensor in small_network.state_dict().items()}
+        weights = small_network.state_dict() | {"predictor": scale * small_network.predictor.detach()}
         write_checkpoint(tmp_path / "other", "small", train_config, weights, training_record, sorted(checkpoint.training_ids))
         fingerprints.add(Checkpoint.load(tmp_path / "other").fingerprint)
     assert len(fingerprints) == 2

@@ -8,22 +8,6 @@ from mat2spec.results import REJECTS, prediction_table
 from mat2spec.spectrum import PHDOS_GRID
 from mat2spec.thermo import heat_capacity, mean_frequency
 
-CONTRACT = {
-    "material_id": pa.string(),
-    "formula_pretty": pa.string(),
-    "nsites": pa.int32(),
-    "nsites_primitive": pa.int32(),
-    "elements": pa.list_(pa.string()),
-    "spectrum": pa.list_(pa.float32(), 51),
-    "spread": pa.float32(),
-    "seen_in_training": pa.bool_(),
-    "unseen_elements": pa.list_(pa.string()),
-    "mean_frequency": pa.float64(),
-    "heat_capacity_300K": pa.float64(),
-    "exceeds_grid": pa.bool_(),
-}
-"""Columns of every phonon run, in order: section 4 of the design, and the flag of weight in the last bin."""
-
 
 @pytest.fixture
 def make(small_table, splits, checkpoint):
@@ -31,7 +15,9 @@ def make(small_table, splits, checkpoint):
 
     def make_table(inputs: pa.Table) -> pa.Table:
         rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
-        labels = {i: s.numpy() for part in (splits.train, splits.valid, splits.test) for i, s in zip(part.material_ids, part.spectra, strict=True)}
+        labels = {
+            i: s.numpy() for part in (splits.train, splits.valid, splits.test) for i, s in zip(part.material_ids, part.spectra, strict=True)
+        }
         spectra = np.stack([labels[row.material_id] for row in rows]) if rows else np.empty((0, 51), np.float32)
         return prediction_table(inputs, rows, [len(row) for row in rows], spectra, checkpoint)
 
@@ -43,10 +29,10 @@ def inputs(small_table) -> pa.Table:
     return small_table.drop_columns(["row", "phdos", "split"])
 
 
-def test_columns_and_types_are_those_of_the_contract(make, inputs):
+def test_columns_and_types_are_those_of_the_contract(make, inputs, contract):
     schema = make(inputs).schema
-    assert dict(zip(schema.names, schema.types, strict=True)) == CONTRACT
-    assert schema.names == list(CONTRACT)
+    assert dict(zip(schema.names, schema.types, strict=True)) == contract
+    assert schema.names == list(contract)
     assert REJECTS.names == ["material_id", "source", "stage", "error_type", "error"]
     assert set(REJECTS.types) == {pa.string()}
 
@@ -67,7 +53,7 @@ def test_numbers_are_those_of_the_spectrum(make, inputs):
     table = make(inputs)
     spectra = np.array(table["spectrum"].to_pylist(), np.float32)
     np.testing.assert_allclose(table["mean_frequency"].to_numpy(), mean_frequency(spectra, PHDOS_GRID), rtol=1e-6)
-    np.testing.assert_allclose(table["heat_capacity_300K"].to_numpy(), heat_capacity(spectra, PHDOS_GRID, 300), rtol=1e-6)
+    np.testing.assert_allclose(table["heat_capacity_300K"].to_numpy(), heat_capacity(spectra, PHDOS_GRID, 300.0), rtol=1e-6)
     assert table["spread"].null_count == len(table)
 
 
@@ -80,21 +66,21 @@ def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
     assert flags == [True, False, True] + [False] * 33
 
 
-def test_columns_of_the_input_stay_and_never_hide_a_result(make, inputs):
+def test_columns_of_the_input_stay_and_never_hide_a_result(make, inputs, contract):
     extra = inputs.append_column("band_gap", pa.array([1.5] * 36, pa.float32())).append_column("spectrum", pa.array(["mine"] * 36))
     table = make(extra)
-    assert table.column_names == [*CONTRACT, "band_gap", "input_spectrum"]
+    assert table.column_names == [*contract, "band_gap", "input_spectrum"]
     assert table["band_gap"].type == pa.float32()
     assert table["input_spectrum"].to_pylist() == ["mine"] * 36
-    assert table["spectrum"].type == CONTRACT["spectrum"]
+    assert table["spectrum"].type == contract["spectrum"]
 
 
 @pytest.mark.parametrize("names", [("spectrum", "input_spectrum"), ("input_spectrum", "spectrum")])
-def test_prefixed_name_that_is_taken_loses_no_column(make, inputs, names):
+def test_prefixed_name_that_is_taken_loses_no_column(make, inputs, contract, names):
     """A materials table made from the predictions of an earlier run."""
     for name in names:
         inputs = inputs.append_column(name, pa.array([name] * 36))
     table = make(inputs)
-    kept = [column.to_pylist()[0] for name, column in zip(table.column_names, table.columns, strict=True) if name not in CONTRACT]
+    kept = [column.to_pylist()[0] for name, column in zip(table.column_names, table.columns, strict=True) if name not in contract]
     assert sorted(kept) == sorted(names)
     assert len(set(table.column_names)) == len(table.column_names)

@@ -6,6 +6,8 @@ from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
 from mat2spec.symmetry import SYMPREC, primitive_nsites
 
+pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
+
 CONVENTIONAL_FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 
@@ -47,7 +49,9 @@ def test_supercell_has_the_primitive_cell_of_its_crystal(real, matrix):
 
 def test_conventional_cells_hold_four_primitive_ones(silicon, rock_salt):
     for crystal in (silicon, rock_salt):
-        frac = (CONVENTIONAL_FCC[:, None] + [[0, 0, 0], crystal.frac_coords[1] @ crystal.lattice / (2 * crystal.lattice[0, 1])]).reshape(-1, 3)
+        frac = (CONVENTIONAL_FCC[:, None] + [[0, 0, 0], crystal.frac_coords[1] @ crystal.lattice / (2 * crystal.lattice[0, 1])]).reshape(
+            -1, 3
+        )
         cubic = Crystal("cubic", np.tile(crystal.atomic_numbers, 4), 2 * crystal.lattice[0, 1] * np.eye(3), frac)
         assert by_spglib(cubic) == 2
         assert primitive_nsites(cubic) == 2

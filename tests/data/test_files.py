@@ -16,6 +16,26 @@ CIF_DIGITS = 1e-5
 """[Å] What a CIF of eight decimals and a POSCAR keep of a distance."""
 
 
+ROCK_SALT_CIF = """data_salt
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 Na 0 0 0
+Cl1 Cl 0.5 0.5 0.5
+"""
+
+
 def structure_of(crystal: Crystal) -> Structure:
     return Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
 
@@ -66,10 +86,9 @@ def test_extended_xyz_is_read_with_its_cell(silicon, tmp_path):
 
 
 def test_symmetric_cif_is_expanded_to_all_its_sites(tmp_path):
-    rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    CifWriter(rock_salt, symprec=0.01).write_file(tmp_path / "salt.cif")
-    assert "Fm-3m" in (tmp_path / "salt.cif").read_text()
-    assert len(read_structure_file(tmp_path / "salt.cif")) == 8
+    (tmp_path / "salt.cif").write_text(ROCK_SALT_CIF)
+    found = read_structure_file(tmp_path / "salt.cif")
+    assert (len(found), found.formula) == (8, "NaCl")
 
 
 def test_oxidation_states_are_dropped(rock_salt, tmp_path):
@@ -116,7 +135,7 @@ def test_dummy_species_is_refused(silicon, tmp_path):
     dummy = structure_of(silicon)
     dummy.replace(0, "X")
     dummy.to(str(tmp_path / "dummy.json"))
-    assert "unknown element with atomic number 0" in refusal(tmp_path / "dummy.json")
+    assert "unknown element" in refusal(tmp_path / "dummy.json")
 
 
 def test_files_become_rows_of_a_materials_table_and_reasons(real_crystals, disordered, tmp_path):

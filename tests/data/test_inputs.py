@@ -12,6 +12,11 @@ from mat2spec.data.schema import COLUMNS
 from mat2spec.errors import ConfigError, Mat2SpecError, TableError
 
 
+@pytest.fixture(scope="session")
+def materials(materials) -> pa.Table:
+    return materials.slice(0, 300).combine_chunks()
+
+
 @pytest.fixture
 def folder(materials, tmp_path) -> Path:
     """Three files of 100 rows, each in row groups of 30; one lies deeper."""
@@ -132,9 +137,23 @@ def test_each_row_without_an_id_is_refused_with_its_place(materials, tmp_path):
     }
 
 
+def test_null_in_a_fixed_size_list_spares_the_rows_beside_it(materials, tmp_path):
+    """Arrow writes such a column and cannot read it back; the type is the one that the design names."""
+    lattices = materials["lattice"].to_pylist()
+    lattices[4] = None
+    column = pa.array(lattices, pa.list_(pa.float64(), 9))
+    path = tmp_path / "fixed.parquet"
+    pq.write_table(materials.set_column(materials.column_names.index("lattice"), "lattice", column), path)
+    table = read(MaterialsInput.open(path).shards(100))
+    assert table["lattice"].to_pylist() == lattices
+    assert table["material_id"].equals(materials["material_id"])
+
+
 def test_fingerprint_is_of_names_contents_and_condition(folder, materials, tmp_path):
     fingerprint = MaterialsInput.open(folder).fingerprint
-    assert MaterialsInput.open(Path(shutil.copytree(folder, tmp_path / "moved"))).fingerprint == fingerprint, "a moved folder is the same input"
+    assert MaterialsInput.open(Path(shutil.copytree(folder, tmp_path / "moved"))).fingerprint == fingerprint, (
+        "a moved folder is the same input"
+    )
     assert MaterialsInput.open(folder, "nsites < 9").fingerprint != fingerprint
     coordinates = materials["frac_coords"].to_pylist()
     coordinates[150][0] += 0.01

@@ -40,7 +40,7 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
 
 
 def _rejects() -> pa.Table:
-    errors = [StructureError(name, f"site {site} has no neighbour within 8 Å") for site, name in enumerate(("mp-1", "mp-2"))]
+    errors = [StructureError(name, f"site {site} has no neighbour within 8 Å") for site, name in enumerate(("lost-a", "lost-b"))]
     rows = [(e.material_id, "table, row 1", "graph", "StructureError", str(e)) for e in errors]
     rows.append((None, "table, row 7", "read", "TableError", "table, row 7: material_id is NULL"))
     return pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], REJECTS)

@@ -1,0 +1,110 @@
+"""The stages of a screening one after the other, without Ray: what becomes of each row."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import cluster.stages
+from cluster.stages import Commit, Featurize, Predict
+from mat2spec.config import GraphConfig
+from mat2spec.crystal import Crystal
+from mat2spec.data.inputs import MaterialsInput
+from mat2spec.data.schema import crystals
+from mat2spec.predict import Predictor
+from mat2spec.run_directory import RunDirectory
+from mat2spec.symmetry import primitive_nsites
+
+pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
+
+SAME_SPECTRUM = 1e-5
+"""States per cm⁻¹ per atom: float32 sums in batches of another composition."""
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Stages set the threads of their process, which is this one."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def screen(checkpoint_directory, tmp_path):
+    """Screen a table in shards and give predictions, rejects and what the stages said."""
+
+    def run_stages(table: pa.Table, rows_per_shard: int = 50) -> tuple[pa.Table, pa.Table, Counter]:
+        pq.write_table(table, tmp_path / "input.parquet")
+        run = RunDirectory(tmp_path / "run")
+        run.claim({}, {})
+        featurize, predict = Featurize(GraphConfig().model_dump()), Predict(str(checkpoint_directory), None, 1)
+        commit, said = Commit(str(run.path)), Counter()
+        for shard in MaterialsInput.open(tmp_path / "input.parquet").shards(rows_per_shard):
+            said.update(commit(predict(featurize({"shard": shard.to_json()}))))
+        return read(run.path / "predictions"), read(run.path / "rejects"), said
+
+    return run_stages
+
+
+def read(folder: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("*.parquet"))])
+
+
+@pytest.mark.parametrize("rows_per_shard", [1, 50, 1000])
+def test_every_row_becomes_a_prediction_or_a_reject_with_its_reason(screen, spoilt, rows_per_shard):
+    table, reasons = spoilt
+    predictions, rejects, said = screen(table, rows_per_shard)
+    assert (said["predictions"], said["rejects"]) == (len(predictions), len(rejects)) == (200, len(reasons))
+    found = {row["material_id"]: row for row in rejects.to_pylist()}
+    assert found.keys() == reasons.keys()
+    for material_id, reason in reasons.items():
+        assert reason in found[material_id]["error"]
+        assert "\n" not in found[material_id]["error"]
+        assert found[material_id]["source"].startswith("/")
+    assert found["overlap"]["stage"] == found["alone"]["stage"] == "graph"
+    assert found["nan"]["stage"] == "read"
+    assert {row["error_type"] for row in found.values()} == {"StructureError", "TableError"}
+    good = table.filter(pa.array([name not in reasons or name == "mp-1000" for name in table["material_id"].to_pylist()]))
+    assert predictions["material_id"].to_pylist() == list(dict.fromkeys(good["material_id"].to_pylist()))
+
+
+def test_spectra_are_those_of_the_predictor(screen, spoilt, checkpoint):
+    predictions, _, _ = screen(spoilt[0])
+    rows = {crystal.material_id: crystal for crystal in crystals(spoilt[0]) if isinstance(crystal, Crystal)}
+    first = [rows[name] for name in predictions["material_id"].to_pylist() if name != "mp-1000"]
+    expected = Predictor(checkpoint, torch.device("cpu")).predict(first)
+    kept = predictions.filter(pc.not_equal(predictions["material_id"], "mp-1000"))
+    np.testing.assert_allclose(kept["spectrum"].to_pylist(), expected, atol=SAME_SPECTRUM)
+    assert kept["nsites_primitive"].to_pylist() == [primitive_nsites(crystal) for crystal in first]
+
+
+def test_shard_of_rejects_alone_still_has_both_files(screen, spoilt, contract):
+    table, reasons = spoilt
+    bad = table.filter(pa.array([name in reasons and name != "mp-1000" for name in table["material_id"].to_pylist()]))
+    predictions, rejects, _ = screen(bad)
+    assert (len(predictions), len(rejects)) == (0, len(reasons) - 1)
+    assert predictions.schema.names == [*contract, *table.column_names[6:-1], "input_spectrum"], "those of every other file"
+    assert {name: predictions.schema.field(name).type for name in contract} == contract
+
+
+@pytest.mark.parametrize("stage", ["build_graph", "primitive_nsites"])
+def test_whatever_a_structure_does_to_a_stage_is_that_rows_matter_alone(screen, materials, monkeypatch, stage):
+    works = getattr(cluster.stages, stage)
+
+    def crashes(crystal, *rest):
+        if crystal.material_id == "mp-1000":
+            raise ZeroDivisionError("of a kind\nthat nobody foresaw")
+        return works(crystal, *rest)
+
+    monkeypatch.setattr(cluster.stages, stage, crashes)
+    predictions, rejects, _ = screen(materials.slice(0, 10))
+    (row,) = rejects.to_pylist()
+    assert len(predictions) == 9
+    assert (row["material_id"], row["error_type"]) == ("mp-1000", "ZeroDivisionError")
+    assert row["error"] == "mp-1000: of a kind that nobody foresaw"

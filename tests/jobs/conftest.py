@@ -1,0 +1,114 @@
+"""One Ray with its job server for all tests of jobs, and a home for their results."""
+
+import importlib
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from running import RAY, ROOT, Head, environment, free_ports, listens, wait_until
+
+TRAIN = {
+    "data": {"table": "labels.parquet"},
+    "model": {"layers": 2, "heads": 2, "width": 16, "components": 3, "latent": 8, "representation": 32, "projection": 32},
+    "training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 1},
+    "workers": {"num_workers": 2, "cpus_per_worker": 1},
+}
+
+SCREEN = {"input": "spoilt.parquet", "checkpoint": "shipped", "inference": {"rows_per_shard": 5, "predictors": 1}}
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    """A Ray that was started in the repository, beside any other on the machine: every port of its own."""
+    port, dashboard, agent, client = free_ports(4)
+    ports = {"port": port, "dashboard-port": dashboard, "dashboard-agent-listen-port": agent, "ray-client-server-port": client}
+    options = ["--block", "--disable-usage-stats", "--num-cpus=2", *(f"--{name}={number}" for name, number in ports.items())]
+    interval = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 1}  # half the usual: an epoch is reported at each
+    with (
+        TemporaryFile() as log,
+        subprocess.Popen([RAY, "start", "--head", *options], cwd=ROOT, env=environment(**interval), stdout=log, stderr=log) as process,
+    ):
+        wait_until(lambda: process.poll() is not None or (listens(agent) and listens(dashboard)), "the start of Ray")
+        log.seek(0)
+        assert process.poll() is None, log.read().decode()
+        yield Head(f"http://127.0.0.1:{dashboard}", process.pid)
+        for started in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                started.kill()  # asked to end, each waits for the others: half a minute
+
+
+@pytest.fixture(scope="session")
+def home(
+    small_table: pa.Table, spoilt: tuple[pa.Table, dict], checkpoint_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Where jobs find configurations, tables and a checkpoint, and leave results."""
+    made = tmp_path_factory.mktemp("home")
+    pq.write_table(small_table, made / "labels.parquet")
+    pq.write_table(spoilt[0], made / "spoilt.parquet")
+    (made / "train.yaml").write_text(yaml.safe_dump(TRAIN))
+    (made / "screen.yaml").write_text(yaml.safe_dump(SCREEN))
+    (made / "shipped").symlink_to(checkpoint_directory)
+    return made
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job in this process did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def job(home, monkeypatch, capfd) -> Callable[..., Outcome]:
+    """Run a job in this process, where it costs no start of Python and Ray."""
+
+    def run_here(name: str, *arguments: object) -> Outcome:
+        monkeypatch.setenv("MAT2SPEC_HOME", str(home))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *map(str, arguments)])
+        with _engines():
+            module, command = (importlib.import_module(f"jobs.{part}") for part in (name, "command"))
+            capfd.readouterr()
+            code = command.run(module.main)
+        return Outcome(code, *capfd.readouterr())
+
+    return run_here
+
+
+@contextmanager
+def _engines() -> Iterator[None]:
+    """Ray's and MLflow's own warnings are not ours to mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(head: Head, home: Path) -> tuple[Path, str]:
+    """An undisturbed training by two workers, submitted and registered: its directory and what the job printed."""
+    options = ("--output", "undisturbed", "--register_as", "phdos-test")
+    code, output = head.run("python", "jobs/train.py", "train.yaml", *options, home=home)
+    assert code == 0, output
+    return home / "undisturbed", output
+
+
+@pytest.fixture(scope="session")
+def mlflow_client(trained: tuple[Path, str]) -> Iterator[object]:
+    """The store beside the results."""
+    with _engines():
+        from mlflow import MlflowClient
+
+        uri = f"sqlite:///{trained[0].parent / 'mlflow.db'}"
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -1,0 +1,91 @@
+"""Ways to run a job, and to wait for what it does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+
+RAY = Path(sys.executable).with_name("ray")
+
+SCRUBBED = ("MAT2SPEC_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+"""Variables that decide where jobs read and write."""
+
+DEADLINE = 120
+"""[s] For whatever a job is waited for; each takes a few seconds."""
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Poll until something has happened."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
+        time.sleep(0.005)
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports on which nothing listens."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in sockets]
+
+
+def listens(port: int) -> bool:
+    """Whether a server on this machine has the port."""
+    return any(found.laddr.port == port and found.status == psutil.CONN_LISTEN for found in psutil.net_connections("tcp"))
+
+
+def environment(**variables: object) -> dict[str, str]:
+    """This process's variables without those that a test must not inherit."""
+    kept = {name: value for name, value in os.environ.items() if name not in SCRUBBED}
+    kept["PATH"] = f"{RAY.parent}{os.pathsep}{kept['PATH']}"
+    return kept | {"RAY_AUTH_MODE": "disabled"} | {name: str(value) for name, value in variables.items()}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running Ray.
+
+    Args:
+        address: Of its job server.
+        pid: Of the process that started it.
+    """
+
+    address: str
+    pid: int
+
+    def submit(self, *command: object, home: Path | None = None, upload: bool = True, name: str | None = None) -> subprocess.Popen:
+        """Submit a job from the repository; its output goes to stdout."""
+        options = ["--address", self.address, *(["--working-dir", "."] if upload else []), *(["--submission-id", name] if name else [])]
+        if home:
+            options += ["--runtime-env-json", json.dumps({"env_vars": {"MAT2SPEC_HOME": str(home)}})]
+        arguments = [str(part) for part in (RAY, "job", "submit", *options, "--", *command)]
+        return subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, *command: object, **options: object) -> tuple[int, str]:
+        """Submit a job and give its exit code and output."""
+        with self.submit(*command, **options) as process:
+            output = process.communicate(timeout=2 * DEADLINE)[0]
+        return process.returncode, output
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Processes of this Ray, and of its jobs, whose command holds a name."""
+        found = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            try:
+                if name in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return found

@@ -1,0 +1,229 @@
+"""A screening that is killed, interrupted and finished by three different ways to start it, and what it then holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+from running import ROOT, environment, wait_until
+
+from mat2spec.checkpoint import Checkpoint
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import crystals
+from mat2spec.predict import Predictor
+from mat2spec.spectrum import PHDOS_GRID
+
+SAME_SPECTRUM = 1e-5
+"""States per cm⁻¹ per atom: float32 sums in batches of another composition."""
+
+SHARDS = 43
+
+
+def read(run: Path, folder: str) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted((run / folder).iterdir())])
+
+
+def files(run: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}
+
+
+def shards(run: Path) -> set[str]:
+    return {file.name for file in (run / "predictions").glob("*.parquet")}
+
+
+def start(home: Path, *arguments: object) -> subprocess.Popen:
+    """Start a screening as a user in a terminal does: a process group of its own, with its own Ray."""
+    command = [sys.executable, "jobs/screen.py", "screen.yaml", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment(MAT2SPEC_HOME=home), start_new_session=True, **pipes)
+
+
+@pytest.fixture(scope="module")
+def run(home, trained, mlflow_client, head) -> Path:
+    """The run of a screening: killed after its first shards, interrupted after more, finished by a submitted job."""
+    made = home / "screened"
+    arguments = ("--output", "screened", "--checkpoint", "undisturbed/checkpoint")
+    with start(home, *arguments) as process:
+        wait_until(lambda: shards(made) or process.poll() is not None, "the first shard")
+        others = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+    _, left = psutil.wait_procs(others, timeout=5)
+    for agent in left:  # Ray's own may take minutes to notice
+        agent.kill()
+    first = {path: content for path, content in files(made).items() if path.parent.name == "predictions"}
+    assert 0 < len(shards(made)) < SHARDS, "killed too late to test anything"
+    assert not (made / "catalog.duckdb").exists()
+
+    with start(home, *arguments) as process:
+        wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert [line for line in err.splitlines() if not line.startswith("[")] == ["interrupted; the same command goes on from here"]
+    assert len(first) < len(shards(made)) < SHARDS
+
+    mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
+    champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion")
+    code, output = head.run("python", "jobs/screen.py", "screen.yaml", *champion, home=home)
+    assert code == 0, output
+    assert f"211 input rows: 200 predictions, 11 rejects in {made}" in output
+    assert {path: content for path, content in files(made).items() if path in first} == first, "what was done stays as it was"
+    return made
+
+
+def test_every_row_is_one_prediction_or_one_reject_with_its_reason(run, spoilt):
+    table, reasons = spoilt
+    rejects = {row["material_id"]: row for row in read(run, "rejects").to_pylist()}
+    assert len(read(run, "rejects")) == len(rejects) == len(reasons)
+    for material_id, reason in reasons.items():
+        assert reason in rejects[material_id]["error"]
+    wanted = [name for name in table["material_id"].to_pylist() if name not in reasons or name == "mp-1000"]
+    assert sorted(read(run, "predictions")["material_id"].to_pylist()) == sorted(set(wanted))
+    assert len(shards(run)) == SHARDS
+
+
+def test_predictions_have_the_columns_of_the_contract(run, spoilt, contract):
+    schema = read(run, "predictions").schema
+    kept = [name for name in spoilt[0].column_names[6:] if name != "spectrum"]
+    assert schema.names == [*contract, *kept, "input_spectrum"]
+    assert {name: schema.field(name).type for name in contract} == contract
+    assert read(run, "rejects").schema.names == ["material_id", "source", "stage", "error_type", "error"]
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+    assert not [path for folder in ("predictions", "rejects") for path in (run / folder).iterdir() if path.is_dir()]
+
+
+def test_spectra_are_those_of_the_predictor_and_hold_three_modes(run, spoilt, trained):
+    checkpoint = Checkpoint.load(trained[0] / "checkpoint")
+    by_id = {}
+    for row in crystals(spoilt[0]):
+        if isinstance(row, Crystal):
+            by_id.setdefault(row.material_id, row)
+    table = read(run, "predictions")
+    spectra = np.array(table["spectrum"].to_pylist())
+    expected = Predictor(checkpoint, torch.device("cpu")).predict([by_id[name] for name in table["material_id"].to_pylist()])
+    np.testing.assert_allclose(spectra, expected, atol=SAME_SPECTRUM)
+    np.testing.assert_allclose(np.trapezoid(spectra, PHDOS_GRID.points, axis=1), 3, rtol=1e-5)
+    for row in table.to_pylist():
+        assert row["seen_in_training"] == (row["material_id"] in checkpoint.training_ids)
+        assert row["unseen_elements"] == [e for e in row["elements"] if e not in checkpoint.card.training.elements]
+        assert row["elements"] == by_id[row["material_id"]].elements
+    assert 0 < sum(table["seen_in_training"].to_pylist()) < 200
+
+
+def test_record_says_what_made_the_run(run, trained):
+    record = json.loads((run / "run.json").read_text())
+    checkpoint = Checkpoint.load(trained[0] / "checkpoint")
+    assert record["status"] == "finished"
+    assert record["identity"]["checkpoint"] == checkpoint.fingerprint
+    assert record["checkpoint"]["weights"] == checkpoint.card.weights
+    assert record["grid"] == PHDOS_GRID.to_json()
+    assert record["counts"] == {"input": 211, "predictions": 200, "rejects": 11}
+    assert {"torch", "ray", "commit", "hardware"} <= record["versions"].keys()
+    assert record["stages"]["rows"] < 211, "the last attempt did only what was missing"
+
+
+def test_same_command_once_more_changes_no_file(run, job):
+    before = files(run)
+    outcome = job("screen", "screen.yaml", "--output", "screened", "--checkpoint", "undisturbed/checkpoint")
+    assert (outcome.code, outcome.out) == (0, f"211 input rows: 200 predictions, 11 rejects in {run}\n")
+    assert files(run) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (("--checkpoint", "shipped"), "checkpoint: "),
+        (("--where", "nsites < 5"), "where: None there, nsites < 5 here"),
+        (("--inference.rows_per_shard", 6), "rows_per_shard: 5 there, 6 here"),
+    ],
+)
+def test_another_screening_into_the_same_run_is_refused(run, job, trained, checkpoint, change, shown):
+    before = files(run)
+    outcome = job("screen", "screen.yaml", "--output", "screened", "--checkpoint", "undisturbed/checkpoint", *change)
+    assert outcome.code == 2
+    assert f"{run}: holds another screening (" in outcome.err
+    assert shown in outcome.err
+    if "--checkpoint" in change:
+        there = Checkpoint.load(trained[0] / "checkpoint").fingerprint
+        assert f"{there} there, {checkpoint.fingerprint} here" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert files(run) == before
+
+
+@pytest.mark.parametrize("question", ["@stiff_oxides", "@reject_reasons", "SELECT count(*) AS n FROM predictions"])
+def test_query_prints_tables_csv_and_json_of_the_same_answer(run, job, question):
+    answers = {name: job("query", "screened", question, "--format", name) for name in ("table", "csv", "json")}
+    assert {outcome.code for outcome in answers.values()} == {0}
+    rows = json.loads(answers["json"].out)
+    lines = answers["csv"].out.splitlines()
+    assert len(lines) == len(rows) + 1 > 1
+    assert lines[0].replace('"', "").split(",") == list(rows[0])
+    for name in rows[0]:
+        assert name in answers["table"].out
+
+
+def test_lists_fit_into_csv(run, job):
+    outcome = job("query", "screened", "SELECT elements, spectrum FROM predictions LIMIT 1", "--format", "csv")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("\n") == 2
+
+
+def test_query_draws_the_spectra_of_its_answer(run, job, tmp_path):
+    question = "SELECT material_id FROM predictions ORDER BY material_id LIMIT 7"
+    assert job("query", "screened", question, "--plot", tmp_path / "seven.png").code == 0
+    assert (tmp_path / "seven.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("question", ["SELECT nosuch FROM predictions", "@nosuch", "SELEC"])
+def test_question_that_fails_is_one_line_and_exit_two(run, job, question):
+    outcome = job("query", "screened", question)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert outcome.err.startswith("error: ")
+
+
+def test_submission_without_upload_runs_in_the_repository(run, head):
+    """The literal form of the contract, on a head that was started there."""
+    code, output = head.run("jobs/query.py", run, "SELECT count(*) + 41 AS answer FROM rejects", "--format", "csv", upload=False)
+    assert code == 0, output
+    assert '"answer"\n52\n' in output
+
+
+def test_relative_result_in_the_uploaded_copy_fails_with_the_way_out(home, head):
+    arguments = (home / "screen.yaml", "--input", home / "spoilt.parquet", "--checkpoint", home / "shipped", "--output", "lost")
+    code, output = head.run("python", "jobs/screen.py", *arguments)
+    assert code == 1
+    assert "error: output lost is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME" in output
+    assert "Traceback" not in output
+    assert not (ROOT / "lost").exists()
+
+
+def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
+    folder = home / "structures"
+    folder.mkdir()
+    for crystal in real_crystals[:4]:
+        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+        structure.to(str(folder / f"{crystal.material_id}.vasp"), fmt="poscar")
+    mixed = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    mixed.to(str(folder / "mixed.cif"))
+    with start(home, "--input", "structures", "--output", "from-files") as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert [line for line in err.splitlines() if not line.startswith("[")] == [], "Ray's C++ begins its lines with a bracket"
+    assert out == f"5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n"
+    (reject,) = read(home / "from-files", "rejects").to_pylist()
+    assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
+    assert "site 0 is disordered (" in reject["error"]
+    found = {row["material_id"]: row["spectrum"] for row in read(home / "from-files", "predictions").to_pylist()}
+    expected = Predictor(checkpoint, torch.device("cpu")).predict(real_crystals[:4])
+    for crystal, spectrum in zip(real_crystals, expected, strict=False):
+        np.testing.assert_allclose(found[crystal.material_id], spectrum, atol=1e-4, err_msg="POSCAR keeps few digits")
