@@ -22,10 +22,11 @@ def main() -> int:
     home = Path(os.environ.setdefault("MAT2SPEC_HOME", str(Path.cwd())))
     start = time.perf_counter()
     try:
-        with local_head() as address:
-            print(f"Ray is up: dashboard {address}", flush=True)
+        print("$ ray start --head", flush=True)
+        with local_head() as head:
+            print(f"Ray is up: dashboard {head.address}", flush=True)
             for job in ("train.py configs/demo-train.yaml", "screen.py configs/demo-screen.yaml"):
-                _show_and_run(_submission(address, job, home))
+                _show_and_run(_submission(head.address, job, home))
         for question in QUESTIONS:
             _show_and_run(f"python jobs/query.py {RUN} @{question}")
         _show_and_run(f"python jobs/query.py {RUN} @stiff_oxides --format csv --plot {RUN}-stiff-oxides.png")

@@ -13,8 +13,12 @@ def resolve(path: str) -> Path:
     return Path(os.environ.get("MAT2SPEC_HOME") or Path.cwd(), path).absolute()
 
 
-def resolve_output(path: str) -> Path:
+def resolve_output(path: str, *, directory: bool = True) -> Path:
     """Make the path of a result absolute, and make sure that it can be written and outlives the job.
+
+    Args:
+        path: As the user gave it.
+        directory: Whether the result is a directory, else a file.
 
     Raises:
         ConfigError: If a relative path would land in Ray's uploaded copy of the working directory, which Ray deletes.
@@ -26,6 +30,7 @@ def resolve_output(path: str) -> Path:
         raise ConfigError(f"output {path} is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME")
     output = resolve(path)
     existing = next(parent for parent in (output, *output.parents) if parent.exists())
-    if (existing != output and not existing.is_dir()) or not os.access(existing, os.W_OK):
-        raise RunError(f"{output}: cannot be written ({existing} is not a writable directory); choose another --output")
+    if existing.is_dir() != (directory or existing != output) or not os.access(existing, os.W_OK):
+        what = "directory" if directory or existing != output else "file"
+        raise RunError(f"{output}: cannot be written ({existing} is not a writable {what}); choose another path")
     return output

@@ -3,10 +3,18 @@
 import logging
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+import psutil
+
+from mat2spec.errors import RunError
 
 # Before Ray is imported: the mode of its token, which it would otherwise choose by what earlier sessions left in the home directory.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -31,30 +39,82 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
-@contextmanager
-def local_head() -> Iterator[str]:
-    """Run a Ray with a job server on this machine, for as long as the block lasts; gives its address.
+class Head(NamedTuple):
+    """A running Ray with a job server.
 
-    Jobs find this process's python first.
+    Args:
+        address: Of the job server.
+        pid: Process that started it; all its others descend from this one.
     """
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    try:
-        yield f"http://{_start_here()}"
-    finally:
-        ray.shutdown()
+
+    address: str
+    pid: int
 
 
-def _start_here() -> str:
-    """Start a Ray that ends with this process; gives the address of its dashboard, on loopback.
+@contextmanager
+def local_head(variables: Mapping[str, str] | None = None) -> Iterator[Head]:
+    """Run `ray start --head` here for as long as the block lasts, on free ports, so that it can stand beside any other Ray.
+
+    Args:
+        variables: Environment of the head and its jobs; default: this process's. Jobs find this process's python first.
+
+    Raises:
+        RunError: If Ray does not start.
+    """
+    python = Path(sys.executable).parent
+    inherited = os.environ if variables is None else variables
+    ports = dict(zip(("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"), _free_ports(4), strict=True))
+    options = ["--block", "--disable-usage-stats", "--dashboard-host=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [python / "ray", "start", "--head", *options],
+            env={**inherited, "PATH": f"{python}{os.pathsep}{inherited['PATH']}"},
+            stdout=log,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            while not all(_listens(ports[name]) for name in ("dashboard-port", "dashboard-agent-listen-port")):
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise RunError(f"Ray did not start: {' '.join(log.read().split())[-500:]}")
+                time.sleep(0.1)
+            yield Head(f"http://127.0.0.1:{ports['dashboard-port']}", process.pid)
+        finally:
+            _kill_with_children(process.pid)
+
+
+def _kill_with_children(pid: int) -> None:
+    """End a Ray; asked politely, each of its processes waits half a minute for the others."""
+    with suppress(psutil.NoSuchProcess):
+        for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _start_here() -> None:
+    """Start a Ray that ends with this process.
 
     The dashboard is no ornament: Ray Train asks it whether its controller lives, and stops the workers if the answer is no.
     """
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
+    (port,) = _free_ports(1)
     os.environ[_PORT_OF_NEXT_HEAD] = str(port)
     try:
-        context = ray.init(
+        ray.init(
             address="local",
             include_dashboard=True,
             dashboard_host="127.0.0.1",
@@ -64,7 +124,6 @@ def _start_here() -> str:
         )
     finally:
         del os.environ[_PORT_OF_NEXT_HEAD]
-    return context.dashboard_url
 
 
 def _knows_its_cluster(address: str) -> dict[str, dict[str, str]]:

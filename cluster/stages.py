@@ -49,12 +49,13 @@ class Featurize:
                 if isinstance(crystal, StructureError):
                     raise crystal
                 stage = "graph"
-                graphs.append(build_graph(crystal, self._config))
+                graph, sites = build_graph(crystal, self._config), primitive_nsites(crystal)
             except Exception as error:  # whatever a structure does to its reader is that row's matter alone
                 rejects.append(_reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
                 continue
             kept.append(position)
-            primitive.append(primitive_nsites(crystal))
+            graphs.append(graph)
+            primitive.append(sites)
         inputs = rows.table.take(pa.array(kept, pa.int64()))
         return {
             "name": row["shard"]["name"],

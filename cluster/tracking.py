@@ -41,7 +41,7 @@ class TrackedRun:
     def open(cls, output: Path, name: str, params: Mapping[str, Any]) -> "TrackedRun":
         """Open the run of a directory: the one that an earlier, interrupted attempt left, else a new one."""
         uri = store_uri(output)
-        mlflow.set_tracking_uri(uri)
+        _connect(uri)
         remembered = output / RUN_ID_FILE
         if remembered.exists():
             run = cls(uri, remembered.read_text().strip())
@@ -79,9 +79,7 @@ class TrackedRun:
 
     def log_checkpoint(self, directory: Path, register_as: str | None) -> None:
         """Log a checkpoint's directory as a model that can be registered and served; it holds no pickle."""
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
-        logging.getLogger("mlflow").setLevel(logging.ERROR)  # advice on signatures, meant for tables of numbers
+        _connect(self.uri)
         with mlflow.start_run(run_id=self.run_id):
             mlflow.pyfunc.log_model(
                 name="checkpoint",
@@ -105,6 +103,14 @@ def _experiment(uri: str, output: Path) -> str:
     return client.create_experiment(EXPERIMENT, (output.parent / "mlflow-artifacts").as_uri() if embedded else None)
 
 
+def _connect(uri: str) -> None:
+    """Make a store the one that MLflow speaks to, without its advice on migrations and signatures."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+
+
 def fetch_checkpoint(uri: str, output: Path) -> Path:
     """Download the checkpoint of a models:/NAME@ALIAS or models:/NAME/VERSION address, beside the results that it will make.
 
@@ -112,11 +118,15 @@ def fetch_checkpoint(uri: str, output: Path) -> Path:
         CheckpointError: If the registry has no such model, or it is no checkpoint of ours.
     """
     store = store_uri(output)
-    mlflow.set_tracking_uri(store)
-    mlflow.set_registry_uri(store)
+    if store.startswith("sqlite:///") and not Path(store.removeprefix("sqlite:///")).exists():
+        raise CheckpointError(
+            f"{uri}: not found in {store}, which does not exist; set MLFLOW_TRACKING_URI, or give an --output beside the training"
+        )
+    _connect(store)
     place = output.parent / ".checkpoints" / re.sub(r"\W+", "-", uri)
-    place.mkdir(parents=True, exist_ok=True)
     try:
+        mlflow.models.get_model_info(uri)
+        place.mkdir(parents=True, exist_ok=True)
         model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(place)))
     except (MlflowException, OSError) as error:
         raise CheckpointError(f"{uri}: not found in {store}: {' '.join(str(error).split())}") from None

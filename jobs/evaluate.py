@@ -24,13 +24,14 @@ def main() -> None:
     parser.add_argument("--output", metavar="FILE.json", help="default: evaluation-SPLIT.json in the current directory")
     arguments = parser.parse_args()
     checkpoint = Checkpoint.load(resolve(arguments.checkpoint))
-    output = resolve_output(arguments.output or f"evaluation-{arguments.split}.json")
+    output = resolve_output(arguments.output or f"evaluation-{arguments.split}.json", directory=False)
     config = checkpoint.card.config
     splits = read_labels(resolve(arguments.labels or config.data.table), config.data, config.graph, checkpoint.grid)
     crystals = getattr(splits, arguments.split)
     scores = evaluate(checkpoint, crystals, torch.device("cpu"), held_out=arguments.split == "test").scores()
     record = {"checkpoint": checkpoint.card.name, "split": arguments.split, "materials": len(crystals), "scaling": "true-sum", **scores}
     print_table(pa.Table.from_pylist([{k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}]))
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(record | {"fingerprint": checkpoint.fingerprint}, indent=1) + "\n")
 
 

@@ -4,12 +4,11 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 
-from cluster.paths import resolve
+from cluster.paths import resolve, resolve_output
 from jobs.command import print_table, run
 from mat2spec.query.catalog import ask, cookbook
 
@@ -25,6 +24,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--plot", metavar="FILE", help="draw the predicted spectra of the answer's materials")
     arguments = parser.parse_args()
+    picture = resolve_output(arguments.plot, directory=False) if arguments.plot else None
     answer = ask(resolve(arguments.run), arguments.question)
     if arguments.format == "csv":
         pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
@@ -32,10 +32,11 @@ def main() -> None:
         print(json.dumps(answer.to_pylist(), default=str, ensure_ascii=False))
     else:
         print_table(answer)
-    if arguments.plot:
+    if picture:
         from mat2spec.query.plot import plot_answer  # matplotlib takes seconds to import
 
-        plot_answer(resolve(arguments.run), answer, Path(arguments.plot).absolute())
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        plot_answer(resolve(arguments.run), answer, picture)
 
 
 def _flat(table: pa.Table) -> pa.Table:

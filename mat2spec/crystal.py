@@ -85,12 +85,10 @@ class Crystal:
         for index, site in enumerate(structure):
             if not site.is_ordered:
                 raise StructureError(material_id, f"site {index} is disordered ({site.species_string}); give an ordered structure")
-        numbers = [site.specie.Z for site in structure]
-        if outside := [z for z in numbers if not 1 <= z <= MAX_ATOMIC_NUMBER]:
-            raise StructureError(material_id, unknown_element(outside[0]))
-        return cls(
-            material_id, np.array(numbers, np.uint8), np.array(structure.lattice.matrix, float), np.array(structure.frac_coords, float)
-        )
+            if not 1 <= site.specie.Z <= MAX_ATOMIC_NUMBER:
+                raise StructureError(material_id, f"site {index} is {site.species_string}, an unknown element; known are H to Fm")
+        numbers = np.array([site.specie.Z for site in structure], np.uint8)
+        return cls(material_id, numbers, np.array(structure.lattice.matrix, float), np.array(structure.frac_coords, float))
 
 
 def unknown_element(atomic_number: float | np.number | int) -> str:

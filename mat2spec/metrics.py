@@ -20,8 +20,8 @@ def r2_score(predicted: Spectra, true: Spectra) -> float:
     return float(1 - residual / spread)
 
 
-def mean_absolute_error(predicted: Spectra, true: Spectra) -> float:
-    """Mean over crystals and bins, in the unit of the labels."""
+def mean_absolute_error(predicted: Float[np.ndarray, "*shape"], true: Float[np.ndarray, "*shape"]) -> float:
+    """Mean over crystals, and bins if there are any, in the unit of the labels."""
     return float(np.abs(predicted - true).mean())
 
 

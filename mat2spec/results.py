@@ -46,9 +46,12 @@ def prediction_table(
         "unseen_elements": pa.array([[e for e in present if e not in known] for present in elements], pa.list_(pa.string())),
         **_phonon_columns(spectra, checkpoint.grid),
     }
-    for name in inputs.column_names:
-        if name not in COLUMNS:
-            columns[f"input_{name}" if name in columns else name] = inputs[name]
+    further = [name for name in inputs.column_names if name not in COLUMNS]
+    for name in further:
+        free = name
+        while free in columns or (free != name and free in further):
+            free = f"input_{free}"
+        columns[free] = inputs[name]
     return pa.table(columns)
 
 

@@ -23,7 +23,10 @@ def primitive_nsites(crystal: Crystal) -> int:
     if not _may_repeat(crystal):
         return len(crystal)
     cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
-    found = spglib.find_primitive(cell, symprec=SYMPREC)  # type: ignore[arg-type]
+    try:
+        found = spglib.find_primitive(cell, symprec=SYMPREC)  # type: ignore[arg-type]
+    except spglib.SpglibError:  # what versions after 2.8 do instead of giving None
+        return len(crystal)
     return len(crystal) if found is None else len(found[2])
 
 

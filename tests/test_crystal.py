@@ -82,7 +82,7 @@ def test_disordered_site_is_refused(species):
 
 @pytest.mark.parametrize("symbol", ["Md", "Og"])
 def test_element_heavier_than_fermium_in_a_pymatgen_structure_is_refused(symbol):
-    with pytest.raises(StructureError, match="unknown element with atomic number 1"):
+    with pytest.raises(StructureError, match=f"site 0 is {symbol}, an unknown element"):
         Crystal.from_structure(Structure(Lattice.cubic(3.5), [symbol], ORIGIN), "heavy")
 
 

@@ -1,4 +1,4 @@
-"""Structure files (CIF, POSCAR, XYZ, pymatgen's JSON) as rows of a materials table."""
+"""Structure files (CIF, POSCAR, pymatgen's JSON) as rows of a materials table."""
 
 import warnings
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 )
 """The materials table that we write."""
 
-_SUFFIXES = {".cif", ".vasp", ".poscar", ".xyz", ".json"}
+_SUFFIXES = {".cif", ".vasp", ".poscar", ".json"}
 _VASP_NAMES = ("POSCAR", "CONTCAR")
 
 

@@ -168,7 +168,7 @@ def _find_files(pattern: Path) -> list[str]:
     files = sorted(str(path) for path in found if path.is_file() and not path.name.startswith("."))
     if kept := [file for file in files if file.endswith(PARQUET)] or [file for file in files if is_structure_file(Path(file))]:
         return kept
-    what = "does not exist" if not files else f"holds {len(files)} files, none of them Parquet, CIF, POSCAR, XYZ or JSON"
+    what = "does not exist" if not files else f"holds {len(files)} files, none of them Parquet, CIF, POSCAR or JSON"
     raise TableError(f"{pattern}: {what}; give a materials table or structure files (a relative path starts at MAT2SPEC_HOME, if set)")
 
 
@@ -206,4 +206,12 @@ def _read_rows(file: str, rows: Sequence[int]) -> pa.Table:
 
 @lru_cache(maxsize=1)  # the shards of a row group follow each other
 def _row_group(file: str, group: int) -> pa.Table:
-    return pq.ParquetFile(file).read_row_group(group)
+    parquet = pq.ParquetFile(file)
+    try:
+        return parquet.read_row_group(group)
+    except pa.ArrowInvalid:  # Arrow 25 cannot read back the NULL that it wrote in a fixed-size list; DuckDB can
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(group + 1)]
+        sql = """SELECT * EXCLUDE (file_row_number) FROM read_parquet($file, file_row_number = true)
+                 WHERE file_row_number BETWEEN $first AND $last ORDER BY file_row_number"""
+        with duckdb.connect() as connection:
+            return connection.sql(sql, params={"file": file, "first": sum(sizes[:-1]), "last": sum(sizes) - 1}).to_arrow_table()

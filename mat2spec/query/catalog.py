@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir
 from pathlib import Path
 
 import duckdb
@@ -27,7 +26,7 @@ def create_catalog(run: Path, grid: SpectrumGrid) -> None:
     partial = run / f".{CATALOG}.{os.getpid()}.partial"
     partial.unlink(missing_ok=True)
     edges = f"{list(grid.edges)}::DOUBLE[]"
-    with _working_directory(run), duckdb.connect(str(partial)) as connection:
+    with chdir(run), duckdb.connect(str(partial)) as connection:
         for view in (PREDICTIONS, REJECTS):
             connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{view}/*.parquet', union_by_name = true)")
         connection.execute(f"CREATE MACRO axis() AS {list(grid.centers)}::DOUBLE[]")
@@ -54,7 +53,7 @@ def ask(run: Path, question: str) -> pa.Table:
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same screen command again")
     sql = cookbook_question(question[1:]) if question.startswith("@") else question
     try:
-        with _working_directory(run), duckdb.connect(CATALOG, read_only=True) as connection:
+        with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
             answer = connection.sql(sql)
             return pa.table({"answer": []}) if answer is None else answer.to_arrow_table()
     except duckdb.Error as error:
@@ -77,14 +76,3 @@ def cookbook_question(name: str) -> str:
     if name not in questions:
         raise QueryError(f"no question @{name}; there are {', '.join(f'@{known}' for known in questions)}")
     return questions[name][1]
-
-
-@contextmanager
-def _working_directory(path: Path) -> Iterator[None]:
-    """Stand in the run's directory, from which the catalog's relative paths count."""
-    before = Path.cwd()
-    os.chdir(path)
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -29,6 +29,8 @@ def plot_answer(run: Path, answer: pa.Table, file: Path) -> None:
     found = ask(run, f"SELECT material_id, formula_pretty, spectrum FROM predictions WHERE material_id IN ({wanted})").to_pylist()
     rows = {row["material_id"]: row for row in found}
     chosen = [rows[material_id] for material_id in ids if material_id in rows]
+    if not chosen:
+        raise QueryError("--plot: none of the answer's materials has a prediction; ask the view predictions")
     grid = SpectrumGrid.from_json(RunDirectory(run).read_record()["grid"])
     titles = [f"{row['formula_pretty']} ({row['material_id']})" for row in chosen]
     predicted_spectra(np.array([row["spectrum"] for row in chosen]), titles, grid, file)

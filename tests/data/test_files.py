@@ -76,15 +76,6 @@ def test_poscar_and_contcar_are_known_without_a_suffix(silicon, tmp_path):
         assert read_structure_file(tmp_path / name).formula == "Si"
 
 
-def test_extended_xyz_is_read_with_its_cell(silicon, tmp_path):
-    """What ASE writes."""
-    lattice = " ".join(map(str, silicon.lattice.ravel()))
-    sites = "\n".join(f"Si {x} {y} {z}" for x, y, z in silicon.frac_coords @ silicon.lattice)
-    file = tmp_path / "silicon.xyz"
-    file.write_text(f'2\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{sites}\n')
-    np.testing.assert_allclose(bonds(read_structure_file(file)), bonds(silicon), atol=CIF_DIGITS)
-
-
 def test_symmetric_cif_is_expanded_to_all_its_sites(tmp_path):
     (tmp_path / "salt.cif").write_text(ROCK_SALT_CIF)
     found = read_structure_file(tmp_path / "salt.cif")

@@ -1,21 +1,19 @@
 """One Ray with its job server for all tests of jobs, and a home for their results."""
 
+import contextlib
 import importlib
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from running import RAY, ROOT, Head, environment, free_ports, listens, wait_until
+from running import ROOT, Head, environment
 
 TRAIN = {
     "data": {"table": "labels.parquet"},
@@ -29,22 +27,13 @@ SCREEN = {"input": "spoilt.parquet", "checkpoint": "shipped", "inference": {"row
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
-    """A Ray that was started in the repository, beside any other on the machine: every port of its own."""
-    port, dashboard, agent, client = free_ports(4)
-    ports = {"port": port, "dashboard-port": dashboard, "dashboard-agent-listen-port": agent, "ray-client-server-port": client}
-    options = ["--block", "--disable-usage-stats", "--num-cpus=2", *(f"--{name}={number}" for name, number in ports.items())]
+    """A Ray that was started in the repository, beside any other on the machine."""
     interval = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 1}  # half the usual: an epoch is reported at each
-    with (
-        TemporaryFile() as log,
-        subprocess.Popen([RAY, "start", "--head", *options], cwd=ROOT, env=environment(**interval), stdout=log, stderr=log) as process,
-    ):
-        wait_until(lambda: process.poll() is not None or (listens(agent) and listens(dashboard)), "the start of Ray")
-        log.seek(0)
-        assert process.poll() is None, log.read().decode()
-        yield Head(f"http://127.0.0.1:{dashboard}", process.pid)
-        for started in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            with suppress(psutil.NoSuchProcess):
-                started.kill()  # asked to end, each waits for the others: half a minute
+    with _engines():
+        from cluster.runtime import local_head
+
+    with contextlib.chdir(ROOT), local_head(environment(**interval)) as started:
+        yield Head(*started)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,10 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,20 +28,6 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
         time.sleep(0.005)
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports on which nothing listens."""
-    with ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-
-
-def listens(port: int) -> bool:
-    """Whether a server on this machine has the port."""
-    return any(found.laddr.port == port and found.status == psutil.CONN_LISTEN for found in psutil.net_connections("tcp"))
 
 
 def environment(**variables: object) -> dict[str, str]:
