@@ -20,6 +20,7 @@ QUESTIONS = ("stiff_oxides", "reject_reasons")
 def main() -> int:
     """Show every command before it runs; stop at the first that fails."""
     home = Path(os.environ.setdefault("MAT2SPEC_HOME", str(Path.cwd())))
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ray and python of this environment
     start = time.perf_counter()
     try:
         print("$ ray start --head", flush=True)
