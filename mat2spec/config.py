@@ -95,7 +95,7 @@ class InferenceConfig(Section):
     """How a screening is cut into work."""
 
     rows_per_shard: Positive = Field(1000, description="input rows per unit of work, of resumption and of output")
-    edges_per_batch: Positive | None = Field(None, description="edges in one forward pass; default: 4,000 on a CPU, 400,000 on a GPU")
+    edges_per_batch: Positive | None = Field(None, description="edges in one forward pass; default: 2,000 on a CPU, 400,000 on a GPU")
     predictors: Positive | None = Field(None, description="processes that hold the model; default: one per GPU, else one per core")
 
 

@@ -39,7 +39,7 @@ ORDER BY avg(predictions.mean_frequency) DESC
 LIMIT 10;
 
 -- @reject_reasons: Why rows have no prediction, the names left out.
-SELECT stage, error_type, regexp_replace(replace(error, coalesce(material_id, ''), ''), '[0-9.]+', 'N', 'g') AS rule, count(*) AS rows
+SELECT stage, error_type, regexp_replace(replace(error, coalesce(material_id || ': ', ''), ''), '[0-9.]+', 'N', 'g') AS rule, count(*) AS rows
 FROM rejects
 GROUP BY ALL
 ORDER BY rows DESC, rule;
