@@ -66,56 +66,57 @@ class TrainingRun:
         """
         splits = read_labels(self.labels, self.config.data, self.config.graph, GRIDS[self.config.grid])
         check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)
-        self._claim_output(splits)
+        identity = self._identity(splits)
         if (self.output / RESULT).exists():
             return self.checkpoint
         made_by = environment()  # now: the checkout may change while the training runs
-        tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
-        try:
-            with ray_session():
-                state = self._fit(tracked)
-            self._publish(state, splits, tracked, made_by)
-        except BaseException as error:
-            tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        tracked.finish()
+        with ray_session():
+            scaling = self._scaling()
+            self.output.mkdir(parents=True, exist_ok=True)
+            (self.output / CONFIG).write_text(json.dumps(identity, indent=1) + "\n")
+            tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
+            try:
+                self._publish(self._fit(tracked, scaling), splits, tracked, made_by)
+            except BaseException as error:
+                tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                raise
+            tracked.finish()
         return self.checkpoint
 
-    def _claim_output(self, splits: LabelledSplits) -> None:
-        """Write down what the directory is for, or make sure that it is for this."""
+    def _identity(self, splits: LabelledSplits) -> dict[str, Any]:
+        """What two attempts at one training must share; the directory must hold this training or none."""
         mine = self.config.model_dump(mode="json", exclude={"workers", "output", "register_as"}) | {"labels": splits.fingerprint}
         record = self.output / CONFIG
         if record.exists():
-            theirs = json.loads(record.read_text())
-            old, new = _flat(theirs), _flat(mine)
+            old, new = _flat(json.loads(record.read_text())), _flat(mine)
             if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
                 changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
                 raise RunError(f"{self.output}: holds a training with other settings ({changes}); choose another --output")
-            return
-        self.output.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(mine, indent=1) + "\n")
+        return mine
 
-    def _fit(self, tracked: TrackedRun) -> dict[str, Any]:
-        """Run the workers to the last epoch and give the final training state."""
-        workers = self.config.workers
-        resources = ray.cluster_resources()
+    def _scaling(self) -> ScalingConfig:
+        """Say how many workers of which size; refuse what the cluster does not hold, for which Ray would wait for ever."""
+        workers, resources = self.config.workers, ray.cluster_resources()
         use_gpu = resources.get("GPU", 0) >= workers.num_workers if workers.use_gpu is None else workers.use_gpu
         cpus = workers.cpus_per_worker or max(1, int(resources["CPU"]) // workers.num_workers)
         if workers.num_workers * cpus > resources["CPU"] or (use_gpu and workers.num_workers > resources.get("GPU", 0)):
             asked = f"{workers.num_workers} workers of {cpus} CPUs{' and a GPU' * use_gpu}"
             has = f"{resources['CPU']:.0f} CPUs and {resources.get('GPU', 0):.0f} GPUs"
             raise ConfigError(f"workers: {asked} do not fit the cluster, which has {has}; lower workers.num_workers or add nodes first")
+        return ScalingConfig(num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)})
+
+    def _fit(self, tracked: TrackedRun, scaling: ScalingConfig) -> dict[str, Any]:
+        """Run the workers to the last epoch and give the final training state."""
+        threads = scaling.resources_per_worker["CPU"]
         with _printed_lines() as lines:
             trainer = TorchTrainer(
                 _train_worker,
-                train_loop_config={"config": self.config.model_dump(mode="json"), "labels": str(self.labels), "threads": cpus},
-                scaling_config=ScalingConfig(
-                    num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus} | ({"GPU": 1} if use_gpu else {})
-                ),
+                train_loop_config={"config": self.config.model_dump(mode="json"), "labels": str(self.labels), "threads": threads},
+                scaling_config=scaling,
                 run_config=RunConfig(
                     name="ray",
                     storage_path=str(self.output),
-                    failure_config=FailureConfig(max_failures=workers.max_failures),
+                    failure_config=FailureConfig(max_failures=self.config.workers.max_failures),
                     checkpoint_config=CheckpointConfig(num_to_keep=2),
                     callbacks=[_EpochLog(tracked, self.config.training.epochs, lines)],
                     logging_config=LoggingConfig(log_level="WARNING"),
