@@ -19,7 +19,8 @@ QUESTIONS = ("stiff_oxides", "reject_reasons")
 
 def main() -> int:
     """Show every command before it runs; stop at the first that fails."""
-    home = Path(os.environ.setdefault("MAT2SPEC_HOME", str(Path.cwd())))
+    home = Path.cwd()  # the demo's own paths start here, wherever the user's do
+    os.environ["MAT2SPEC_HOME"] = str(home)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ray and python of this environment
     start = time.perf_counter()
     try:
