@@ -84,9 +84,9 @@ class Predict:
     def __call__(self, row: Row) -> Row:
         start = time.perf_counter()
         inputs, graphs = _from_bytes(row["inputs"]), _from_bytes(row["graphs"])
-        spectra = self._predictor.spectra(list(_graphs(inputs, graphs)))
+        spectra, spread = self._predictor.spectra_and_spread(list(_graphs(inputs, graphs)))
         kept = [crystal for crystal in crystals(inputs) if not isinstance(crystal, StructureError)]
-        predictions = prediction_table(inputs, kept, graphs["nsites_primitive"].to_pylist(), spectra, self._checkpoint)
+        predictions = prediction_table(inputs, kept, graphs["nsites_primitive"].to_pylist(), spectra, spread, self._checkpoint)
         return {
             "name": row["name"],
             "predictions": _to_bytes(predictions),
@@ -129,15 +129,16 @@ def _graph_table(graphs: list[CrystalGraph], primitive: list[int]) -> pa.Table:
         {
             "edge_index": pa.array([graph.edge_index.ravel() for graph in graphs], pa.list_(pa.int32())),
             "distances": pa.array([graph.distances for graph in graphs], pa.list_(pa.float32())),
+            "vectors": pa.array([graph.vectors.ravel() for graph in graphs], pa.list_(pa.float32())),
             "nsites_primitive": pa.array(primitive, pa.int32()),
         }
     )
 
 
 def _graphs(inputs: pa.Table, graphs: pa.Table) -> Iterator[CrystalGraph]:
-    columns = (inputs["atomic_numbers"], graphs["edge_index"], graphs["distances"])
-    for atomic_numbers, edge_index, distances in zip(*(column.to_numpy() for column in columns), strict=True):
-        yield CrystalGraph(atomic_numbers.astype(np.uint8), edge_index.reshape(2, -1), distances)
+    columns = (inputs["atomic_numbers"], graphs["edge_index"], graphs["distances"], graphs["vectors"])
+    for atomic_numbers, edge_index, distances, vectors in zip(*(column.to_numpy() for column in columns), strict=True):
+        yield CrystalGraph(atomic_numbers.astype(np.uint8), edge_index.reshape(2, -1), distances, vectors.reshape(-1, 3))
 
 
 def _to_bytes(table: pa.Table) -> bytes:

@@ -21,18 +21,15 @@ from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig,
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 
-from mat2spec.checkpoint import Checkpoint, TrainingRecord, environment, write_checkpoint
+from cluster.sources import Sources
+from mat2spec.checkpoint import environment
 from mat2spec.config import TrainConfig
-from mat2spec.data.labels import LabelledSplits, read_labels
+from mat2spec.data.labels import LabelledSplits
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError
-from mat2spec.evaluation import evaluate
-from mat2spec.figures import spectra_by_error
-from mat2spec.spectrum import GRIDS
+from mat2spec.outcome import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
 from mat2spec.training import Training, check_batches
 
 CONFIG, STATE = "config.json", "training.pt"
-FIGURE = "predicted-and-true.png"
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -42,29 +39,31 @@ class TrainingRun:
     Args:
         config: The experiment.
         name: Its name, in MLflow and in the checkpoint.
-        labels: Table of labels, at an absolute path that every worker reads.
+        sources: Its labels and first weights.
         output: Directory of the run, at an absolute path that every worker writes.
     """
 
     config: TrainConfig
     name: str
-    labels: Path
+    sources: Sources
     output: Path
 
     @property
     def checkpoint(self) -> Path:
         """Where the finished network lies."""
-        return self.output / "checkpoint"
+        return self.output / CHECKPOINT
 
     def run(self) -> Path:
         """Train, or go on where an earlier attempt stopped; give the checkpoint's directory.
 
         Raises:
             TableError: If the labels cannot be used.
+            CheckpointError: If the checkpoint to start from cannot be.
             ConfigError: If batches are too small for the workers, or the workers too many for the cluster.
             RunError: If the directory belongs to another experiment.
         """
-        splits = read_labels(self.labels, self.config.data, self.config.graph, GRIDS[self.config.grid])
+        splits = self.sources.splits(self.config)
+        beginning = self.sources.beginning(self.config, splits)
         check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)
         identity = self._identity(splits)
         if (self.output / RESULT).exists():
@@ -74,9 +73,12 @@ class TrainingRun:
             scaling = self._scaling()
             self.output.mkdir(parents=True, exist_ok=True)
             (self.output / CONFIG).write_text(json.dumps(identity, indent=1) + "\n")
-            tracked = TrackedRun.open(self.output, self.name, _flat(self.config.model_dump(mode="json")))
+            tracked = TrackedRun.open(self.output, self.name, flat_settings(self.config.model_dump(mode="json")))
             try:
-                self._publish(self._fit(tracked, scaling), splits, tracked, made_by)
+                state = self._fit(tracked, scaling)
+                result = write_outcome(self.output, self.name, self.config, state, splits, beginning, made_by)
+                log_outcome(tracked, result, self.output, self.config)
+                mark_finished(self.output, result)
             except BaseException as error:
                 tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 raise
@@ -88,7 +90,7 @@ class TrainingRun:
         mine = self.config.model_dump(mode="json", exclude={"workers", "output", "register_as"}) | {"labels": splits.fingerprint}
         record = self.output / CONFIG
         if record.exists():
-            old, new = _flat(json.loads(record.read_text())), _flat(mine)
+            old, new = flat_settings(json.loads(record.read_text())), flat_settings(mine)
             if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
                 changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
                 raise RunError(f"{self.output}: holds a training with other settings ({changes}); choose another --output")
@@ -111,7 +113,7 @@ class TrainingRun:
         with _printed_lines() as lines:
             trainer = TorchTrainer(
                 _train_worker,
-                train_loop_config={"config": self.config.model_dump(mode="json"), "labels": str(self.labels), "threads": threads},
+                train_loop_config={"config": self.config.model_dump(mode="json"), "sources": self.sources, "threads": threads},
                 scaling_config=scaling,
                 run_config=RunConfig(
                     name="ray",
@@ -126,30 +128,15 @@ class TrainingRun:
         with result.checkpoint.as_directory() as directory:
             return torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
 
-    def _publish(self, state: dict[str, Any], splits: LabelledSplits, tracked: TrackedRun, made_by: dict[str, str]) -> None:
-        """Write the checkpoint of the best epoch; log it, its test scores and their picture."""
-        best = state["best"]
-        record = TrainingRecord(
-            labels=self.config.data.table,
-            labels_fingerprint=splits.fingerprint,
-            rows={"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
-            elements=tuple(splits.train.elements),
-            epoch=best["epoch"],
-            validation=best["scores"],
-            seconds=round(state["seconds"], 1),
-            environment=made_by,
-        )
-        seen = splits.train.material_ids + splits.valid.material_ids
-        write_checkpoint(self.checkpoint, self.name, self.config, best["weights"], record, seen)
-        evaluation = evaluate(Checkpoint.load(self.checkpoint), splits.test, torch.device("cpu"))
-        spectra_by_error(evaluation, self.output / FIGURE)
-        scores = {f"best_valid_{key}": value for key, value in best["scores"].items()}
-        scores |= {f"test_{key}": value for key, value in evaluation.scores().items()}
-        tracked.log_metrics(scores, self.config.training.epochs)
-        for file in (self.output / FIGURE, self.output / CONFIG):
-            tracked.log_file(file)
-        tracked.log_checkpoint(self.checkpoint, self.config.register_as)
-        (self.output / RESULT).write_text(json.dumps(scores | {"seconds": record.seconds, "epoch": record.epoch}, indent=1) + "\n")
+
+def log_outcome(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
+    """Log the scores of a finished training, its checkpoint, configuration and picture."""
+    scores = {f"best_valid_{key}": value for key, value in result["valid"].items()}
+    scores |= {f"test_{key}": value for key, value in result["test"]["true-sum"].items()}
+    tracked.log_metrics(scores, config.training.epochs)
+    for file in (output / FIGURE, output / CONFIG):
+        tracked.log_file(file)
+    tracked.log_checkpoint(output / CHECKPOINT, config.register_as)
 
 
 def _fit_or_explain(trainer: TorchTrainer) -> ray.train.Result:
@@ -168,16 +155,18 @@ def _train_worker(loop: dict[str, Any]) -> None:
     """What each worker runs: epochs, and every few of them a checkpoint."""
     torch.set_num_threads(loop["threads"])
     config = TrainConfig.model_validate(loop["config"])
-    splits = read_labels(Path(loop["labels"]), config.data, config.graph, GRIDS[config.grid])
+    splits = loop["sources"].splits(config)
+    beginning = loop["sources"].beginning(config, splits)
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
-    training = Training(config, device, rank, context.get_world_size())
+    weights = beginning.network.state_dict() if beginning else None
+    training = Training(config, splits, device, rank, context.get_world_size(), weights)
     if saved := ray.train.get_checkpoint():
         with saved.as_directory() as directory:
             training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
     attempt = uuid.uuid4().hex[:8]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
     while training.next_epoch < config.training.epochs:
-        metrics = training.run_epoch(splits.train, splits.valid)
+        metrics = training.run_epoch()
         epoch = training.next_epoch
         if rank > 0 or (epoch % config.training.checkpoint_every and epoch < config.training.epochs):
             ray.train.report(metrics)
@@ -228,9 +217,9 @@ def _printed_lines() -> Iterator[Queue]:
         lines.shutdown()
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as section.field."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

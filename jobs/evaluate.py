@@ -1,38 +1,108 @@
 #!/usr/bin/env python
-"""Judge a checkpoint: `evaluate.py CHECKPOINT [--split test] [--labels TABLE] [--output FILE.json]`. Prints the paper's metrics."""
+"""Judge a checkpoint by the paper's metrics.
+
+Prints them with the predictions on each scale, and writes beside FILE.json:
+  FILE.json          the metrics, what was judged, on what, and what trained it
+  FILE.parquet       one row per material: errors, heat, both spectra, how many training materials hold all of its elements
+  FILE-spectra.png   predicted and computed spectra, one material from each fifth of the error
+  FILE-heat.png      relative errors of heat capacity and mean frequency
+  FILE-errors.png    errors by number of elements, of sites, of training materials with all of its elements
+
+Scales, all in the unit of the labels, negative densities cut off:
+  true-sum           the prediction has the sum of its label (the paper's rows SumNorm)
+  unit-max           the prediction has the maximum of its label (the paper's rows MaxNorm)
+
+Metrics: r2 (variance-weighted over bins), mae, mse; wd, Wasserstein distance [cm^-1]; MAE and MSE of
+  mean_frequency     [cm^-1]
+  heat_capacity      C_V at 300 K [J/K per mole of atoms]
+  cv_paper           C_V at 300 K in the convention of published numbers: per mole of cells, pure elements per mole of atoms
+"""
 
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from cluster.paths import resolve, resolve_output
 from jobs.command import print_table, run
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.data.labels import read_labels
+from mat2spec.errors import ConfigError
 from mat2spec.evaluation import evaluate
+from mat2spec.figures import errors_by_kind, heat_errors, spectra_by_error
 
 
 def main() -> None:
-    """Print the scores and write them as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the scores and write them, the errors of each material and their pictures."""
+    arguments = _read_command_line()
+    checkpoint = Checkpoint.load(resolve(arguments.checkpoint))
+    config, training = checkpoint.card.config, checkpoint.card.training
+    labels = arguments.labels or config.data.table
+    files = _outputs(arguments.output or f"evaluation-{arguments.split}.json", resolve(labels))
+    further = resolve(config.data.further) if config.data.further and not arguments.labels else None
+    splits = read_labels(resolve(labels), config.data, config.graph, checkpoint.grid, further)
+    crystals = getattr(splits, arguments.split)
+    evaluation = evaluate(checkpoint, crystals, torch.device("cpu"), held_out=arguments.split == "test")
+    seen = checkpoint.training_ids.intersection(crystals.material_ids)
+    fitted = [crystal for crystal in splits.train.crystals if crystal.material_id in checkpoint.training_ids]
+    scores, materials = evaluation.scores_by_scaling(), evaluation.material_table(fitted)
+    record = {
+        "checkpoint": checkpoint.card.name,
+        "fingerprint": checkpoint.fingerprint,
+        "commit": training.environment.get("commit", "unknown"),
+        "hardware": training.environment.get("hardware", "unknown"),
+        "labels": labels,
+        "labels_fingerprint": splits.fingerprint,
+        "split": arguments.split,
+        "materials": len(crystals),
+        "seen_in_training": len(seen),
+        "training_rows": len(fitted),
+        "scores": scores,
+    }
+    files[".json"].parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(materials, files[".parquet"])
+    spectra_by_error(evaluation, files["-spectra.png"])
+    heat_errors(materials, files["-heat.png"])
+    errors_by_kind(materials, files["-errors.png"])
+    files[".json"].write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    print(f"{record['checkpoint']} (commit {record['commit']}): {arguments.split}, {len(crystals)} materials, {len(seen)} seen in training")
+    rounded = [{"scaling": name} | {key: float(f"{value:.4g}") for key, value in row.items()} for name, row in scores.items()]
+    print_table(pa.Table.from_pylist(rounded))
+    print(*files.values(), sep="\n")
+
+
+def _read_command_line() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="directory of a checkpoint")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="test", help="part of the labels (default: test)")
-    parser.add_argument("--labels", metavar="TABLE", help="materials table with labels and splits; default: the one it was trained on")
-    parser.add_argument("--output", metavar="FILE.json", help="default: evaluation-SPLIT.json in the current directory")
-    arguments = parser.parse_args()
-    checkpoint = Checkpoint.load(resolve(arguments.checkpoint))
-    output = resolve_output(arguments.output or f"evaluation-{arguments.split}.json", directory=False)
-    config = checkpoint.card.config
-    splits = read_labels(resolve(arguments.labels or config.data.table), config.data, config.graph, checkpoint.grid)
-    crystals = getattr(splits, arguments.split)
-    scores = evaluate(checkpoint, crystals, torch.device("cpu"), held_out=arguments.split == "test").scores()
-    record = {"checkpoint": checkpoint.card.name, "split": arguments.split, "materials": len(crystals), "scaling": "true-sum", **scores}
-    print_table(pa.Table.from_pylist([{k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}]))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(record | {"fingerprint": checkpoint.fingerprint}, indent=1) + "\n")
+    parser.add_argument(
+        "--labels",
+        metavar="TABLE",
+        help="materials table with labels and splits, none of its test rows seen in training; default: the one of the training",
+    )
+    parser.add_argument("--output", metavar="FILE.json", help="default: evaluation-SPLIT.json in MAT2SPEC_HOME, else here")
+    return parser.parse_args()
+
+
+def _outputs(path: str, labels: Path) -> dict[str, Path]:
+    """Name all files that are written, by their endings.
+
+    Raises:
+        ConfigError: If the first is not JSON by its name, or the table would take the place of the labels.
+        RunError: If one of them cannot be written.
+    """
+    if not path.endswith(".json"):
+        raise ConfigError(f"output {path}: must end in .json; the table and the figures are written beside it under the same name")
+    stem = path.removesuffix(".json")
+    endings = (".json", ".parquet", "-spectra.png", "-heat.png", "-errors.png")
+    files = {ending: resolve_output(stem + ending, directory=False) for ending in endings}
+    if files[".parquet"].resolve() == labels.resolve():
+        raise ConfigError(f"output {path}: its table {stem}.parquet would overwrite the labels; choose another name")
+    return files
 
 
 if __name__ == "__main__":

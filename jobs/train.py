@@ -3,7 +3,8 @@
 
 import sys
 
-from cluster.paths import resolve, resolve_output
+from cluster.paths import resolve_output
+from cluster.sources import Sources
 from cluster.trainer import TrainingRun
 from jobs.command import read_command_line, run
 from mat2spec.config import TrainConfig
@@ -13,7 +14,7 @@ def main() -> None:
     """Train, or go on where an earlier attempt stopped."""
     config, name = read_command_line(TrainConfig, __doc__ or "")
     output = resolve_output(config.output or f"runs/{name}")
-    print(TrainingRun(config, name, resolve(config.data.table), output).run())
+    print(TrainingRun(config, name, Sources.of(config), output).run())
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from torch import Tensor
 from mat2spec.config import Section, TrainConfig, validate
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError
-from mat2spec.model.network import Mat2Spec
-from mat2spec.normalization import normalization_from_json
+from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.registry import build_network
 from mat2spec.spectrum import GRIDS, SpectrumGrid
 
 VERSION = 1
@@ -46,11 +46,9 @@ class Card(Section):
     """What card.json holds."""
 
     version: Literal[1]
-    model: Literal["mat2spec"] = "mat2spec"
     name: str = Field(description="name of the config, the run and the checkpoint")
     config: TrainConfig
     grid: dict[str, Any]
-    normalization: dict[str, Any]
     element_table: str = Field(description="SHA-256 of the element features")
     weights: str = Field(description="SHA-256 of the weights file")
     training: TrainingRecord
@@ -69,7 +67,7 @@ class Checkpoint:
     """
 
     card: Card
-    network: Mat2Spec
+    network: SpectrumNetwork
     grid: SpectrumGrid
     training_ids: frozenset[str]
     fingerprint: str
@@ -95,7 +93,7 @@ class Checkpoint:
             )
         if _sha256(directory / WEIGHTS) != card.weights:
             raise CheckpointError(f"{directory}: {WEIGHTS} is not the file that {CARD} describes; copy the checkpoint again")
-        network = Mat2Spec(card.config.model, card.config.graph.cutoff, len(grid), normalization_from_json(card.normalization))
+        network = build_network(card.config)
         _load_weights(network, directory / WEIGHTS)
         ids = frozenset((directory / TRAINING_IDS).read_text().splitlines())
         return cls(card, network.eval(), grid, ids, hashlib.sha256(text).hexdigest())
@@ -120,7 +118,6 @@ def write_checkpoint(
         name=name,
         config=config,
         grid=GRIDS[config.grid].to_json(),
-        normalization={"name": config.normalization},
         element_table=table_fingerprint(),
         weights=_sha256(partial / WEIGHTS),
         training=training,
@@ -172,7 +169,7 @@ def _read_card(text: bytes, directory: Path) -> Card:
         raise CheckpointError(str(error)) from None
 
 
-def _load_weights(network: Mat2Spec, path: Path) -> None:
+def _load_weights(network: SpectrumNetwork, path: Path) -> None:
     try:
         weights = load_file(path)
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})

@@ -70,6 +70,12 @@ class Crystal:
         return sorted(symbols()[z] for z in set(self.atomic_numbers.tolist()))
 
     @property
+    def composition(self) -> tuple[tuple[int, int], ...]:
+        """Reduced composition: atomic numbers in ascending order with their counts, without a common divisor."""
+        numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
+        return tuple(zip(numbers.tolist(), (counts // np.gcd.reduce(counts)).tolist(), strict=True))
+
+    @property
     def formula(self) -> str:
         """Reduced formula, as pymatgen and the Materials Project write it."""
         numbers, counts = np.unique(self.atomic_numbers, return_counts=True)

@@ -90,3 +90,10 @@ def feature_table() -> Float32[np.ndarray, "elements features"]:
     ]
     features = np.concatenate(blocks, axis=1).astype(np.float32)
     return np.concatenate([np.zeros((1, features.shape[1]), np.float32), features])
+
+
+@cache
+def atomic_masses() -> Float32[np.ndarray, " elements"]:
+    """Standard atomic mass [u] by atomic number; index 0 belongs to no element and is 1."""
+    masses = [float(row["atomic_mass"]) for row in _rows()[:MAX_ATOMIC_NUMBER]]
+    return np.array([1.0, *masses], np.float32)

@@ -1,8 +1,13 @@
-"""Pictures of spectra."""
+"""Pictures of spectra and of their errors."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat2spec.evaluation import Evaluation
@@ -11,6 +16,15 @@ from mat2spec.spectrum import Spectra, SpectrumGrid
 AXIS_LABELS = {"phdos": "frequency (cm⁻¹)"}
 PANEL_SIZE = (3.2, 2.4)
 """[inch]"""
+
+BOX: dict[str, Any] = {
+    "widths": 0.6,
+    "patch_artist": True,
+    "boxprops": {"facecolor": "0.9"},
+    "medianprops": {"color": "C3"},
+    "flierprops": {"markersize": 3},
+}
+"""Boxes hold half of the materials, whiskers reach 1.5 times as far, points are the rest."""
 
 
 def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
@@ -33,6 +47,68 @@ def predicted_spectra(spectra: Spectra, titles: Sequence[str], grid: SpectrumGri
         panel.plot(grid.points, spectrum, color="C3")
         panel.set_title(title, fontsize=9)
     _save(figure, grid, f"states per {grid.unit} per atom", file)
+
+
+def heat_errors(materials: pa.Table, file: Path) -> None:
+    """Draw the relative errors of the heat capacity and the mean frequency (as Fig. 2 of the paper).
+
+    Args:
+        materials: Table of an evaluation, one row per material.
+        file: Where to.
+    """
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    quantities = {"heat_capacity_300K": "$C_V$ at 300 K", "mean_frequency": "mean frequency"}
+    for axes, (name, title) in zip(figure.subplots(1, len(quantities)), quantities.items(), strict=True):
+        true = materials[f"{name}_true"].to_numpy()
+        errors = 100 * (materials[f"{name}_predicted"].to_numpy() / true - 1)
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        axes.boxplot(errors, **BOX)
+        axes.set_xticks([])
+        axes.set_title(f"{title}\nmedian |error| {np.median(np.abs(errors)):.1f} %", fontsize=9)
+        axes.set_ylabel("(predicted − DFT) / DFT (%)", fontsize=9)
+    figure.savefig(file, dpi=120)
+
+
+def errors_by_kind(materials: pa.Table, file: Path) -> None:
+    """Draw the error against the number of elements, of sites and of training neighbours (as Figs. S3 and S4 of the paper).
+
+    Args:
+        materials: Table of an evaluation, one row per material.
+        file: Where to.
+    """
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    kinds = {
+        "elements": (materials["elements"].combine_chunks().value_lengths().to_numpy(), (1, 2, 3, 4, 5)),
+        "sites in the cell": (materials["nsites"].to_numpy(), (1, 3, 5, 7, 9, 11, 13)),
+        "training materials with all of its elements": (materials["training_neighbors"].to_numpy(), (0, 1, 2, 4, 8)),
+    }
+    panels = figure.subplots(1, len(kinds), sharey=True)
+    for axes, (label, (counts, starts)) in zip(panels, kinds.items(), strict=True):
+        _boxes_by_count(axes, materials["mae"].to_numpy(), counts, starts)
+        axes.set_xlabel(label, fontsize=9)
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("MAE of the spectrum (max. 1)", fontsize=9)
+    figure.supxlabel("in brackets: number of materials", fontsize=8, color="0.4")
+    figure.savefig(file, dpi=120)
+
+
+def _boxes_by_count(
+    axes: Axes, errors: Float[np.ndarray, " materials"], counts: Int[np.ndarray, " materials"], starts: Sequence[int]
+) -> None:
+    """Draw one box for each range of counts that holds any; each range goes to the next start."""
+    groups = np.searchsorted(starts, counts, side="right") - 1
+    present = np.unique(groups).tolist()
+    boxes = [errors[groups == group] for group in present]
+    labels = [f"{_range(starts, group)}\n({len(box)})" for group, box in zip(present, boxes, strict=True)]
+    axes.boxplot(boxes, tick_labels=labels, **BOX)
+    axes.tick_params(labelsize=8)
+
+
+def _range(starts: Sequence[int], group: int) -> str:
+    if group == len(starts) - 1:
+        return f"≥ {starts[group]}"
+    first, last = starts[group], starts[group + 1] - 1
+    return str(first) if first == last else f"{first}–{last}"
 
 
 def _panels(count: int, columns: int) -> tuple[Figure, list]:

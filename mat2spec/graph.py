@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, UInt8
 from pymatgen.core import Lattice
 from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
@@ -17,6 +18,9 @@ from mat2spec.errors import StructureError
 
 MIN_DISTANCE = 0.5
 """[Å] Closer atoms are an error of the file; the shortest bond, that of H₂, is 0.74 Å."""
+
+PHANTOM_DISTANCE = 9.0
+"""[Å] Length of the edges with which the published code fills up missing neighbours."""
 
 _EXPECTED_NEIGHBORS = 24
 """Neighbours inside the first search radius at uniform density: twice the 12 that are kept, so that one search nearly always does."""
@@ -33,11 +37,13 @@ class CrystalGraph:
         atomic_numbers: One per node.
         edge_index: Row 0 the neighbour (source), row 1 the centre (target), ordered by centre, then distance (PyG's convention).
         distances: Length of each edge [Å].
+        vectors: From the centre to the neighbour [Å]; a phantom edge has none and is zero.
     """
 
     atomic_numbers: UInt8[np.ndarray, " atoms"]
     edge_index: Int32[np.ndarray, "2 edges"]
     distances: Float32[np.ndarray, " edges"]
+    vectors: Float32[np.ndarray, "edges 3"]
 
     @property
     def num_edges(self) -> int:
@@ -52,6 +58,7 @@ class GraphBatch:
         atomic_numbers: One per node.
         edge_index: As in `CrystalGraph`, indices into all nodes of the batch.
         distances: Length of each edge [Å].
+        vectors: From the centre to the neighbour [Å].
         batch: Number of the crystal to which each node belongs.
         num_graphs: How many crystals there are.
     """
@@ -59,6 +66,7 @@ class GraphBatch:
     atomic_numbers: Int[Tensor, " atoms"]
     edge_index: Int[Tensor, "2 edges"]
     distances: Float[Tensor, " edges"]
+    vectors: Float[Tensor, "edges 3"]
     batch: Int[Tensor, " atoms"]
     num_graphs: int
 
@@ -71,14 +79,16 @@ class GraphBatch:
             torch.from_numpy(np.concatenate([g.atomic_numbers for g in graphs]).astype(np.int64)),
             torch.from_numpy(np.concatenate([g.edge_index for g in graphs], axis=1) + offsets),
             torch.from_numpy(np.concatenate([g.distances for g in graphs])),
+            torch.from_numpy(np.concatenate([g.vectors for g in graphs])),
             torch.from_numpy(np.repeat(np.arange(len(graphs)), sizes)),
             len(graphs),
         )
 
     def to(self, device: torch.device) -> "GraphBatch":
         """Move every array to a device."""
-        moved = (t.to(device, non_blocking=True) for t in (self.atomic_numbers, self.edge_index, self.distances, self.batch))
-        return GraphBatch(*moved, num_graphs=self.num_graphs)  # type: ignore[misc, arg-type]
+        arrays = (self.atomic_numbers, self.edge_index, self.distances, self.vectors, self.batch)
+        numbers, edge_index, distances, vectors, batch = (array.to(device, non_blocking=True) for array in arrays)
+        return GraphBatch(numbers, edge_index, distances, vectors, batch, self.num_graphs)
 
 
 def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
@@ -95,25 +105,17 @@ def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
         raise StructureError(
             crystal.material_id, f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap"
         )
-    density = len(crystal) / crystal.volume
-    radius = min(config.cutoff, (3 * _EXPECTED_NEIGHBORS / (4 * pi * density)) ** (1 / 3))
-    while True:
-        neighbors, centers, distances = _pairs_within(radius, lattice, coords)
-        counts = np.bincount(centers, minlength=len(crystal))
-        shell = _last_shell(distances, counts, config.neighbors) + config.tie_tolerance
-        if radius >= config.cutoff or (shell <= radius).all():
-            break
-        radius = min(config.cutoff, 1.26 * radius)  # twice the volume
-    if distances.size and distances.min() < MIN_DISTANCE:
-        closest = int(distances.argmin())
-        pair = f"sites {centers[closest]} and {neighbors[closest]} are {distances[closest]:.3f} Å apart"
-        raise StructureError(crystal.material_id, f"{pair}; atoms closer than {MIN_DISTANCE} Å overlap")
-    if not counts.all():
-        alone = int(np.flatnonzero(counts == 0)[0])
+    pairs, shell = _neighbor_search(lattice, coords, crystal.volume, config)
+    if pairs.distances.size and pairs.distances.min() < MIN_DISTANCE:
+        closest = int(pairs.distances.argmin())
+        apart = f"sites {pairs.centers[closest]} and {pairs.neighbors[closest]} are {pairs.distances[closest]:.3f} Å apart"
+        raise StructureError(crystal.material_id, f"{apart}; atoms closer than {MIN_DISTANCE} Å overlap")
+    if config.phantoms:
+        return _with_phantoms(crystal.atomic_numbers, pairs, config)
+    if np.isneginf(shell).any():
+        alone = int(np.flatnonzero(np.isneginf(shell))[0])
         raise StructureError(crystal.material_id, f"site {alone} has no neighbour within {config.cutoff:g} Å; the atom is isolated")
-    kept = distances <= shell[centers]
-    edge_index = np.stack([neighbors[kept], centers[kept]]).astype(np.int32)
-    return CrystalGraph(crystal.atomic_numbers, edge_index, distances[kept].astype(np.float32))
+    return _graph(crystal.atomic_numbers, pairs, pairs.distances <= shell[pairs.centers])
 
 
 def _compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "atoms 3"]]:
@@ -127,23 +129,74 @@ def _compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64
     return lattice, (frac - np.floor(frac)) @ lattice
 
 
-def _pairs_within(
-    radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]
-) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
-    """Neighbour, centre and distance of every pair within the radius, by centre and then by distance."""
+class _Pairs(NamedTuple):
+    """Every two atoms that are near each other, by centre and then by distance."""
+
+    neighbors: Int[np.ndarray, " pairs"]
+    centers: Int[np.ndarray, " pairs"]
+    distances: Float64[np.ndarray, " pairs"]
+    vectors: Float64[np.ndarray, "pairs 3"]
+
+
+def _neighbor_search(
+    lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"], volume: float, config: GraphConfig
+) -> tuple[_Pairs, Float64[np.ndarray, " atoms"]]:
+    """Search spheres that grow until each holds the wanted neighbours; give pairs, and for each atom how far its edges reach."""
+    radius = config.cutoff
+    if config.neighbors:
+        radius = min(radius, (3 * _EXPECTED_NEIGHBORS * volume / (4 * pi * len(coords))) ** (1 / 3))
+    while True:
+        pairs = _pairs_within(radius, lattice, coords)
+        counts = np.bincount(pairs.centers, minlength=len(coords))
+        shell = _last_shell(pairs.distances, counts, config.neighbors) + config.tie_tolerance
+        if radius >= config.cutoff or (shell <= radius).all():
+            return pairs, np.where(counts > 0, shell, -np.inf)
+        radius = min(config.cutoff, 1.26 * radius)  # twice the volume
+
+
+def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]) -> _Pairs:
     periodic = np.ones(3, dtype=np.int64)
     centers, neighbors, images, distances = find_points_in_spheres(coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8)
     centers, neighbors = centers.view(np.int64), neighbors.view(np.int64)  # from C's long long
     itself = (centers == neighbors) & ~images.any(axis=1)
     order = np.lexsort((distances, centers))
     order = order[~itself[order]]
-    return neighbors[order], centers[order], distances[order]
+    centers, neighbors = centers[order], neighbors[order]
+    return _Pairs(neighbors, centers, distances[order], coords[neighbors] + images[order] @ lattice - coords[centers])
 
 
 def _last_shell(
-    distances: Float64[np.ndarray, " pairs"], counts: Int[np.ndarray, " atoms"], neighbors: int
+    distances: Float64[np.ndarray, " pairs"], counts: Int[np.ndarray, " atoms"], neighbors: int | None
 ) -> Float64[np.ndarray, " atoms"]:
-    """Distance of each atom's last wanted neighbour; infinite where there are fewer."""
-    starts = np.cumsum(counts) - counts
-    last = np.minimum(starts + neighbors - 1, max(distances.size - 1, 0))
-    return np.where(counts >= neighbors, distances[last] if distances.size else np.inf, np.inf)
+    """Distance of each atom's last wanted neighbour; infinite where there are fewer, or all are wanted."""
+    if neighbors is None or not distances.size:
+        return np.full(len(counts), np.inf)
+    last = np.minimum(np.cumsum(counts) - counts + neighbors - 1, distances.size - 1)
+    return np.where(counts >= neighbors, distances[last], np.inf)
+
+
+def _graph(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, kept: Bool[np.ndarray, " pairs"]) -> CrystalGraph:
+    edge_index = np.stack([pairs.neighbors[kept], pairs.centers[kept]]).astype(np.int32)
+    return CrystalGraph(atomic_numbers, edge_index, pairs.distances[kept].astype(np.float32), pairs.vectors[kept].astype(np.float32))
+
+
+def _with_phantoms(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, config: GraphConfig) -> CrystalGraph:
+    """Exactly the wanted number of edges for each atom, as the published code makes them.
+
+    A tied shell is cut where the search happens to list it, and missing neighbours become edges of 9 Å to the first site: spectra then
+    depend on the choice of the cell and the order of sites.
+    """
+    assert config.neighbors is not None
+    atoms = len(atomic_numbers)
+    rank = np.arange(len(pairs.centers)) - np.searchsorted(pairs.centers, pairs.centers)
+    kept = rank < config.neighbors
+    missing = np.repeat(np.arange(atoms), config.neighbors - np.bincount(pairs.centers[kept], minlength=atoms))
+    centers = np.concatenate([pairs.centers[kept], missing])
+    order = np.argsort(centers, kind="stable")
+    filled = _Pairs(
+        np.concatenate([pairs.neighbors[kept], np.zeros_like(missing)])[order],
+        centers[order],
+        np.concatenate([pairs.distances[kept], np.full(len(missing), PHANTOM_DISTANCE)])[order],
+        np.concatenate([pairs.vectors[kept], np.zeros((len(missing), 3))])[order],
+    )
+    return _graph(atomic_numbers, filled, np.ones(len(order), bool))

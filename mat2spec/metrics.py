@@ -1,4 +1,4 @@
-"""How far predicted spectra are from computed ones: the four scores of the paper's Table 1."""
+"""How far predicted spectra are from computed ones: the four scores of the paper's Table 1, and the scales on which it takes them."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,14 +6,51 @@ from jaxtyping import Float
 from mat2spec.spectrum import Spectra, SpectrumGrid
 
 
+def as_densities(spectra: Spectra) -> Spectra:
+    """Read spectra as densities: negative numbers count as zero, and a spectrum without any density is flat.
+
+    A network may predict nothing anywhere. That says as little about where the states are as a flat spectrum does, and moments of a flat
+    one exist.
+    """
+    densities = spectra.clip(0)
+    return np.where(densities.any(axis=1, keepdims=True), densities, 1)
+
+
 def scaled_to_sum(spectra: Spectra, reference: Spectra) -> Spectra:
-    """Scale each spectrum so that the sum over its bins is that of the reference ("true-sum", shape only)."""
-    return spectra * (reference.sum(axis=1) / spectra.sum(axis=1))[:, None]
+    """Scale each spectrum so that the sum over its bins is that of the reference: the paper's rows "SumNorm", in the labels' unit.
+
+    Negative densities count as zero; a spectrum without any density stays zero.
+    """
+    densities = spectra.clip(0)
+    return _scaled(densities, densities.sum(axis=1), reference.sum(axis=1))
+
+
+def scaled_to_max(spectra: Spectra, reference: Spectra) -> Spectra:
+    """Scale each spectrum so that its maximum is that of the reference: the paper's rows "MaxNorm", in the labels' unit.
+
+    Negative densities count as zero; a spectrum without any density stays zero.
+    """
+    densities = spectra.clip(0)
+    return _scaled(densities, densities.max(axis=1), reference.max(axis=1))
+
+
+def _scaled(densities: Spectra, have: Float[np.ndarray, " crystals"], want: Float[np.ndarray, " crystals"]) -> Spectra:
+    return densities * (want / np.where(have > 0, have, 1))[:, None]
+
+
+SCALINGS = {"true-sum": scaled_to_sum, "unit-max": scaled_to_max}
+"""How predictions come to the scale of the labels before they are judged: each takes predictions and labels."""
 
 
 def r2_score(predicted: Spectra, true: Spectra) -> float:
-    """Variance-weighted coefficient of determination over bins, as scikit-learn's multioutput="variance_weighted"."""
+    """Variance-weighted coefficient of determination over bins, as scikit-learn's multioutput="variance_weighted".
+
+    Bins where all labels are equal have no variance to explain and no weight. If there are no others (a single material), it is the
+    fraction of bins without error, as in scikit-learn.
+    """
     varying = np.ptp(true, axis=0) > 0
+    if not varying.any():
+        return float((predicted == true).all(axis=0).mean())
     predicted, true = predicted[:, varying], true[:, varying]
     residual = ((true - predicted) ** 2).sum()
     spread = ((true - true.mean(axis=0)) ** 2).sum()
@@ -25,21 +62,21 @@ def mean_absolute_error(predicted: Float[np.ndarray, "*shape"], true: Float[np.n
     return float(np.abs(predicted - true).mean())
 
 
-def mean_squared_error(predicted: Spectra, true: Spectra) -> float:
-    """Mean over crystals and bins, in the unit of the labels, squared."""
+def mean_squared_error(predicted: Float[np.ndarray, "*shape"], true: Float[np.ndarray, "*shape"]) -> float:
+    """Mean over crystals, and bins if there are any, in the unit of the labels, squared."""
     return float(((predicted - true) ** 2).mean())
 
 
 def wasserstein_distances(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
     """One-dimensional Wasserstein distance of each pair of spectra, both taken as distributions over the bin centres.
 
-    Negative densities count as zero.
+    Negative densities count as zero; a spectrum without any density counts as flat.
 
     Returns:
         Distances in the grid's unit (cm⁻¹, eV).
     """
     steps = np.diff(grid.points)
-    cumulative = [np.cumsum(s / s.sum(axis=1, keepdims=True), axis=1) for s in (predicted.clip(0), true.clip(0))]
+    cumulative = [np.cumsum(s / s.sum(axis=1, keepdims=True), axis=1) for s in (as_densities(predicted), as_densities(true))]
     return np.abs(cumulative[0] - cumulative[1])[:, :-1] @ steps
 
 

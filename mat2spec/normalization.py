@@ -1,46 +1,97 @@
 """The scale on which a network learns spectra, and the way back to states."""
 
-from typing import Any
+from abc import ABC, abstractmethod
 
+import numpy as np
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import relu
 
-from mat2spec.errors import CheckpointError
 from mat2spec.spectrum import MODES_PER_ATOM, Spectra, SpectrumGrid
 
 
-class SumNormalization:
+class Normalization(nn.Module, ABC):
+    """A scale of spectra. What it has to know of the training labels is kept with the weights of the network."""
+
+    def fit(self, labels: Float[Tensor, "crystals bins"]) -> None:
+        """Learn from the training labels what the scale needs; most need nothing."""
+
+    @abstractmethod
+    def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        """Scale labels to what is learnt."""
+
+    @abstractmethod
+    def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        """Map the network's free outputs to that scale."""
+
+    def densities(self, shapes: Spectra) -> Spectra:
+        """Give non-negative densities, in the unit of the labels where the scale keeps it."""
+        return shapes
+
+    def to_states(self, shapes: Spectra, grid: SpectrumGrid) -> Spectra:
+        """Scale phonon shapes to states per cm⁻¹ per atom: their integral over the grid is 3. A spectrum of zeros stays zero."""
+        densities = self.densities(shapes)
+        total = grid.integrate(densities)
+        return densities * (MODES_PER_ATOM / np.where(total > 0, total, 1.0))[:, None]
+
+
+class SumNormalization(Normalization):
     """The densities of a spectrum add to 1: only its shape is learnt, and a softmax over bins predicts it.
 
     A spectrum of zeros has no shape and stays zero.
     """
 
-    name = "sum"
-
     def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
-        """Scale labels to the shapes that are learnt."""
         total = labels.sum(dim=1, keepdim=True)
         return labels / total.where(total > 0, 1.0)
 
     def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
-        """Map the network's free outputs to shapes."""
         return outputs.softmax(dim=1)
 
-    def to_states(self, shapes: Spectra, grid: SpectrumGrid) -> Spectra:
-        """Scale phonon shapes to states per cm⁻¹ per atom: their integral over the grid is 3."""
-        return shapes * (MODES_PER_ATOM / grid.integrate(shapes))[:, None]
 
-    def to_json(self) -> dict[str, Any]:
-        """Give what a checkpoint must hold; this normalisation has no fitted numbers."""
-        return {"name": self.name}
+class MaxNormalization(Normalization):
+    """The largest density of a spectrum is 1; negative outputs are cut and the rest is divided by its maximum, as in the published code."""
+
+    def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        largest = labels.amax(dim=1, keepdim=True)
+        return labels / largest.where(largest > 0, 1.0)
+
+    def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        positive = relu(outputs)
+        return positive / (positive.amax(dim=1, keepdim=True) + 1e-8)
 
 
-def normalization_from_json(record: dict[str, Any]) -> SumNormalization:
-    """Read what `to_json` wrote.
+class StandardNormalization(Normalization):
+    """Each bin has mean 0 and variance 1 over the training labels; a bin that is the same in all of them is only shifted.
 
-    Raises:
-        CheckpointError: If the name is unknown.
+    Args:
+        bins: Bins of the spectrum.
     """
-    if record.get("name") != SumNormalization.name:
-        raise CheckpointError(f"unknown normalization {record.get('name')!r}; known: {SumNormalization.name}")
-    return SumNormalization()
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(bins))
+        self.register_buffer("std", torch.ones(bins))
+
+    def fit(self, labels: Float[Tensor, "crystals bins"]) -> None:
+        spread = labels.std(dim=0) if len(labels) > 1 else torch.zeros_like(self.std)
+        self.mean.copy_(labels.mean(dim=0))
+        self.std.copy_(spread.where(spread > 0, 1.0))
+
+    def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        return (labels - self.mean) / self.std
+
+    def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        return outputs
+
+    def densities(self, shapes: Spectra) -> Spectra:
+        return (shapes * self.std.cpu().numpy() + self.mean.cpu().numpy()).clip(0)
+
+
+def make_normalization(name: str, bins: int) -> Normalization:
+    """Make the scale that a config names: sum, max or standard."""
+    return StandardNormalization(bins) if name == "standard" else {"sum": SumNormalization, "max": MaxNormalization}[name]()

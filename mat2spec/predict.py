@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.crystal import Crystal
 from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
-from mat2spec.model.network import Mat2Spec
+from mat2spec.model.ensemble import Ensemble
+from mat2spec.model.network import SpectrumNetwork
 from mat2spec.spectrum import Spectra
 
 CPU_EDGES_PER_BATCH = 2_000
@@ -46,12 +47,28 @@ class Predictor:
 
     def spectra(self, graphs: Sequence[CrystalGraph]) -> Spectra:
         """Predict spectra of graphs that were built with the checkpoint's graph settings."""
-        shapes = predict_shapes(self._network, graphs, self.device, self.edges_per_batch)
+        return self.spectra_and_spread(graphs)[0]
+
+    def spectra_and_spread(self, graphs: Sequence[CrystalGraph]) -> tuple[Spectra, Float[np.ndarray, " crystals"] | None]:
+        """Predict spectra and, with an ensemble, the mean absolute error that is to be expected of each, in its own unit."""
+        network = self._network
+        if not isinstance(network, Ensemble):
+            return self._states(self._shapes(network, graphs)), None
+        shapes = [self._shapes(member, graphs) for member in network.members]
+        spectra = self._states(np.mean(shapes, axis=0))
+        disagreement = np.mean([np.abs(self._states(shape) - spectra).mean(axis=1) for shape in shapes], axis=0)
+        offset, slope = network.calibration.tolist()
+        return spectra, offset + slope * disagreement
+
+    def _shapes(self, network: SpectrumNetwork, graphs: Sequence[CrystalGraph]) -> Spectra:
+        return predict_shapes(network, graphs, self.device, self.edges_per_batch)
+
+    def _states(self, shapes: Spectra) -> Spectra:
         return self._network.normalization.to_states(shapes, self.checkpoint.grid).astype(np.float32)
 
 
 def predict_shapes(
-    network: Mat2Spec, graphs: Sequence[CrystalGraph], device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH
+    network: SpectrumNetwork, graphs: Sequence[CrystalGraph], device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH
 ) -> Float32[np.ndarray, "crystals bins"]:
     """Predict normalised spectra; a batch that does not fit into memory is halved until it does.
 
@@ -62,7 +79,7 @@ def predict_shapes(
         edges_per_batch: Edges in one pass; a crystal with more gets a pass of its own.
     """
     order = np.argsort([g.num_edges for g in graphs], kind="stable")
-    shapes = np.empty((len(graphs), network.predictor.shape[1]), np.float32)
+    shapes = np.empty((len(graphs), network.bins), np.float32)
     for rows in _cut_by_edges(graphs, order, edges_per_batch):
         shapes[rows] = _forward(network, [graphs[i] for i in rows], device)
     return shapes
@@ -80,7 +97,7 @@ def _cut_by_edges(graphs: Sequence[CrystalGraph], order: np.ndarray, budget: int
         yield order[start:]
 
 
-def _forward(network: Mat2Spec, graphs: list[CrystalGraph], device: torch.device) -> Float32[np.ndarray, "crystals bins"]:
+def _forward(network: SpectrumNetwork, graphs: list[CrystalGraph], device: torch.device) -> Float32[np.ndarray, "crystals bins"]:
     try:
         with torch.inference_mode():
             return network.shapes(GraphBatch.from_graphs(graphs).to(device)).float().cpu().numpy()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.crystal import Crystal
@@ -19,7 +20,12 @@ END_OF_GRID_FRACTION = 0.05
 
 
 def prediction_table(
-    inputs: pa.Table, crystals: Sequence[Crystal], nsites_primitive: Sequence[int], spectra: Spectra, checkpoint: Checkpoint
+    inputs: pa.Table,
+    crystals: Sequence[Crystal],
+    nsites_primitive: Sequence[int],
+    spectra: Spectra,
+    spread: Float[np.ndarray, " crystals"] | None,
+    checkpoint: Checkpoint,
 ) -> pa.Table:
     """Put predictions beside what they are predictions of.
 
@@ -30,6 +36,7 @@ def prediction_table(
         crystals: The crystal of each row.
         nsites_primitive: Sites of the primitive cell of each.
         spectra: The predictions.
+        spread: Expected mean absolute error of each, if an ensemble predicted.
         checkpoint: What predicted.
     """
     known = frozenset(checkpoint.card.training.elements)
@@ -41,7 +48,7 @@ def prediction_table(
         "nsites_primitive": pa.array(nsites_primitive, pa.int32()),
         "elements": pa.array(elements, pa.list_(pa.string())),
         "spectrum": _fixed_size_lists(spectra),
-        "spread": pa.nulls(len(crystals), pa.float32()),
+        "spread": pa.nulls(len(crystals), pa.float32()) if spread is None else pa.array(spread, pa.float32()),
         "seen_in_training": pa.array([c.material_id in checkpoint.training_ids for c in crystals], pa.bool_()),
         "unseen_elements": pa.array([[e for e in present if e not in known] for present in elements], pa.list_(pa.string())),
         **_phonon_columns(spectra, checkpoint.grid),

@@ -1,6 +1,7 @@
-"""How many atoms the primitive cell of a crystal has."""
+"""How many atoms the primitive cell of a crystal has, and its space group."""
 
 from math import gcd
+from typing import Any
 
 import numpy as np
 import spglib
@@ -22,12 +23,25 @@ def primitive_nsites(crystal: Crystal) -> int:
     """
     if not _may_repeat(crystal):
         return len(crystal)
-    cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
     try:
-        found = spglib.find_primitive(cell, symprec=SYMPREC)  # type: ignore[arg-type]
+        found = spglib.find_primitive(_cell(crystal), symprec=SYMPREC)
     except spglib.SpglibError:  # what versions after 2.8 do instead of giving None
         return len(crystal)
     return len(crystal) if found is None else len(found[2])
+
+
+def space_group_number(crystal: Crystal) -> int:
+    """International number of the space group, as spglib finds it with a precision of 1e-2 Å; 1 where it finds none."""
+    try:
+        found = spglib.get_symmetry_dataset(_cell(crystal), symprec=SYMPREC)
+    except spglib.SpglibError:
+        return 1
+    return 1 if found is None else found.number
+
+
+def _cell(crystal: Crystal) -> Any:
+    """A crystal as spglib takes it."""
+    return crystal.lattice, crystal.frac_coords, crystal.atomic_numbers
 
 
 def _may_repeat(crystal: Crystal) -> bool:

@@ -1,26 +1,32 @@
 """What a phonon density of states says about heat: mean frequency and heat capacity.
 
-The point ω = 0 is left out of both integrals, as the published numbers do (Chen et al., 10.1002/advs.202004214).
+The point ω = 0 is left out of both integrals, as the published numbers do (Chen et al., 10.1002/advs.202004214). Negative densities count
+as zero, and a spectrum without any density as flat: both are numbers for every prediction.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 from scipy.constants import N_A, c, h, k
 
+from mat2spec.crystal import Crystal
+from mat2spec.metrics import as_densities
 from mat2spec.spectrum import MODES_PER_ATOM, Spectra, SpectrumGrid
 
 
-def _positive_part(grid: SpectrumGrid) -> tuple[np.ndarray, SpectrumGrid, slice]:
-    """Points above zero frequency, with the trapezoid rule over just those."""
+def _positive_part(
+    spectra: Spectra, grid: SpectrumGrid
+) -> tuple[Float[np.ndarray, " positive"], Float[np.ndarray, "crystals positive"], SpectrumGrid]:
+    """Points above zero frequency, densities there, and the trapezoid rule over just those."""
     first = int(np.searchsorted(grid.points, 0.0, side="right"))
     points = grid.points[first:]
-    return points, SpectrumGrid.from_points(grid.name, grid.unit, points), slice(first, None)
+    return points, as_densities(spectra[:, first:]), SpectrumGrid.from_points(grid.name, grid.unit, points)
 
 
 def mean_frequency(spectra: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
     """First moment of each phonon spectrum, ∫ωg/∫g [cm⁻¹]."""
-    points, positive, inside = _positive_part(grid)
-    g = spectra[:, inside]
+    points, g, positive = _positive_part(spectra, grid)
     return positive.integrate(g * points) / positive.integrate(g)
 
 
@@ -37,8 +43,23 @@ def heat_capacity(spectra: Spectra, grid: SpectrumGrid, temperature: float = 300
     Returns:
         Heat capacity [J/K per mole of atoms]; the limit of high temperature is 3R = 24.94.
     """
-    points, positive, inside = _positive_part(grid)
-    g = spectra[:, inside]
+    points, g, positive = _positive_part(spectra, grid)
     x = h * c * 100 * points / (2 * k * temperature)
     per_mode = (x / np.sinh(np.minimum(x, 350.0))) ** 2
     return MODES_PER_ATOM * N_A * k * positive.integrate(g * per_mode) / positive.integrate(g)
+
+
+def cv_paper(per_atom: Float[np.ndarray, " crystals"], crystals: Sequence[Crystal]) -> Float[np.ndarray, " crystals"]:
+    """Heat capacity as the published errors have it: of the cell as it was labelled, but of one atom if the crystal is a pure element.
+
+    This is the convention of E3NN's repository (Chen et al., 10.1002/advs.202004214), whose numbers the Mat2Spec paper (Kong et al.,
+    10.1038/s41467-022-28543-x) continues. It depends on the choice of cell: use it to compare with published numbers, for nothing else.
+
+    Args:
+        per_atom: Heat capacities [J/K per mole of atoms].
+        crystals: What they belong to, in the cells of the labels.
+
+    Returns:
+        Heat capacities [J/K per mole of cells; pure elements: per mole of atoms].
+    """
+    return per_atom * np.array([1 if len(crystal.elements) == 1 else len(crystal) for crystal in crystals])

@@ -5,33 +5,32 @@ Plain torch. Run by one process, or by several that torch.distributed has joined
 
 import copy
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from math import cos, pi
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mat2spec.config import TrainConfig, TrainingConfig
-from mat2spec.data.labels import LabelledCrystals
+from mat2spec.data.labels import LabelledCrystals, LabelledSplits
 from mat2spec.errors import ConfigError, Mat2SpecError
 from mat2spec.graph import GraphBatch
 from mat2spec.metrics import scaled_to_sum, score
-from mat2spec.model.losses import kl_divergence
-from mat2spec.model.network import Losses, Mat2Spec
-from mat2spec.normalization import SumNormalization
+from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.registry import build_network
 from mat2spec.predict import predict_shapes
 from mat2spec.spectrum import GRIDS, SpectrumGrid
+
+RISE = 0.1
+"""Share of the steps in which the one-cycle schedule rises."""
 
 
 class TrainingDiverged(Mat2SpecError):  # noqa: N818
     """The loss is no longer a number."""
-
-
-def build_network(config: TrainConfig) -> Mat2Spec:
-    """Make a network with fresh weights."""
-    grid = GRIDS[config.grid]
-    return Mat2Spec(config.model, config.graph.cutoff, len(grid), SumNormalization())
 
 
 def check_batches(rows: int, batch_size: int, workers: int) -> int:
@@ -64,19 +63,36 @@ class Training:
 
     Args:
         config: The experiment.
+        splits: Its rows.
         device: Where this process computes.
         rank: Number of this process.
         workers: Processes that train together; more than one need an initialised torch.distributed.
+        weights: Where training begins, instead of at random weights.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device, rank: int = 0, workers: int = 1) -> None:
-        self.config, self.device, self.rank, self.workers = config, device, rank, workers
+    def __init__(
+        self,
+        config: TrainConfig,
+        splits: LabelledSplits,
+        device: torch.device,
+        rank: int = 0,
+        workers: int = 1,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.config, self.splits, self.device, self.rank, self.workers = config, splits, device, rank, workers
         self._seed(0, 0)
-        self.network = build_network(config).to(device)
+        self.network = build_network(config)
+        known = splits.everything if getattr(config.model, "preset", None) == "original" else splits.train
+        self.network.fit(known.graphs, known.spectra)
+        if weights is not None:
+            self.network.load_state_dict(weights)
+        self.network.to(device)
         self.grid: SpectrumGrid = GRIDS[config.grid]
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), config.training.learning_rate, weight_decay=config.training.weight_decay, fused=True
         )
+        averaging = config.training.averaging
+        self._averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True) if averaging else None
         self.next_epoch = 0
         self.seconds = 0.0
         self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
@@ -85,7 +101,7 @@ class Training:
             devices = [device] if device.type == "cuda" else None
             self._step = nn.parallel.DistributedDataParallel(self.network, device_ids=devices, broadcast_buffers=False)
 
-    def run_epoch(self, train: LabelledCrystals, valid: LabelledCrystals) -> dict[str, float]:
+    def run_epoch(self) -> dict[str, float]:
         """Train once over the rows, score the validation rows and keep the weights if they are the best so far.
 
         Returns:
@@ -95,44 +111,56 @@ class Training:
             TrainingDiverged: If a loss is not finite.
         """
         start = time.perf_counter()
-        epoch, settings = self.next_epoch, self.config.training
-        rate = settings.learning_rate * 0.5 ** (epoch // settings.halving_epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        epoch, train = self.next_epoch, self.splits.train
         self._seed(epoch + 1, self.rank)
         self.network.train()
-        steps = [
-            self._train_step(train, rows, total) for rows, total in epoch_batches(len(train), settings, epoch, self.rank, self.workers)
-        ]
-        means = torch.tensor(steps).mean(dim=0).tolist()
-        metrics = {"learning_rate": rate, **{f"train_{name}": value for name, value in zip(("loss", *Losses._fields), means, strict=True)}}
+        batches = list(epoch_batches(len(train), self.config.training, epoch, self.rank, self.workers))
+        means: dict[str, float] = defaultdict(float)
+        for step, (rows, total) in enumerate(batches):
+            rate = self._set_rate(epoch + (step + 0.5) / len(batches))
+            for name, value in self._train_step(train, rows, total).items():
+                means[f"train_{name}"] += value / len(batches)
+        metrics = {"learning_rate": rate, **means}
         self.next_epoch += 1
         if self.rank == 0:
-            metrics |= self._validate(valid, epoch)
+            metrics |= self._validate(epoch)
         if self.workers > 1:
             distributed.barrier()
         self.seconds += time.perf_counter() - start
         return metrics | {"epoch": epoch}
 
-    def _train_step(self, data: LabelledCrystals, rows: np.ndarray, total_rows: int) -> list[float]:
+    def _set_rate(self, epochs: float) -> float:
+        """Give the optimiser the learning rate that the schedule has after so many epochs."""
+        rate = self.config.training.learning_rate * _schedule(self.config.training, epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _train_step(self, data: LabelledCrystals, rows: np.ndarray, total_rows: int) -> dict[str, float]:
         graphs = GraphBatch.from_graphs([data.graphs[i] for i in rows]).to(self.device)
-        losses = self._step(graphs, data.spectra[rows].to(self.device))
-        loss = losses.total(self.config.training)
+        terms: dict[str, Tensor] = self._step(graphs, data.spectra[rows].to(self.device))
+        loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the loss became {loss.item()} in epoch {self.next_epoch}; lower training.learning_rate")
         self.optimizer.zero_grad()
         (loss * (len(rows) * self.workers / total_rows)).backward()  # workers with an extra row weigh more: the mean over all rows
+        if self.config.training.clip_gradient:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.training.clip_gradient)
         self.optimizer.step()
-        return [loss.item(), *(part.item() for part in losses)]
+        if self._averaged:
+            self._averaged.update_parameters(self.network)
+        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
 
-    def _validate(self, valid: LabelledCrystals, epoch: int) -> dict[str, float]:
-        self.network.eval()
+    def _validate(self, epoch: int) -> dict[str, float]:
+        network = cast(SpectrumNetwork, self._averaged.module if self._averaged else self.network).eval()
+        valid = self.splits.valid
         true = valid.spectra.numpy()
-        shapes = predict_shapes(self.network, valid.graphs, self.device)
-        scores = score(scaled_to_sum(shapes, true), true, self.grid)
-        loss = kl_divergence(torch.from_numpy(shapes), self.network.normalization.normalize(valid.spectra)).item()
+        shapes = predict_shapes(network, valid.graphs, self.device)
+        scores = score(scaled_to_sum(network.normalization.densities(shapes), true), true, self.grid)
+        on_device = torch.from_numpy(shapes).to(self.device), network.normalization.normalize(valid.spectra.to(self.device))
+        loss = network.distance(*on_device).item()
         if scores["mae"] < self.best["scores"]["mae"]:
-            weights = copy.deepcopy({name: tensor.cpu() for name, tensor in self.network.state_dict().items()})
+            weights = copy.deepcopy({name: tensor.cpu() for name, tensor in network.state_dict().items()})
             self.best = {"scores": scores, "epoch": epoch, "weights": weights}
         return {f"valid_{name}": value for name, value in {"loss": loss, **scores}.items()}
 
@@ -143,6 +171,7 @@ class Training:
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "averaged": self._averaged.state_dict() if self._averaged else None,
             "best": self.best,
         }
 
@@ -151,8 +180,22 @@ class Training:
         self.next_epoch, self.seconds, self.best = state["next_epoch"], state["seconds"], state["best"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self._averaged:
+            self._averaged.load_state_dict(state["averaged"])
 
     def _seed(self, stream: int, rank: int) -> None:
         """Set torch's generators, which dropout and the mixtures draw from, by (seed, stream, rank)."""
         state = np.random.SeedSequence([self.config.training.seed, stream, rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
+
+
+def _schedule(settings: TrainingConfig, epochs: float) -> float:
+    """Share of the learning rate that is used after so many epochs."""
+    match settings.schedule:
+        case "steps":
+            return 0.5 ** (epochs // settings.halving_epochs)
+        case "exponential":
+            return 0.5 ** (epochs / settings.halving_epochs)
+        case "one-cycle":
+            done = epochs / settings.epochs
+            return done / RISE if done < RISE else (1 + cos(pi * (done - RISE) / (1 - RISE))) / 2

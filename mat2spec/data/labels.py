@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 from torch import Tensor
 
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import check_schema, crystals, is_list
+from mat2spec.data.subsets import SUBSETS
 from mat2spec.errors import StructureError, TableError
 from mat2spec.graph import CrystalGraph, build_graph
 from mat2spec.spectrum import SpectrumGrid
@@ -37,6 +38,14 @@ class LabelledCrystals:
     def __len__(self) -> int:
         return len(self.graphs)
 
+    def __add__(self, more: "LabelledCrystals") -> "LabelledCrystals":
+        """Put the rows of both one after the other."""
+        return LabelledCrystals(self.crystals + more.crystals, self.graphs + more.graphs, torch.cat([self.spectra, more.spectra]))
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "LabelledCrystals":
+        """Choose rows by number."""
+        return LabelledCrystals(tuple(self.crystals[i] for i in rows), tuple(self.graphs[i] for i in rows), self.spectra[rows])
+
     @property
     def material_ids(self) -> list[str]:
         return [crystal.material_id for crystal in self.crystals]
@@ -56,36 +65,80 @@ class LabelledSplits:
     test: LabelledCrystals
     fingerprint: str
 
+    @property
+    def everything(self) -> LabelledCrystals:
+        """All rows: what the published code fits its standardiser on."""
+        return self.train + self.valid + self.test
 
-def read_labels(path: Path, data: DataConfig, graph: GraphConfig, grid: SpectrumGrid) -> LabelledSplits:
+
+def read_labels(path: Path, data: DataConfig, graph: GraphConfig, grid: SpectrumGrid, further: Path | None = None) -> LabelledSplits:
     """Read a table of labels and build its graphs.
 
+    Args:
+        path: The table.
+        data: Columns, splits and what part of them is used.
+        graph: Which atoms are neighbours.
+        grid: Axis of the labels.
+        further: Table of more training rows. Those with the reduced composition of a validation or test row are left out: tables of
+            different origin name the same material differently, and polymorphs of a test material would tell too much.
+
     Raises:
-        TableError: If the table, a column, a label or a structure cannot be used; a training set has no rejects.
+        TableError: If a table, a column, a label or a structure cannot be used; a training set has no rejects.
     """
+    table = _read(path, (data.label, "split"))
+    rows, spectra = _labelled_rows(table, data.label, graph, grid, path)
+    split = table["split"].to_numpy(zero_copy_only=False)
+    wanted = np.array([data.subset is None or SUBSETS[data.subset](crystal) for crystal, _ in rows])
+    parts = []
+    for name in data.splits:
+        chosen = np.flatnonzero((split == name) & wanted)
+        if not len(chosen):
+            kind = f" of {data.subset}" if data.subset else ""
+            raise TableError(f"{path}: no row{kind} with split {name!r}; it has {', '.join(sorted(map(repr, set(split.tolist()))))}")
+        parts.append(_part(rows, spectra, _fraction(chosen, data.fraction) if name == data.splits[0] else chosen))
+    train, valid, test = parts
+    fingerprint = _fingerprint(rows, spectra, split)
+    if further:
+        more, more_spectra = _labelled_rows(_read(further, (data.label,)), data.label, graph, grid, further)
+        held_out = {crystal.composition for part in (valid, test) for crystal in part.crystals}
+        apart = np.array([row for row, (crystal, _) in enumerate(more) if crystal.composition not in held_out], int)
+        train = train + _part(more, more_spectra, apart)
+        fingerprint = hashlib.sha256((fingerprint + _fingerprint(more, more_spectra, np.full(len(more), "further"))).encode()).hexdigest()
+    return LabelledSplits(train, valid, test, fingerprint)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    """Read a materials table that has these columns too, and each material once."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise TableError(f"{path}: cannot read the table of labels ({str(error).splitlines()[0]})") from None
     check_schema(table.schema, str(path))
-    for name in (data.label, "split"):
+    for name in columns:
         if name not in table.schema.names:
             raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
     for material_id, times in Counter(table["material_id"].to_pylist()).items():
         if times > 1:
             raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")
-    spectra = _spectra(table, data.label, grid, path)
-    rows = [_labelled_graph(crystal, graph, path) for crystal in crystals(table)]
-    split = table["split"].to_numpy(zero_copy_only=False)
-    parts = []
-    for name in data.splits:
-        chosen = np.flatnonzero(split == name)
-        if not len(chosen):
-            raise TableError(f"{path}: no row with split {name!r}; it has {', '.join(sorted(map(repr, set(split.tolist()))))}")
-        kept = [rows[i] for i in chosen]
-        parts.append(LabelledCrystals(tuple(c for c, _ in kept), tuple(g for _, g in kept), torch.from_numpy(spectra[chosen])))
-    train, valid, test = parts
-    return LabelledSplits(train, valid, test, _fingerprint(rows, spectra, split))
+    return table
+
+
+def _labelled_rows(
+    table: pa.Table, label: str, graph: GraphConfig, grid: SpectrumGrid, path: Path
+) -> tuple[list[tuple[Crystal, CrystalGraph]], Float32[np.ndarray, "crystals bins"]]:
+    spectra = _spectra(table, label, grid, path)
+    return [_labelled_graph(crystal, graph, path) for crystal in crystals(table)], spectra
+
+
+def _part(rows: list[tuple[Crystal, CrystalGraph]], spectra: Float32[np.ndarray, "rows bins"], chosen: np.ndarray) -> LabelledCrystals:
+    kept = [rows[i] for i in chosen]
+    return LabelledCrystals(tuple(c for c, _ in kept), tuple(g for _, g in kept), torch.from_numpy(spectra[chosen]))
+
+
+def _fraction(rows: np.ndarray, share: float) -> np.ndarray:
+    """A share of rows in a fixed random order, so that a smaller share is part of every larger one."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    return rows[np.sort(order[: max(1, round(share * len(rows)))])]
 
 
 def _labelled_graph(crystal: Crystal | StructureError, config: GraphConfig, path: Path) -> tuple[Crystal, CrystalGraph]:

@@ -6,10 +6,13 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, one_hot, softplus
 from torch_geometric.utils import scatter, softmax
 
-from mat2spec.config import ModelConfig
+from mat2spec.config import GATGNNConfig, Mat2SpecConfig
 from mat2spec.elements import COMPOSITION_SIZE, feature_table
 from mat2spec.graph import GraphBatch
 from mat2spec.model.layers import BatchNorm, NeighborAttention
+
+EXPANSION_CUTOFF = 8.0
+"""[Å] Last of the Gaussians that expand a distance; the network sees hardly anything beyond."""
 
 
 class GaussianExpansion(nn.Module):
@@ -34,21 +37,22 @@ class CrystalEncoder(nn.Module):
 
     Args:
         config: Sizes.
-        cutoff: Longest edge [Å], the last of the Gaussians.
+        mean_of_weighted: Divide the weighted sum of the atoms by their number once more, as the published code does: the vector
+            then shrinks with the size of the cell.
     """
 
     features: Tensor
 
-    def __init__(self, config: ModelConfig, cutoff: float) -> None:
+    def __init__(self, config: Mat2SpecConfig | GATGNNConfig, mean_of_weighted: bool = False) -> None:
         super().__init__()
         table = torch.from_numpy(feature_table())
         self.register_buffer("features", table, persistent=False)
         self.embed_atoms = nn.Linear(table.shape[1], config.width)
-        self.expand = GaussianExpansion(cutoff, config.gaussians)
+        self.expand = GaussianExpansion(EXPANSION_CUTOFF, config.gaussians)
         self.embed_edges = nn.Linear(config.gaussians, config.width)
         self.layers = nn.ModuleList(NeighborAttention(config.width, config.heads) for _ in range(config.layers))
         self.norms = nn.ModuleList(BatchNorm(config.width) for _ in range(config.layers))
-        self.pool = CompositionPooling(config.width)
+        self.pool = CompositionPooling(config.width, mean_of_weighted)
 
     def forward(self, graphs: GraphBatch) -> Float[Tensor, "crystals width"]:
         atoms = self.embed_atoms(self.features[graphs.atomic_numbers])
@@ -61,15 +65,16 @@ class CrystalEncoder(nn.Module):
 class CompositionPooling(nn.Module):
     """Sum of a crystal's atoms, weighted by attention to each atom beside the composition; the weights of a crystal add to 1."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, mean_of_weighted: bool) -> None:
         super().__init__()
+        self.reduce = "mean" if mean_of_weighted else "sum"
         self.score = nn.Sequential(nn.Linear(width + COMPOSITION_SIZE, 32), nn.Softplus(), nn.Linear(32, 1))
 
     def forward(self, atoms: Float[Tensor, "atoms width"], graphs: GraphBatch) -> Float[Tensor, "crystals width"]:
         fractions = atomic_fractions(graphs.atomic_numbers, graphs.batch, graphs.num_graphs)[graphs.batch]
         scores = self.score(torch.cat([atoms, fractions], dim=1))
         weights = softmax(scores, graphs.batch, num_nodes=graphs.num_graphs)
-        return scatter(weights * atoms, graphs.batch, dim_size=graphs.num_graphs)
+        return scatter(weights * atoms, graphs.batch, dim_size=graphs.num_graphs, reduce=self.reduce)
 
 
 def atomic_fractions(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mat2spec.config import ModelConfig
+from mat2spec.config import Mat2SpecConfig
 
 
 class Mixture(NamedTuple):
@@ -24,11 +24,16 @@ class Mixture(NamedTuple):
         """Mean of the convex combination z = Σ wₖ zₖ of independent draws, one from each Gaussian."""
         return (self.weights[..., None] * self.means).sum(-2)
 
-    def sample(self) -> Float[Tensor, "crystals latent"]:
-        """Draw z = Σ wₖ zₖ with fresh noise for each crystal.
+    def sample(self, *, shared: bool = False) -> Float[Tensor, "crystals latent"]:
+        """Draw z = Σ wₖ zₖ with fresh noise for each crystal, or with the same zₖ for all crystals.
 
         A weighted sum of independent Gaussians is Gaussian with variance Σ wₖ² σₖ², so that one draw serves for all components.
+
+        Args:
+            shared: Draw zₖ once for the batch, as the published code does for spectra, whose Gaussians all crystals share.
         """
+        if shared:
+            return self.weights @ (self.means + (self.log_variances / 2).exp() * torch.randn_like(self.means))
         variance = (self.weights.square()[..., None] * self.log_variances.exp()).sum(-2)
         return self.mean() + variance.sqrt() * torch.randn_like(variance)
 
@@ -36,7 +41,7 @@ class Mixture(NamedTuple):
 class CrystalMixture(nn.Module):
     """K Gaussians for each crystal, from its vector."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: Mat2SpecConfig) -> None:
         super().__init__()
         self.shape = (config.components, config.latent)
         self.body = _dropout_mlp(config.width, 256, 512, 256, drop=config.dropout)
@@ -55,7 +60,7 @@ class SpectrumMixture(nn.Module):
 
     bins: Tensor
 
-    def __init__(self, config: ModelConfig, bins: int) -> None:
+    def __init__(self, config: Mat2SpecConfig, bins: int) -> None:
         super().__init__()
         self.register_buffer("bins", torch.eye(bins), persistent=False)
         self.body = _dropout_mlp(bins, 512, 256, drop=config.dropout)
@@ -68,15 +73,31 @@ class SpectrumMixture(nn.Module):
         return Mixture(self.mixing(spectra).softmax(-1), self.means(hidden), self.log_variances(hidden))
 
 
-def alignment(spectra: Mixture, crystals: Mixture) -> Float[Tensor, ""]:
+def tiled_pairs(bins: int, components: int) -> Float[Tensor, "bins components"]:
+    """How often the published code counts each pair of Gaussians.
+
+    It tiles both lists to bins · components entries and takes entry m of each: (m mod bins, m mod components). Numbers without a
+    common divisor, as 51 and 10, give every pair once; 128 and 10 give the 640 pairs of equal parity, twice each.
+    """
+    entry = torch.arange(bins * components)
+    counts = torch.zeros(bins, components)
+    return counts.index_put_((entry % bins, entry % components), torch.ones(len(entry)), accumulate=True)
+
+
+def alignment(spectra: Mixture, crystals: Mixture, counts: Float[Tensor, "bins components"] | None = None) -> Float[Tensor, ""]:
     """Symmetrised divergence of the two mixtures over all pairs of their Gaussians, mean over crystals.
 
     Σ over l, k of w_l w_k ½[KL(N_l‖N_k) + KL(N_k‖N_l)]; for diagonal Gaussians the bracket is
     ½ Σ_d [v_l/v_k + v_k/v_l − 2 + (μ_l − μ_k)² (1/v_l + 1/v_k)], so that four matrix products give every pair.
     Eqs. 5–7 of Kong et al. (10.1038/s41467-022-28543-x), symmetrised as in the published code.
+
+    Args:
+        spectra: One Gaussian per bin.
+        crystals: A few Gaussians per crystal.
+        counts: How often each pair enters the sum; default: once.
     """
     pairs = _symmetric_divergence(spectra.means, spectra.log_variances, crystals.means, crystals.log_variances)
-    return torch.einsum("cl,clk,ck->c", spectra.weights, pairs, crystals.weights).mean()
+    return torch.einsum("cl,clk,ck->c", spectra.weights, pairs if counts is None else pairs * counts, crystals.weights).mean()
 
 
 def _symmetric_divergence(

@@ -1,0 +1,150 @@
+"""A table of trainings on the cluster: as many at once as it holds, each continued where it was stopped, one writer to MLflow."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from cluster.tracking import TrackedRun
+
+# isort: split
+import ray
+import torch
+from ray.util.queue import Queue
+
+from cluster.table_run import OUTCOME, TableRun, core_hours, take_up, train_one
+from cluster.trainer import CONFIG, flat_settings, log_outcome
+from mat2spec.checkpoint import environment
+from mat2spec.config import TableConfig
+from mat2spec.errors import Mat2SpecError
+from mat2spec.outcome import RESULT, mark_finished
+from mat2spec.report import Finished, markdown
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """All trainings of a table.
+
+    Args:
+        config: The table.
+        output: Directory of the runs.
+        results: Markdown that is written.
+    """
+
+    config: TableConfig
+    output: Path
+    results: Path
+
+    @property
+    def runs(self) -> list[TableRun]:
+        return [
+            TableRun(row, seed, self.output) for row in self.config.rows for seed in (row.seeds[:1] if row.kind == "join" else row.seeds)
+        ]
+
+    @property
+    def missing(self) -> list[TableRun]:
+        """What is wanted and not finished, in the order of the table."""
+        return [run for run in self.runs if (self.config.only or "") in run.row.name and run.result is None]
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Estimate what the missing runs cost: two steps of each on one core, times the steps of all epochs."""
+        torch.set_num_threads(1)
+        return [
+            {"run": run.name, "epochs": run.config.training.epochs, "core_hours": round(core_hours(run), 2)}
+            for run in self.missing
+            if run.row.kind == "train"
+        ]
+
+    def run(self) -> None:
+        """Train what is missing; write the table after each training.
+
+        Raises:
+            Mat2SpecError: After all others are done, what was wrong with the first training that could not be done.
+        """
+        missing = self.missing
+        for run in missing:
+            run.config  # noqa: B018 - a mistake in any row is told before the first training
+        failures: list[Mat2SpecError] = []
+        if missing:
+            with ray_session():
+                failures = self._train(missing)
+        self.write()
+        if failures:
+            raise failures[0]
+
+    def write(self) -> None:
+        """Write the table of what is finished."""
+        done = [
+            Finished(row, {run.seed: run.result for run in self.runs if run.row is row and run.result is not None})
+            for row in self.config.rows
+        ]
+        self.results.write_text(markdown(self.config, done))
+
+    def _train(self, missing: list[TableRun]) -> list[Mat2SpecError]:
+        """Start each run as soon as the one that it begins from is finished; Ray starts it as soon as there are free cores."""
+        events, made_by = Queue(), environment()
+        waiting, failures = list(missing), []
+        running: dict[Any, tuple[TableRun, TrackedRun]] = {}
+        tracked: dict[str, TrackedRun] = {}
+        while waiting or running:
+            for run in [run for run in waiting if self._ready(run)]:
+                waiting.remove(run)
+                tracked[run.name] = _open(run)
+                running[self._start(run, made_by, events)] = (run, tracked[run.name])
+            if not running:
+                break  # what is left starts from runs that failed
+            for name, metrics in _drain(events):
+                tracked[name].log_metrics({k: float(v) for k, v in metrics.items() if k != "epoch"}, int(metrics["epoch"]))
+            for task in ray.wait(list(running), timeout=1)[0]:
+                run, logged = running.pop(task)
+                if error := _failure(task):
+                    logged.finish("FAILED")
+                    failures.append(error)
+                    print(f"{run.name}: {error}", flush=True)
+                    continue
+                self._finish(run, logged)
+        return failures
+
+    def _start(self, run: TableRun, made_by: dict[str, str], events: Queue) -> ray.ObjectRef:
+        threads = self.config.cpus_per_run
+        if run.row.kind != "train":
+            return take_up.options(num_cpus=threads, name=run.name).remote(run)
+        return train_one.options(num_cpus=threads, name=run.name).remote(run, threads, made_by, events)
+
+    def _ready(self, run: TableRun) -> bool:
+        return all((path / RESULT).exists() for path in run.predecessors)
+
+    def _finish(self, run: TableRun, tracked: TrackedRun) -> None:
+        result = json.loads((run.output / OUTCOME).read_text())
+        if run.row.kind != "judge":
+            log_outcome(tracked, result, run.output, run.config)
+        tracked.finish()
+        mark_finished(run.output, result)
+        self.write()
+        scores = ", ".join(f"{name} {result['valid'][name]:.4g}" for name in ("r2", "mae", "wd"))
+        print(f"{run.name}: {result['seconds']:.0f} s, validation {scores}", flush=True)
+
+
+def _open(run: TableRun) -> TrackedRun:
+    """Make the run's directory and its MLflow run."""
+    run.output.mkdir(parents=True, exist_ok=True)
+    settings = run.config.model_dump(mode="json")
+    (run.output / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")
+    return TrackedRun.open(run.output, run.name, flat_settings(settings))
+
+
+def _failure(task: ray.ObjectRef) -> Mat2SpecError | None:
+    """What a user can mend is given back; anything else is raised."""
+    try:
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Mat2SpecError):
+            return error.cause
+        raise
+    return None
+
+
+def _drain(events: Queue) -> Iterator[tuple[str, dict[str, float]]]:
+    yield from events.get_nowait_batch(events.qsize())

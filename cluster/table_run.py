@@ -1,0 +1,123 @@
+"""One training of a table: its settings, its directory, and what a worker does for it."""
+
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cluster.runtime  # noqa: F401 - before ray itself: sets how Ray starts
+
+# isort: split
+import numpy as np
+import ray
+import torch
+from ray.util.queue import Queue
+
+from cluster.paths import resolve
+from cluster.sources import Sources
+from cluster.trainer import STATE
+from mat2spec.checkpoint import Checkpoint
+from mat2spec.config import TableRow, TrainConfig, load_config
+from mat2spec.outcome import CHECKPOINT, RESULT, judge, write_ensemble, write_outcome
+from mat2spec.training import Training
+
+OUTCOME = "outcome.json"
+"""What a worker leaves; it becomes the result when it has been logged."""
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """One training of a table.
+
+    Args:
+        row: Where it belongs.
+        seed: Its seed.
+        table: Directory of all runs.
+    """
+
+    row: TableRow
+    seed: int
+    table: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the run, its directory and its checkpoint."""
+        return self.name_of(self.row.name, self.seed)
+
+    @staticmethod
+    def name_of(row: str, seed: int) -> str:
+        return f"{re.sub(r'[^a-z0-9]+', '-', row.lower()).strip('-')}-{seed}"
+
+    @property
+    def output(self) -> Path:
+        return self.table / self.name
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The row's configuration with its changes, its seed and the checkpoint to start from."""
+        changes = self.row.changes | {"training.seed": self.seed}
+        if self.row.after and self.row.kind == "train":
+            changes["start_from"] = os.path.relpath(self.predecessors[0] / CHECKPOINT, resolve("."))  # as a config would name it
+        words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+        return load_config(TrainConfig, resolve(self.row.config), words)
+
+    @property
+    def predecessors(self) -> list[Path]:
+        """Directories of the runs that must be finished before this one."""
+        seeds = self.row.seeds if self.row.kind == "join" else (self.seed,)
+        return [self.table / self.name_of(self.row.after, seed) for seed in seeds] if self.row.after else []
+
+    @property
+    def sources(self) -> Sources:
+        return Sources.of(self.config)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the run reached, if it is finished."""
+        path = self.output / RESULT
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+@ray.remote(max_retries=2)
+def train_one(run: TableRun, threads: int, made_by: dict[str, str], events: Queue) -> None:
+    """Train to the last epoch; a killed worker's successor goes on from the last state on disk."""
+    torch.set_num_threads(threads)
+    config, state = run.config, run.output / STATE
+    splits = run.sources.splits(config)
+    beginning = run.sources.beginning(config, splits)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    training = Training(config, splits, device, weights=beginning.network.state_dict() if beginning else None)
+    if state.exists():
+        training.load_state_dict(torch.load(state, weights_only=True, map_location=device))
+    while training.next_epoch < config.training.epochs:
+        events.put((run.name, training.run_epoch()))
+        if training.next_epoch % config.training.checkpoint_every == 0:
+            torch.save(training.state_dict(), state.with_suffix(".partial"))
+            state.with_suffix(".partial").rename(state)
+    result = write_outcome(run.output, run.name, config, training.state_dict(), splits, beginning, made_by)
+    (run.output / OUTCOME).write_text(json.dumps(result | {"core_seconds": result["seconds"] * threads}))
+    state.unlink(missing_ok=True)
+
+
+@ray.remote
+def take_up(run: TableRun) -> None:
+    """Make a row of finished trainings: an ensemble of all seeds, or scores on other rows than those of the training."""
+    checkpoints, splits = [Checkpoint.load(path / CHECKPOINT) for path in run.predecessors], run.sources.splits(run.config)
+    joined = run.row.kind == "join"
+    result = write_ensemble(run.output, run.name, checkpoints, splits) if joined else judge(checkpoints[0], splits)
+    core_seconds = sum(json.loads((path / RESULT).read_text())["core_seconds"] for path in run.predecessors)
+    (run.output / OUTCOME).write_text(json.dumps(result | {"core_seconds": core_seconds}))
+
+
+def core_hours(run: TableRun) -> float:
+    """Time an epoch of two batches, after another that warms up, and multiply."""
+    splits = run.sources.splits(run.config)
+    sample = splits.train.take(np.linspace(0, len(splits.train) - 1, min(len(splits.train), 2 * run.config.training.batch_size), dtype=int))
+    training = Training(run.config, replace(splits, train=sample, valid=splits.valid.take(np.arange(1))), torch.device("cpu"))
+    training.run_epoch()
+    first = training.seconds
+    training.run_epoch()
+    return (training.seconds - first) * len(splits.train) / len(sample) * run.config.training.epochs / 3600

@@ -1,0 +1,32 @@
+#!/usr/bin/env python
+"""Train a whole table and write it: `reproduce.py TABLE.yaml [--plan True] [--only TEXT] [--output DIR] [--results FILE.md]`."""
+
+import sys
+
+import pyarrow as pa
+
+from cluster.paths import resolve_output
+from cluster.reproduction import Reproduction
+from jobs.command import print_table, read_command_line, run
+from mat2spec.config import TableConfig
+
+
+def main() -> None:
+    """Train what is missing; what is finished stays as it is."""
+    config, name = read_command_line(TableConfig, __doc__ or "")
+    output, results = resolve_output(config.output or f"runs/{name}"), resolve_output(config.results, directory=False)
+    reproduction = Reproduction(config, output, results)
+    plan = reproduction.plan()
+    if plan:
+        print_table(pa.Table.from_pylist(plan))
+    print(
+        f"{len(plan)} of {len(reproduction.runs)} trainings are missing: {sum(row['core_hours'] for row in plan):.1f} core-hours",
+        flush=True,
+    )
+    if not config.plan:
+        reproduction.run()
+        print(results)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

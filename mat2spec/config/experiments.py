@@ -1,0 +1,112 @@
+"""Experiments: one training, one screening, and the sections they share."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mat2spec.config.networks import Mat2SpecConfig, NetworkConfig
+from mat2spec.config.section import Positive, Section
+
+
+class GraphConfig(Section):
+    """Which atoms are neighbours."""
+
+    neighbors: Positive | None = Field(12, description="nearest neighbours of each atom; a tied last shell is kept whole; null: all")
+    cutoff: float = Field(8.0, gt=0.5, le=20, description="[Å] no neighbour is farther")
+    tie_tolerance: float = Field(1e-3, ge=0, lt=0.5, description="[Å] distances that differ by less are equal")
+    phantoms: bool = Field(
+        False, description="as the published code: ties are cut, and missing neighbours are edges of 9 Å to the first site of the cell"
+    )
+
+    @model_validator(mode="after")
+    def _phantoms_need_a_number(self) -> "GraphConfig":
+        if self.phantoms and self.neighbors is None:
+            raise ValueError("phantoms fill up a number of neighbours; set neighbors")
+        return self
+
+
+class TrainingConfig(Section):
+    """How the network is fitted."""
+
+    epochs: Positive = Field(200, description="passes over the training rows")
+    batch_size: int = Field(8, gt=1, description="crystals per step, over all workers together")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    schedule: Literal["steps", "exponential", "one-cycle"] = Field(
+        "steps",
+        description="of the learning rate: halved at once, halved smoothly, or risen for a tenth of the steps and fallen by a cosine",
+    )
+    halving_epochs: Positive = Field(50, description="epochs after which the learning rate halves")
+    clip_gradient: float | None = Field(None, gt=0, description="longest gradient; null: any")
+    averaging: float | None = Field(None, gt=0, lt=1, description="decay per step of a running mean of the weights, which is what is kept")
+    seed: int = Field(1, ge=0, description="all random numbers derive from (seed, epoch, rank)")
+    checkpoint_every: Positive = Field(10, description="epochs between checkpoints from which a killed run continues")
+
+
+class DataConfig(Section):
+    """Where labels come from."""
+
+    table: str = Field(description="materials table with a column of labels and a column `split`")
+    further: str | None = Field(
+        None, description="table of more training rows, less those whose reduced composition a validation or test row has"
+    )
+    label: str = Field("phdos", description="column with one spectrum per row, on the grid")
+    splits: tuple[str, str, str] = Field(("train", "valid", "test"), description="names of the three parts in column `split`")
+    subset: Literal["ternary-oxides", "space-group-225"] | None = Field(
+        None, description="only materials of a kind: ternary oxides without rare earths, or space group 225"
+    )
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training rows that is used; a smaller share is part of a larger one")
+
+
+class WorkersConfig(Section):
+    """How many processes train together."""
+
+    num_workers: Positive = Field(1, description="processes; gradients are averaged and BatchNorm is synchronised")
+    cpus_per_worker: Positive | None = Field(None, description="cores, and torch threads, of each; default: all cores shared equally")
+    use_gpu: bool | None = Field(None, description="a GPU for each worker; default: if the cluster has enough")
+    max_failures: int = Field(2, ge=0, description="times a killed worker group is started again")
+
+
+class TrainConfig(Section):
+    """One training: config name = run name = checkpoint name."""
+
+    grid: Literal["phdos"] = Field("phdos", description="axis of the spectra")
+    normalization: Literal["sum", "max", "standard"] = Field(
+        "sum", description="scale on which spectra are learnt: densities add to 1, have maximum 1, or each bin has mean 0 and variance 1"
+    )
+    loss: Literal["mse", "mae", "kl", "wasserstein"] = Field("kl", description="distance of predicted and true spectra on that scale")
+    data: DataConfig
+    graph: GraphConfig = GraphConfig()
+    model: NetworkConfig = Mat2SpecConfig()
+    training: TrainingConfig = TrainingConfig()
+    start_from: str | None = Field(None, description="checkpoint with whose weights training begins; default: fresh weights")
+    workers: WorkersConfig = WorkersConfig()
+    checkpoint_dtype: Literal["float32", "float16"] = Field("float32", description="precision of matrices on disk")
+    output: str | None = Field(None, description="directory of the run; default: runs/NAME")
+    register_as: str | None = Field(None, description="name under which the checkpoint enters the MLflow model registry")
+
+    @model_validator(mode="after")
+    def _distributions_have_no_negatives(self) -> "TrainConfig":
+        if self.normalization == "standard" and self.loss in ("kl", "wasserstein"):
+            raise ValueError(f"loss {self.loss} compares distributions, but normalization standard has negative values; take mae or mse")
+        if self.normalization == "standard" and self.model.architecture == "additive":
+            raise ValueError("architecture additive predicts shapes, which normalization standard does not have; take sum or max")
+        return self
+
+
+class InferenceConfig(Section):
+    """How a screening is cut into work."""
+
+    rows_per_shard: Positive = Field(1000, description="input rows per unit of work, of resumption and of output")
+    edges_per_batch: Positive | None = Field(None, description="edges in one forward pass; default: 2,000 on a CPU, 400,000 on a GPU")
+    predictors: Positive | None = Field(None, description="processes that hold the model; default: one per GPU, else one per core")
+
+
+class ScreenConfig(Section):
+    """One screening: structures in, a run directory out."""
+
+    input: str = Field(description="materials table (file, folder or glob of Parquet) or structure files (folder or glob)")
+    checkpoint: str = Field(description="checkpoint directory or an MLflow models:/ URI")
+    where: str | None = Field(None, description="SQL condition on the input's columns; only rows that meet it are input")
+    inference: InferenceConfig = InferenceConfig()
+    output: str | None = Field(None, description="run directory; default: runs/NAME")

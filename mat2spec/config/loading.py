@@ -1,0 +1,78 @@
+"""Reading a configuration: YAML, then the command line, then one line for whatever is wrong."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mat2spec.config.networks import NETWORKS
+from mat2spec.config.section import Section
+from mat2spec.errors import ConfigError
+
+AnyConfig = TypeVar("AnyConfig", bound=Section)
+
+
+def load_config(kind: type[AnyConfig], path: Path, overrides: Sequence[str] = ()) -> AnyConfig:
+    """Read a configuration and apply the command line's `--section.field VALUE`.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a key or a value is not allowed; the message names the key's path.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return _override(validate(kind, values, str(path)), overrides)
+
+
+def validate(kind: type[AnyConfig], values: Any, source: str) -> AnyConfig:
+    """Make a configuration from plain values.
+
+    Raises:
+        ConfigError: If a key or a value is not allowed, in one line.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(kind, dict(e), source) for e in error.errors())) from None
+
+
+def _explain(kind: type[BaseModel], error: dict[str, Any], source: str) -> str:
+    """One of pydantic's complaints as: file: key.path: what is wrong."""
+    *parents, _ = error["loc"] or ("",)
+    where = ".".join(str(part) for part in error["loc"] if part not in NETWORKS)
+    if error["type"] != "extra_forbidden":
+        got = "" if error["type"] == "missing" else f", got {error['input']!r}"
+        return f"{source}: {where or 'the file'}: {error['msg']}{got}"
+    return f"{source}: {where}: unknown key; allowed here: {', '.join(_section(kind, parents).model_fields)}"
+
+
+def _section(kind: type[BaseModel], parents: Sequence[int | str]) -> type[BaseModel]:
+    """Follow the keys of one of pydantic's complaints, in which the name of the network comes after `model`."""
+    for parent in map(str, parents):
+        kind = NETWORKS[parent] if parent in NETWORKS else kind.model_fields[parent].annotation  # type: ignore[assignment]
+    return kind
+
+
+def _override(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
+    """Apply `--section.field VALUE` with tyro; its boxed report of a mistake becomes one line."""
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report):
+            return tyro.cli(type(config), default=config, args=list(overrides), config=(tyro.conf.AvoidSubcommands,))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        words = re.sub(r"[─│╭╮╰╯]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", report.getvalue()))
+        words = re.sub(r"\[type=.*", "", " ".join(words.split()))  # pydantic's remarks on a nested section
+        raise ConfigError(f"command line: {words.strip()}") from None
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(type(config), dict(e), "command line") for e in error.errors())) from None

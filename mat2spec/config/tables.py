@@ -1,0 +1,50 @@
+"""A table of trainings: what is compared with what, and with which published numbers."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mat2spec.config.section import Positive, Section
+
+
+class TableRow(Section):
+    """One row: a configuration, changed in places, trained with one or more seeds."""
+
+    group: str = Field(description="table in which the row stands")
+    name: str = Field(description="what the row is called; no other has its name")
+    config: str = Field(description="YAML of a training")
+    changes: dict[str, Any] = Field({}, description="settings that differ from the file, as section.field: value")
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="each is a training of its own")
+    after: str | None = Field(None, description="row that must be finished before: training begins with its checkpoint of the same seed")
+    kind: Literal["train", "join", "judge"] = Field(
+        "train",
+        description="train; or take the checkpoints of the row named in `after`: join all seeds into one ensemble, or judge each on this data",
+    )
+    scaling: Literal["true-sum", "unit-max"] = Field("true-sum", description="how predictions come to the scale of the labels")
+    published: dict[str, float] = Field({}, description="the paper's numbers, by metric")
+
+
+class TableConfig(Section):
+    """All rows of a table, and where it goes."""
+
+    title: str = Field(description="first line of the table")
+    notes: str = Field("", description="what a reader must know: budget, data, what differs from the paper")
+    rows: tuple[TableRow, ...] = Field(min_length=1)
+    cpus_per_run: Positive = Field(1, description="cores, and torch threads, of each training; as many run at once as the cluster holds")
+    only: str | None = Field(None, description="train only rows whose name contains this; finished others stay in the table")
+    plan: bool = Field(False, description="print what is missing and its core-hours, and train nothing")
+    output: str | None = Field(None, description="directory of all runs; default: runs/NAME")
+    results: str = Field("RESULTS.md", description="Markdown that is written")
+
+    @model_validator(mode="after")
+    def _rows_refer_to_rows_above(self) -> "TableConfig":
+        seeds: dict[str, tuple[int, ...]] = {}
+        for row in self.rows:
+            if row.name in seeds:
+                raise ValueError(f"two rows are called {row.name}")
+            if row.kind != "train" and row.after is None:
+                raise ValueError(f"row {row.name} takes the checkpoints of another; name it in `after`")
+            if row.after is not None and not set(row.seeds) <= set(seeds.get(row.after, ())):
+                raise ValueError(f"row {row.name} starts from {row.after}, which is not a row above it with the same seeds")
+            seeds[row.name] = row.seeds
+        return self

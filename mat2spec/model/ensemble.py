@@ -1,0 +1,33 @@
+"""Several trainings of one network: the mean of their spectra is the prediction, and their disagreement says how far off it may be."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mat2spec.graph import GraphBatch
+from mat2spec.model.network import SpectrumNetwork
+
+
+class Ensemble(SpectrumNetwork):
+    """Finished networks that predict together (Lakshminarayanan et al., arXiv:1612.01474).
+
+    Args:
+        members: Networks on the same grid and scale.
+        bins: Bins of the spectrum.
+        normalization: Name of the scale of its shapes.
+        loss: Name of the distance with which they were fitted.
+    """
+
+    members: Any
+    calibration: Tensor
+
+    def __init__(self, members: Iterable[SpectrumNetwork], bins: int, normalization: str, loss: str) -> None:
+        super().__init__(bins, normalization, loss)
+        self.members = nn.ModuleList(members)
+        self.register_buffer("calibration", torch.tensor([0.0, 1.0]))  # expected error = first + second · disagreement
+
+    def shapes(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+        return torch.stack([member.shapes(graphs) for member in self.members]).mean(dim=0)
