@@ -1,7 +1,6 @@
 """A table of trainings on the cluster: as many at once as it holds, each continued where it was stopped, one writer to MLflow."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,17 @@ from cluster.tracking import TrackedRun
 # isort: split
 import ray
 import torch
-from ray.util.queue import Queue
 
 from cluster.table_run import OUTCOME, TableRun, core_hours, take_up, train_one
-from cluster.trainer import CONFIG, flat_settings, log_outcome
+from cluster.trainer import CONFIG, flat_settings, log_outcome, refuse_other_settings, settings_of
 from mat2spec.checkpoint import environment
 from mat2spec.config import TableConfig
 from mat2spec.errors import Mat2SpecError
 from mat2spec.outcome import RESULT, mark_finished
 from mat2spec.report import Finished, markdown
+
+POLL = 5.0
+"""[s] Between two looks at what the workers tell."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,12 @@ class Reproduction:
         """Train what is missing; write the table after each training.
 
         Raises:
+            RunError: If a directory holds a training with other settings.
             Mat2SpecError: After all others are done, what was wrong with the first training that could not be done.
         """
+        for run in self.runs:  # a mistake in any row is told before the first training
+            refuse_other_settings(run.output, settings_of(run.config))
         missing = self.missing
-        for run in missing:
-            run.config  # noqa: B018 - a mistake in any row is told before the first training
         failures: list[Mat2SpecError] = []
         if missing:
             with ray_session():
@@ -84,34 +86,34 @@ class Reproduction:
 
     def _train(self, missing: list[TableRun]) -> list[Mat2SpecError]:
         """Start each run as soon as the one that it begins from is finished; Ray starts it as soon as there are free cores."""
-        events, made_by = Queue(), environment()
+        made_by = environment()
         waiting, failures = list(missing), []
-        running: dict[Any, tuple[TableRun, TrackedRun]] = {}
-        tracked: dict[str, TrackedRun] = {}
+        running: dict[ray.ObjectRef, tuple[TableRun, TrackedRun]] = {}
         while waiting or running:
             for run in [run for run in waiting if self._ready(run)]:
                 waiting.remove(run)
-                tracked[run.name] = _open(run)
-                running[self._start(run, made_by, events)] = (run, tracked[run.name])
+                tracked = _open(run)
+                running[self._start(run, made_by)] = (run, tracked)
             if not running:
                 break  # what is left starts from runs that failed
-            for name, metrics in _drain(events):
-                tracked[name].log_metrics({k: float(v) for k, v in metrics.items() if k != "epoch"}, int(metrics["epoch"]))
-            for task in ray.wait(list(running), timeout=1)[0]:
-                run, logged = running.pop(task)
+            finished = ray.wait(list(running), timeout=POLL)[0]
+            for run, tracked in running.values():
+                _log_epochs(run, tracked)
+            for task in finished:
+                run, tracked = running.pop(task)
                 if error := _failure(task):
-                    logged.finish("FAILED")
+                    tracked.finish("FAILED")
                     failures.append(error)
                     print(f"{run.name}: {error}", flush=True)
-                    continue
-                self._finish(run, logged)
+                else:
+                    self._finish(run, tracked)
         return failures
 
-    def _start(self, run: TableRun, made_by: dict[str, str], events: Queue) -> ray.ObjectRef:
+    def _start(self, run: TableRun, made_by: dict[str, str]) -> ray.ObjectRef:
         threads = self.config.cpus_per_run
         if run.row.kind != "train":
             return take_up.options(num_cpus=threads, name=run.name).remote(run)
-        return train_one.options(num_cpus=threads, name=run.name).remote(run, threads, made_by, events)
+        return train_one.options(num_cpus=threads, name=run.name).remote(run, threads, made_by)
 
     def _ready(self, run: TableRun) -> bool:
         return all((path / RESULT).exists() for path in run.predecessors)
@@ -130,7 +132,7 @@ class Reproduction:
 def _open(run: TableRun) -> TrackedRun:
     """Make the run's directory and its MLflow run."""
     run.output.mkdir(parents=True, exist_ok=True)
-    settings = run.config.model_dump(mode="json")
+    settings = settings_of(run.config)
     (run.output / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")
     return TrackedRun.open(run.output, run.name, flat_settings(settings))
 
@@ -146,5 +148,6 @@ def _failure(task: ray.ObjectRef) -> Mat2SpecError | None:
     return None
 
 
-def _drain(events: Queue) -> Iterator[tuple[str, dict[str, float]]]:
-    yield from events.get_nowait_batch(events.qsize())
+def _log_epochs(run: TableRun, tracked: TrackedRun) -> None:
+    for metrics in run.epochs_after(tracked.last_epoch()):
+        tracked.log_metrics({key: float(value) for key, value in metrics.items() if key != "epoch"}, int(metrics["epoch"]))

@@ -14,7 +14,6 @@ import cluster.runtime  # noqa: F401 - before ray itself: sets how Ray starts
 import numpy as np
 import ray
 import torch
-from ray.util.queue import Queue
 
 from cluster.paths import resolve
 from cluster.sources import Sources
@@ -26,6 +25,9 @@ from mat2spec.training import Training
 
 OUTCOME = "outcome.json"
 """What a worker leaves; it becomes the result when it has been logged."""
+
+EPOCHS = "epochs.jsonl"
+"""Where a worker tells what each epoch reached. A file, as a task that waits for another process gives up its cores meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,13 @@ class TableRun:
     def sources(self) -> Sources:
         return Sources.of(self.config)
 
+    def epochs_after(self, last: int) -> list[dict[str, float]]:
+        """What the worker has told of the epochs after one; of an epoch that a successor ran again, the second account."""
+        told = self.output / EPOCHS
+        lines = told.read_text().split("\n")[:-1] if told.exists() else []  # what comes after the last line end is not whole yet
+        by_epoch = {metrics["epoch"]: metrics for metrics in map(json.loads, lines)}
+        return [metrics for epoch, metrics in sorted(by_epoch.items()) if epoch > last]
+
     @property
     def result(self) -> dict[str, Any] | None:
         """What the run reached, if it is finished."""
@@ -82,7 +91,7 @@ class TableRun:
 
 
 @ray.remote(max_retries=2)
-def train_one(run: TableRun, threads: int, made_by: dict[str, str], events: Queue) -> None:
+def train_one(run: TableRun, threads: int, made_by: dict[str, str]) -> None:
     """Train to the last epoch; a killed worker's successor goes on from the last state on disk."""
     torch.set_num_threads(threads)
     config, state = run.config, run.output / STATE
@@ -92,11 +101,12 @@ def train_one(run: TableRun, threads: int, made_by: dict[str, str], events: Queu
     training = Training(config, splits, device, weights=beginning.network.state_dict() if beginning else None)
     if state.exists():
         training.load_state_dict(torch.load(state, weights_only=True, map_location=device))
-    while training.next_epoch < config.training.epochs:
-        events.put((run.name, training.run_epoch()))
-        if training.next_epoch % config.training.checkpoint_every == 0:
-            torch.save(training.state_dict(), state.with_suffix(".partial"))
-            state.with_suffix(".partial").rename(state)
+    with (run.output / EPOCHS).open("a", buffering=1) as told:
+        while training.next_epoch < config.training.epochs:
+            told.write(json.dumps(training.run_epoch()) + "\n")
+            if training.next_epoch % config.training.checkpoint_every == 0:
+                torch.save(training.state_dict(), state.with_suffix(".partial"))
+                state.with_suffix(".partial").rename(state)
     result = write_outcome(run.output, run.name, config, training.state_dict(), splits, beginning, made_by)
     (run.output / OUTCOME).write_text(json.dumps(result | {"core_seconds": result["seconds"] * threads}))
     state.unlink(missing_ok=True)

@@ -73,6 +73,10 @@ class TrackedRun:
         now = int(time.time() * 1000)
         self._client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
+    def last_epoch(self) -> int:
+        """Give the last epoch of which anything is logged; -1 if there is none."""
+        return max((point.step for point in self._client.get_metric_history(self.run_id, "train_loss")), default=-1)
+
     def log_file(self, file: Path) -> None:
         """Keep a file beside the run."""
         self._client.log_artifact(self.run_id, str(file))

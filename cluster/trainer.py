@@ -24,7 +24,6 @@ from ray.util.queue import Queue
 from cluster.sources import Sources
 from mat2spec.checkpoint import environment
 from mat2spec.config import TrainConfig
-from mat2spec.data.labels import LabelledSplits
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError
 from mat2spec.outcome import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
 from mat2spec.training import Training, check_batches
@@ -65,7 +64,8 @@ class TrainingRun:
         splits = self.sources.splits(self.config)
         beginning = self.sources.beginning(self.config, splits)
         check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)
-        identity = self._identity(splits)
+        identity = settings_of(self.config) | {"labels": splits.fingerprint}
+        refuse_other_settings(self.output, identity)
         if (self.output / RESULT).exists():
             return self.checkpoint
         made_by = environment()  # now: the checkout may change while the training runs
@@ -84,17 +84,6 @@ class TrainingRun:
                 raise
             tracked.finish()
         return self.checkpoint
-
-    def _identity(self, splits: LabelledSplits) -> dict[str, Any]:
-        """What two attempts at one training must share; the directory must hold this training or none."""
-        mine = self.config.model_dump(mode="json", exclude={"workers", "output", "register_as"}) | {"labels": splits.fingerprint}
-        record = self.output / CONFIG
-        if record.exists():
-            old, new = flat_settings(json.loads(record.read_text())), flat_settings(mine)
-            if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
-                changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
-                raise RunError(f"{self.output}: holds a training with other settings ({changes}); choose another --output")
-        return mine
 
     def _scaling(self) -> ScalingConfig:
         """Say how many workers of which size; refuse what the cluster does not hold, for which Ray would wait for ever."""
@@ -127,6 +116,25 @@ class TrainingRun:
             result = _fit_or_explain(trainer)
         with result.checkpoint.as_directory() as directory:
             return torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """What two attempts at one training must share: everything but where and by how many it is done."""
+    return config.model_dump(mode="json", exclude={"workers", "output", "register_as"})
+
+
+def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Make sure that a directory holds this training or none.
+
+    Raises:
+        RunError: If it holds another.
+    """
+    record = output / CONFIG
+    if record.exists():
+        old, new = flat_settings(json.loads(record.read_text())), flat_settings(settings)
+        if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+            changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
+            raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
 
 
 def log_outcome(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:

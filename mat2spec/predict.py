@@ -80,8 +80,10 @@ def predict_shapes(
     """
     order = np.argsort([g.num_edges for g in graphs], kind="stable")
     shapes = np.empty((len(graphs), network.bins), np.float32)
-    for rows in _cut_by_edges(graphs, order, edges_per_batch):
-        shapes[rows] = _forward(network, [graphs[i] for i in rows], device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)  # Mat2Spec's preset "original" draws: the same command gives the same numbers
+        for rows in _cut_by_edges(graphs, order, edges_per_batch):
+            shapes[rows] = _forward(network, [graphs[i] for i in rows], device)
     return shapes
 
 

@@ -11,15 +11,26 @@ from torch import nn
 
 import mat2spec
 from mat2spec.checkpoint import Checkpoint, TrainingRecord, environment, write_checkpoint
-from mat2spec.config import DataConfig, GraphConfig, ModelConfig, TrainConfig, TrainingConfig
+from mat2spec.config import (
+    AdditiveConfig,
+    DataConfig,
+    GATGNNConfig,
+    GraphConfig,
+    Mat2SpecConfig,
+    NetworkConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from mat2spec.crystal import Crystal
 from mat2spec.data.labels import LabelledSplits, read_labels
 from mat2spec.data.schema import crystals
 from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
-from mat2spec.model.network import Mat2Spec
-from mat2spec.normalization import SumNormalization
+from mat2spec.model.additive import Additive
+from mat2spec.model.gatgnn import GATGNN
+from mat2spec.model.mat2spec import Mat2Spec
+from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.registry import build_network
 from mat2spec.spectrum import PHDOS_GRID
-from mat2spec.training import build_network
 
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
@@ -83,17 +94,23 @@ def real_graphs(real_crystals: list[Crystal]) -> list[CrystalGraph]:
     return [build_graph(crystal, GraphConfig()) for crystal in real_crystals]
 
 
-def seasoned(made: Mat2Spec, graphs: list[CrystalGraph]) -> Mat2Spec:
-    """Give fresh weights BatchNorm statistics near those of real crystals, as after training, so that crystals get spectra of their own."""
+def seasoned(made: SpectrumNetwork, graphs: list[CrystalGraph], spread: float = 0.3) -> SpectrumNetwork:
+    """Give fresh weights BatchNorm statistics near those of real crystals, as after training, so that crystals get spectra of their own.
+
+    Args:
+        made: Any network but E3NN.
+        graphs: Real crystals.
+        spread: Standard deviation of the last weights.
+    """
     norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        made.encoder(GraphBatch.from_graphs(graphs))
+        made.shapes(GraphBatch.from_graphs(graphs))
         for norm in norms:
             norm.running_mean += 0.3 * torch.randn(norm.num_features) * norm.running_var.sqrt()
             norm.running_var *= torch.empty(norm.num_features).uniform_(0.5, 2)
-    nn.init.normal_(made.predictor, std=0.3)
+    nn.init.normal_(made.predictor if isinstance(made, Mat2Spec) else made.head[-1].weight, std=spread)
     return made.eval()
 
 
@@ -101,7 +118,20 @@ def seasoned(made: Mat2Spec, graphs: list[CrystalGraph]) -> Mat2Spec:
 def network(real_graphs: list[CrystalGraph]) -> Mat2Spec:
     """Published sizes, random weights, eval mode."""
     torch.manual_seed(0)
-    return seasoned(Mat2Spec(ModelConfig(), 8.0, len(PHDOS_GRID), SumNormalization()), real_graphs)
+    return seasoned(Mat2Spec(Mat2SpecConfig(), len(PHDOS_GRID), "sum", "kl"), real_graphs)
+
+
+@pytest.fixture(scope="session")
+def networks(network: Mat2Spec, real_graphs: list[CrystalGraph]) -> dict[str, SpectrumNetwork]:
+    """One network of each kind that needs no extra package, random weights, eval mode."""
+    torch.manual_seed(0)
+    gatgnn = GATGNN(GATGNNConfig(architecture="gatgnn"), len(PHDOS_GRID), "sum", "kl")
+    additive = Additive(AdditiveConfig(architecture="additive", width=32, head=64), 8.0, PHDOS_GRID, "sum", "kl")
+    return {
+        "mat2spec": network,
+        "gatgnn": seasoned(gatgnn, real_graphs, spread=0.5),
+        "additive": seasoned(additive, real_graphs, spread=1.0),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -109,9 +139,20 @@ def train_config() -> TrainConfig:
     """A network small enough to train within a test."""
     return TrainConfig(
         data=DataConfig(table="small.parquet"),
-        model=ModelConfig(layers=2, heads=2, width=16, components=3, latent=8, representation=32, projection=32),
+        model=Mat2SpecConfig(layers=2, heads=2, width=16, components=3, latent=8, representation=32, projection=32),
         training=TrainingConfig(batch_size=8, halving_epochs=2),
     )
+
+
+@pytest.fixture(scope="session")
+def small_configs(train_config: TrainConfig) -> dict[str, TrainConfig]:
+    """Small networks of each kind that needs no extra package, by architecture; without dropout."""
+    models: list[NetworkConfig] = [
+        train_config.model.model_copy(update={"dropout": 0.0}),
+        GATGNNConfig(architecture="gatgnn", layers=2, heads=2, width=16),
+        AdditiveConfig(architecture="additive", layers=2, width=16, head=32, dropout=0.0),
+    ]
+    return {model.architecture: train_config.model_copy(update={"model": model}) for model in models}
 
 
 @pytest.fixture(scope="session")
@@ -151,9 +192,7 @@ def spoilt(materials: pa.Table) -> tuple[pa.Table, dict[str | None, str]]:
 def small_network(train_config: TrainConfig, real_graphs: list[CrystalGraph]) -> Mat2Spec:
     """The small sizes, random weights, eval mode."""
     torch.manual_seed(0)
-    made = seasoned(build_network(train_config), real_graphs)
-    nn.init.normal_(made.predictor, std=3.0)
-    return made
+    return seasoned(build_network(train_config), real_graphs, spread=3.0)
 
 
 @pytest.fixture(scope="session")

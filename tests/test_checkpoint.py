@@ -84,7 +84,7 @@ def test_checkpoint_holds_all_that_its_predictions_mean(checkpoint, train_config
     card = checkpoint.card
     assert (card.name, card.config, card.config.graph) == ("small", train_config, train_config.graph)
     assert checkpoint.grid == PHDOS_GRID
-    assert card.normalization == {"name": "sum"}
+    assert (card.config.model.architecture, card.config.normalization) == ("mat2spec", "sum")
     assert card.training.labels_fingerprint == splits.fingerprint
     assert checkpoint.training_ids == {*splits.train.material_ids, *splits.valid.material_ids}
     assert not checkpoint.training_ids & set(splits.test.material_ids)
@@ -137,8 +137,11 @@ def test_other_element_features_are_refused(edit_card):
     assert "made with other element features" in edit_card(element_table="0" * 64)
 
 
-def test_unknown_normalization_is_refused(edit_card):
-    assert "unknown normalization 'max'" in edit_card(normalization={"name": "max"})
+def test_unknown_normalization_or_network_is_refused(edit_card, copy):
+    config = json.loads((copy / CARD).read_text())["config"]
+    assert "card.json: config.normalization: " in edit_card(config=config | {"normalization": "min"})
+    unknown = config | {"model": {"architecture": "cgcnn"}}
+    assert "card.json: config.model: architecture must be one of mat2spec" in edit_card(config=unknown)
 
 
 def test_card_with_a_key_too_many_or_too_few_is_refused(edit_card):

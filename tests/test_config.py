@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from mat2spec.config import GraphConfig, ScreenConfig, TrainConfig, load_config, validate
+from mat2spec.config import GraphConfig, ScreenConfig, Section, TableConfig, TrainConfig, load_config, validate
+from mat2spec.config.networks import NETWORKS
 from mat2spec.errors import ConfigError
 
 MINIMAL = {"data": {"table": "labels.parquet"}}
@@ -34,7 +36,7 @@ def test_defaults_are_the_published_sizes(written):
     config = load_config(TrainConfig, written(MINIMAL))
     assert (config.graph.neighbors, config.graph.cutoff, config.model.gaussians) == (12, 8.0, 41)
     assert (config.model.components, config.model.latent, config.model.representation, config.model.projection) == (10, 128, 512, 1024)
-    assert (config.training.alignment_weight, config.training.contrastive_weight) == (1.1, 0.1)
+    assert (config.model.alignment_weight, config.model.contrastive_weight) == (1.1, 0.1)
 
 
 def test_shipped_training_configuration_is_valid():
@@ -92,11 +94,17 @@ def test_missing_key_is_named(written):
         ("training", "learning_rate", -1e-3),
         ("training", "learning_rate", float("inf")),
         ("training", "seed", -1),
+        ("training", "schedule", "cosine"),
+        ("training", "averaging", 1.0),
+        ("training", "clip_gradient", 0.0),
+        ("data", "fraction", 0.0),
+        ("data", "fraction", 1.5),
+        ("data", "subset", "oxides"),
         ("workers", "num_workers", 0),
     ],
 )
 def test_value_out_of_range_is_refused_by_file_and_by_command_line(written, section, key, value):
-    message = refusal(written(MINIMAL | {section: {key: value}}))
+    message = refusal(written(MINIMAL | {section: MINIMAL.get(section, {}) | {key: value}}))
     assert f"experiment.yaml: {section}.{key}: " in message
     assert repr(value) in message, "the line says what it got"
     message = refusal(written(MINIMAL), f"--{section}.{key}", str(value))
@@ -128,8 +136,21 @@ def test_configuration_survives_json(written):
     assert validate(TrainConfig, config.model_dump(mode="json"), "worker") == config
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, ScreenConfig])
+def sections(annotation: object) -> list[type[Section]]:
+    """Sections in a type: itself, or those of a union or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections(part)]
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, ScreenConfig, TableConfig])
 def test_every_value_says_what_it_is(kind):
-    for section in [kind, *(f.annotation for f in kind.model_fields.values() if hasattr(f.annotation, "model_fields"))]:
+    waiting, seen = [kind], set()
+    while waiting:
+        section = waiting.pop()
+        seen.add(section)
         for name, field in section.model_fields.items():
-            assert field.description or hasattr(field.annotation, "model_fields"), f"{section.__name__}.{name} lacks a description"
+            waiting += sections(field.annotation)
+            assert field.description or sections(field.annotation), f"{section.__name__}.{name} lacks a description"
+    assert len(seen) > 1, "sections within sections too"
+    assert kind is not TrainConfig or seen >= set(NETWORKS.values())

@@ -10,7 +10,7 @@ from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Element
 
 import mat2spec
-from mat2spec.elements import MAX_ATOMIC_NUMBER, feature_table, symbols
+from mat2spec.elements import MAX_ATOMIC_NUMBER, atomic_masses, feature_table, symbols
 
 PROPERTIES = {
     "group": "group",
@@ -95,3 +95,12 @@ def test_all_elements_but_rare_ones_differ():
 @pytest.mark.parametrize(("symbol", "electrons"), [("H", 1), ("He", 2), ("C", 4), ("O", 6), ("Ar", 8), ("Fe", 8), ("Zn", 12), ("Ce", 4)])
 def test_valence_electrons(symbol, electrons):
     assert columns("valence")[Element(symbol).Z].argmax() + 1 == electrons
+
+
+def test_masses_are_those_of_pymatgen_by_atomic_number():
+    masses = atomic_masses()
+    assert masses.shape == (MAX_ATOMIC_NUMBER + 1,)
+    assert masses[0] == 1, "no element"
+    for number in range(1, MAX_ATOMIC_NUMBER + 1):
+        expected = float(Element.from_Z(number).atomic_mass)
+        assert masses[number] == pytest.approx(expected, abs=1e-4), number  # four decimals, in single precision

@@ -167,6 +167,53 @@ def test_atom_with_fewer_than_twelve_neighbours_keeps_what_there_is():
     np.testing.assert_allclose(chain.distances, [2.5, 2.5, 5, 5, 7.5, 7.5], atol=FLOAT32)
 
 
+def test_vectors_are_as_long_as_their_edges(real_graphs):
+    for graph in real_graphs:
+        np.testing.assert_allclose(np.linalg.norm(graph.vectors, axis=1), graph.distances, atol=1e-5)
+
+
+def test_vectors_point_from_the_centre_to_the_neighbour(real_crystals, real_graphs, rock_salt):
+    """Centre + vector is a site of the neighbour, up to lattice vectors; and no vector is its own reverse by chance."""
+    for material, graph in zip([rock_salt, *real_crystals], [build_graph(rock_salt, SETTINGS), *real_graphs], strict=True):
+        sites = material.frac_coords @ material.lattice
+        neighbors, centers = graph.edge_index
+        steps = (sites[centers] + graph.vectors - sites[neighbors]) @ np.linalg.inv(material.lattice)
+        np.testing.assert_allclose(steps, np.round(steps), atol=1e-5, err_msg=material.material_id)
+
+
+def test_vectors_are_not_turned_round():
+    """A chain of hydrogen 0.9 Å above carbon, 2.5 Å from the next: a reversed vector would point down."""
+    chain = crystal(np.diag([12.0, 12.0, 12.0]), [[0, 0, 0], [0, 0, 0.9 / 12]], [6, 1])
+    graph = build_graph(chain, SETTINGS)
+    assert graph.atomic_numbers[graph.edge_index].T.tolist() == [[1, 6], [6, 1]]
+    np.testing.assert_allclose(graph.vectors, [[0, 0, 0.9], [0, 0, -0.9]], atol=1e-6)
+
+
+def test_vectors_of_a_rock_salt_ion_cancel_and_reach_six_opposite_neighbours(rock_salt):
+    graph = build_graph(rock_salt, SETTINGS)
+    of_sodium = graph.edge_index[1] == 0
+    np.testing.assert_allclose(graph.vectors[of_sodium].sum(axis=0), 0, atol=1e-4)
+    nearest = graph.vectors[of_sodium][:6]
+    assert (graph.edge_index[0, of_sodium][:6] == 1).all()
+    np.testing.assert_allclose(np.sort(np.abs(nearest), axis=1), np.tile([0, 0, 2.82], (6, 1)), atol=1e-5)
+    assert len(np.unique(nearest.round(2), axis=0)) == 6
+
+
+def test_without_a_number_all_pairs_within_the_cutoff_are_edges(real_crystals):
+    """Against pymatgen's list of neighbours, vectors included."""
+    settings = GraphConfig(neighbors=None, cutoff=5.0)
+    for material in real_crystals:
+        graph = build_graph(material, settings)
+        structure = Structure(material.lattice, material.atomic_numbers, material.frac_coords)
+        centers, neighbors, images, distances = structure.get_neighbor_list(5.0)
+        sites = material.frac_coords @ material.lattice
+        expected = np.column_stack([centers, neighbors, distances, sites[neighbors] + images @ material.lattice - sites[centers]])
+        ours = np.column_stack([graph.edge_index[::-1].T, graph.distances, graph.vectors])
+        for rows in (expected, ours):
+            rows[:] = rows[np.lexsort(rows.round(3).T)]
+        np.testing.assert_allclose(ours, expected, atol=1e-5, err_msg=material.material_id)
+
+
 def test_batch_is_its_graphs_side_by_side(real_graphs):
     batch = GraphBatch.from_graphs(real_graphs)
     assert batch.num_graphs == len(real_graphs)
@@ -177,5 +224,6 @@ def test_batch_is_its_graphs_side_by_side(real_graphs):
         np.testing.assert_array_equal(batch.atomic_numbers[atoms], graph.atomic_numbers)
         np.testing.assert_array_equal(batch.edge_index[:, edges] - first_atom, graph.edge_index)
         np.testing.assert_array_equal(batch.distances[edges], graph.distances)
+        np.testing.assert_array_equal(batch.vectors[edges], graph.vectors)
         first_atom += len(graph.atomic_numbers)
     assert batch.to(torch.device("cpu")).distances.equal(batch.distances)

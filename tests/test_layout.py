@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LIBRARY = (
-    {"training", "checkpoint", "predict", "query", "evaluation", "figures", "results", "run_directory", "serving"},
+    {
+        "training",
+        "checkpoint",
+        "predict",
+        "query",
+        "evaluation",
+        "figures",
+        "outcome",
+        "report",
+        "results",
+        "run_directory",
+        "serving",
+    },
     {"data", "model"},
     {"config", "graph", "normalization", "metrics", "gaps", "thermo", "crystal", "symmetry"},
     {"errors", "spectrum", "elements"},

@@ -13,13 +13,13 @@ from mat2spec.thermo import heat_capacity, mean_frequency
 def make(small_table, splits, checkpoint):
     """The table of predictions for the small table, whose own labels stand for predictions."""
 
-    def make_table(inputs: pa.Table) -> pa.Table:
+    def make_table(inputs: pa.Table, spread: np.ndarray | None = None) -> pa.Table:
         rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
         labels = {
             i: s.numpy() for part in (splits.train, splits.valid, splits.test) for i, s in zip(part.material_ids, part.spectra, strict=True)
         }
         spectra = np.stack([labels[row.material_id] for row in rows]) if rows else np.empty((0, 51), np.float32)
-        return prediction_table(inputs, rows, [len(row) for row in rows], spectra, checkpoint)
+        return prediction_table(inputs, rows, [len(row) for row in rows], spectra, spread, checkpoint)
 
     return make_table
 
@@ -54,7 +54,14 @@ def test_numbers_are_those_of_the_spectrum(make, inputs):
     spectra = np.array(table["spectrum"].to_pylist(), np.float32)
     np.testing.assert_allclose(table["mean_frequency"].to_numpy(), mean_frequency(spectra, PHDOS_GRID), rtol=1e-6)
     np.testing.assert_allclose(table["heat_capacity_300K"].to_numpy(), heat_capacity(spectra, PHDOS_GRID, 300.0), rtol=1e-6)
-    assert table["spread"].null_count == len(table)
+    assert table["spread"].null_count == len(table), "one network has no opinion about itself"
+
+
+def test_expected_error_stands_beside_what_an_ensemble_predicted(make, inputs, contract):
+    expected = np.linspace(0.01, 0.1, len(inputs))
+    table = make(inputs, expected)
+    assert table.schema.field("spread").type == contract["spread"]
+    np.testing.assert_allclose(table["spread"].to_numpy(), expected, rtol=1e-6)
 
 
 def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
@@ -62,7 +69,7 @@ def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
     spectra[:, 10] = 1.0
     spectra[:3, -1] = 0.06, 0.04, 1.0
     rows = list(crystals(inputs))
-    flags = prediction_table(inputs, rows, [1] * 36, spectra, checkpoint)["exceeds_grid"].to_pylist()
+    flags = prediction_table(inputs, rows, [1] * 36, spectra, None, checkpoint)["exceeds_grid"].to_pylist()
     assert flags == [True, False, True] + [False] * 33
 
 

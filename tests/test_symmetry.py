@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import spglib
+from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
-from mat2spec.symmetry import SYMPREC, primitive_nsites
+from mat2spec.symmetry import SYMPREC, primitive_nsites, space_group_number
 
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
 
@@ -71,3 +73,22 @@ def test_other_element_on_one_site_makes_the_supercell_primitive(silicon):
     numbers = doubled.atomic_numbers.copy()
     numbers[0] = 32
     assert primitive_nsites(Crystal("SiGe", numbers, doubled.lattice, doubled.frac_coords)) == 4
+
+
+def test_space_groups_of_silicon_and_rock_salt_are_those_of_the_textbook(silicon, rock_salt):
+    assert (space_group_number(silicon), space_group_number(rock_salt)) == (227, 225)
+
+
+def test_space_group_is_that_of_pymatgen_in_any_cell(real):
+    for crystal in real[:20]:
+        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+        expected = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_space_group_number()
+        assert space_group_number(crystal) == expected, crystal.material_id
+        if len(crystal) <= 4:
+            assert space_group_number(supercell(crystal, np.diag([2, 1, 1]))) == expected, crystal.material_id
+
+
+def test_crystal_without_a_symmetry_is_of_group_one(silicon):
+    rng = np.random.default_rng(0)
+    lattice = silicon.lattice + rng.uniform(-0.5, 0.5, (3, 3))
+    assert space_group_number(Crystal("glass", np.array([14, 32, 6], np.uint8), lattice, rng.uniform(size=(3, 3)))) == 1

@@ -4,8 +4,9 @@ from pymatgen.phonon.dos import PhononDos
 from scipy.constants import R, c, h, k
 from scipy.integrate import trapezoid
 
+from mat2spec.crystal import Crystal
 from mat2spec.spectrum import PHDOS_GRID
-from mat2spec.thermo import heat_capacity, mean_frequency
+from mat2spec.thermo import cv_paper, heat_capacity, mean_frequency
 
 THZ = c * 100 / 1e12
 """One cm⁻¹ in THz."""
@@ -66,3 +67,33 @@ def test_neither_depends_on_scale_nor_on_the_point_at_zero(spectra):
     other[:, 0] = 100
     np.testing.assert_allclose(mean_frequency(other, PHDOS_GRID), mean_frequency(spectra, PHDOS_GRID), rtol=1e-12)
     np.testing.assert_allclose(heat_capacity(other, PHDOS_GRID), heat_capacity(spectra, PHDOS_GRID), rtol=1e-12)
+
+
+def test_negative_densities_count_as_zero(spectra):
+    negative = np.where(spectra < 0.1, -3.0, spectra)
+    for quantity in (mean_frequency, heat_capacity):
+        np.testing.assert_array_equal(quantity(negative, PHDOS_GRID), quantity(negative.clip(0), PHDOS_GRID))
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((1, 51)), np.full((1, 51), -1.0), np.eye(51)[[0]]], ids=["zero", "negative", "only ω = 0"])
+def test_spectrum_without_density_counts_as_flat(nothing):
+    flat = np.ones((1, 51))
+    assert mean_frequency(nothing, PHDOS_GRID)[0] == pytest.approx(510.0), "the middle of 20 … 1000 cm⁻¹"
+    assert heat_capacity(nothing, PHDOS_GRID)[0] == heat_capacity(flat, PHDOS_GRID)[0]
+
+
+def test_published_heat_capacity_is_that_of_the_cell_but_of_one_atom_for_elements(spectra, silicon, rock_salt):
+    """pymatgen's is that of all modes in the density: 3 for each atom that counts."""
+    conventional = Crystal(
+        "rock salt, 8 sites",
+        np.repeat(rock_salt.atomic_numbers, 4),
+        5.640 * np.eye(3),
+        np.array([*(corners := [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]), *(0.5 - np.array(corners))]),
+    )
+    crystals, counted = [silicon, rock_salt, conventional], [1, 2, 8]
+    frequencies = PHDOS_GRID.points[1:] * THZ
+    expected = [
+        PhononDos(frequencies, 3 * atoms * g[1:] / trapezoid(g[1:], frequencies)).cv(300.0)
+        for atoms, g in zip(counted, spectra[:3], strict=True)
+    ]
+    np.testing.assert_allclose(cv_paper(heat_capacity(spectra[:3], PHDOS_GRID), crystals), expected, rtol=1e-6)  # digits of the constants

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import tyro
 import yaml
@@ -50,15 +50,17 @@ def _explain(kind: type[BaseModel], error: dict[str, Any], source: str) -> str:
     *parents, _ = error["loc"] or ("",)
     where = ".".join(str(part) for part in error["loc"] if part not in NETWORKS)
     if error["type"] != "extra_forbidden":
-        got = "" if error["type"] == "missing" else f", got {error['input']!r}"
-        return f"{source}: {where or 'the file'}: {error['msg']}{got}"
+        told = "" if error["type"] in ("missing", "value_error") else f", got {error['input']!r}"
+        return f"{source}: {where or 'the file'}: {error['msg'].removeprefix('Value error, ')}{told}"
     return f"{source}: {where}: unknown key; allowed here: {', '.join(_section(kind, parents).model_fields)}"
 
 
 def _section(kind: type[BaseModel], parents: Sequence[int | str]) -> type[BaseModel]:
-    """Follow the keys of one of pydantic's complaints, in which the name of the network comes after `model`."""
-    for parent in map(str, parents):
-        kind = NETWORKS[parent] if parent in NETWORKS else kind.model_fields[parent].annotation  # type: ignore[assignment]
+    """Follow the keys of one of pydantic's complaints: numbers stand in a list, and the name of the network comes after `model`."""
+    for parent in parents:
+        if isinstance(parent, str):
+            annotation = NETWORKS[parent] if parent in NETWORKS else kind.model_fields[parent].annotation
+            kind = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation  # type: ignore[assignment]
     return kind
 
 

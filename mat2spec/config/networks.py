@@ -64,7 +64,7 @@ class AdditiveConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of updates and of the head")
 
 
-def _architecture(values: Any) -> str | None:
+def _architecture(values: Any) -> Any:
     """Name of the network that a section describes; one that names none is Mat2Spec's."""
     return values.get("architecture", "mat2spec") if isinstance(values, Mapping) else getattr(values, "architecture", None)
 

@@ -18,7 +18,7 @@ class TableRow(Section):
     after: str | None = Field(None, description="row that must be finished before: training begins with its checkpoint of the same seed")
     kind: Literal["train", "join", "judge"] = Field(
         "train",
-        description="train; or take the checkpoints of the row named in `after`: join all seeds into one ensemble, or judge each on this data",
+        description="train; or take the checkpoints of `after`: join its seeds to an ensemble, or judge each on this data",
     )
     scaling: Literal["true-sum", "unit-max"] = Field("true-sum", description="how predictions come to the scale of the labels")
     published: dict[str, float] = Field({}, description="the paper's numbers, by metric")

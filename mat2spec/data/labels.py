@@ -117,6 +117,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     for name in columns:
         if name not in table.schema.names:
             raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
+    if not len(table):
+        raise TableError(f"{path}: the table of labels has no rows")
     for material_id, times in Counter(table["material_id"].to_pylist()).items():
         if times > 1:
             raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")

@@ -126,7 +126,7 @@ class EdgeExpansion(nn.Module):
 
     def forward(self, distances: Float[Tensor, " edges"]) -> Float[Tensor, "edges gaussians"]:
         step = self.centers[1] - self.centers[0]
-        fading = (1 + torch.cos(pi * distances / self.cutoff)) / 2
+        fading = (1 + torch.cos(pi * (distances / self.cutoff).clamp(max=1))) / 2
         return torch.exp(-(((distances[:, None] - self.centers) / step) ** 2) / 2) * fading[:, None]
 
 

@@ -2,19 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from mat2spec.config import ModelConfig, TrainingConfig
+from mat2spec.config import Mat2SpecConfig
 from mat2spec.graph import GraphBatch
 from mat2spec.model.encoder import GaussianExpansion, atomic_fractions
-from mat2spec.model.network import Losses, Mat2Spec
-from mat2spec.normalization import SumNormalization
+from mat2spec.model.mat2spec import Mat2Spec
 
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def published(bins: int) -> Mat2Spec:
-    return Mat2Spec(ModelConfig(), 8.0, bins, SumNormalization())
+def published(bins: int, **changes: float) -> Mat2Spec:
+    return Mat2Spec(Mat2SpecConfig(**changes), bins, "sum", "kl")
 
 
 @pytest.mark.parametrize(("bins", "total", "inference"), [(51, 2_561_270, 1_798_979), (128, 2_659_907, 1_838_403)])
@@ -24,14 +23,6 @@ def test_network_has_the_published_number_of_parameters(bins, total, inference):
     assert count(network) == total
     assert count(network) - count(network.spectrum_mixture) - count(network.projector) == inference
     assert count(network.encoder) == 422_201
-
-
-def test_every_parameter_learns(splits):
-    network = published(51)
-    losses = network(GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8])
-    losses.total(TrainingConfig()).backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not idle
 
 
 def test_prediction_needs_neither_label_branch_nor_projector(network, real_graphs):
@@ -66,9 +57,28 @@ def test_losses_do_not_depend_on_the_scale_of_the_labels(splits):
     torch.testing.assert_close(losses, scaled)
 
 
-def test_total_weighs_alignment_and_contrast_as_published():
-    parts = Losses(*(torch.tensor(float(n)) for n in (1, 10, 100, 1000)))
-    assert parts.total(TrainingConfig()).item() == pytest.approx(1 + 10 + 1.1 * 100 + 0.1 * 1000)
+def test_loss_weighs_alignment_and_contrast_as_published(splits):
+    """1.1 and 0.1, against weights of one."""
+    graphs, labels = GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]
+    found = []
+    for weights in ({}, {"alignment_weight": 1.0, "contrastive_weight": 1.0}):
+        torch.manual_seed(0)
+        found.append(published(51, **weights)(graphs, labels))
+    ours, plain = found
+    assert list(ours) == ["prediction", "reconstruction", "alignment", "contrast"]
+    expected = {"prediction": 1.0, "reconstruction": 1.0, "alignment": 1.1, "contrast": 0.1}
+    for name, weight in expected.items():
+        assert ours[name].item() == pytest.approx(weight * plain[name].item(), rel=1e-5), name
+        assert ours[name].item() != 0
+
+
+def test_term_of_weight_zero_is_left_out_and_the_projector_with_it(splits):
+    graphs, labels = GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]
+    unaligned, uncontrasted = published(51, alignment_weight=0.0), published(51, contrastive_weight=0.0)
+    assert list(unaligned(graphs, labels)) == ["prediction", "reconstruction", "contrast"]
+    assert list(uncontrasted(graphs, labels)) == ["prediction", "reconstruction", "alignment"]
+    assert not [name for name, _ in uncontrasted.named_parameters() if "projector" in name]
+    assert count(unaligned) - count(uncontrasted) == count(unaligned.projector) > 0
 
 
 def test_distances_are_expanded_without_half_in_the_exponent():

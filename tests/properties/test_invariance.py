@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from mat2spec.config import GraphConfig
 from mat2spec.crystal import Crystal
 from mat2spec.graph import build_graph
+from mat2spec.model.network import SpectrumNetwork
 from mat2spec.predict import predict_shapes
 
 TOLERANCE = 1e-5
@@ -21,10 +22,16 @@ numbers = st.floats(-10, 10, allow_nan=False)
 bounded = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.fixture(scope="module", params=["mat2spec", "gatgnn", "additive"])
+def some_network(networks, request) -> SpectrumNetwork:
+    """Each network in turn."""
+    return networks[request.param]
+
+
 @pytest.fixture(scope="module")
-def spectrum(network):
+def spectrum(some_network):
     """Predict the shape of one crystal."""
-    return lambda crystal: predict_shapes(network, [build_graph(crystal, GraphConfig())], CPU)[0]
+    return lambda crystal: predict_shapes(some_network, [build_graph(crystal, GraphConfig())], CPU)[0]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +116,7 @@ def test_spectrum_is_the_same_for_any_choice_of_cell(real_crystals, spectrum, ex
 
 @bounded
 @given(edges_per_batch=st.integers(1, 3000), random=st.randoms(use_true_random=False))
-def test_spectrum_is_the_same_in_any_batch(network, real_graphs, expected, edges_per_batch, random):
+def test_spectrum_is_the_same_in_any_batch(some_network, real_graphs, expected, edges_per_batch, random):
     order = random.sample(range(len(real_graphs)), len(real_graphs))
-    shapes = predict_shapes(network, [real_graphs[i] for i in order], CPU, edges_per_batch)
+    shapes = predict_shapes(some_network, [real_graphs[i] for i in order], CPU, edges_per_batch)
     np.testing.assert_allclose(shapes, expected[order], atol=TOLERANCE)

@@ -31,7 +31,7 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
     for start in range(0, len(inputs), SHARD):
         rows = inputs.slice(start, SHARD)
         found = [row for row in crystals(rows) if isinstance(row, Crystal)]
-        predictions = prediction_table(rows, found, rows["nsites"].to_pylist(), spectra[start : start + SHARD], checkpoint)
+        predictions = prediction_table(rows, found, rows["nsites"].to_pylist(), spectra[start : start + SHARD], None, checkpoint)
         rejects = _rejects() if start == 0 else REJECTS.empty_table()
         run.commit(f"part-{start // SHARD:06d}", predictions, rejects)
     create_catalog(run.path, PHDOS_GRID)

@@ -1,0 +1,84 @@
+"""More training rows from a table of another origin, and what must not be among them."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pymatgen.core import Composition, Element
+
+from mat2spec.config import DataConfig, GraphConfig
+from mat2spec.data.labels import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.errors import TableError
+from mat2spec.spectrum import PHDOS_GRID
+
+
+@pytest.fixture(scope="module")
+def phonondb(bundled: Path) -> Path:
+    return bundled.with_name("phdos_phonondb.parquet")
+
+
+@pytest.fixture(scope="module")
+def joined(bundled: Path, phonondb: Path) -> LabelledSplits:
+    return read_labels(bundled, DataConfig(table=str(bundled)), GraphConfig(), PHDOS_GRID, phonondb)
+
+
+def composition(atomic_numbers) -> Composition:
+    """Reduced composition as pymatgen makes it from atomic numbers."""
+    return Composition(dict(Counter(Element.from_Z(int(z)).symbol for z in atomic_numbers))).reduced_composition
+
+
+def reduced(part: LabelledCrystals) -> list[Composition]:
+    return [composition(crystal.atomic_numbers) for crystal in part.crystals]
+
+
+def test_no_composition_of_a_validation_or_test_row_is_in_the_further_rows(joined, bundled):
+    own = pq.read_table(bundled, columns=["split"])["split"].to_pylist().count("train")
+    further = joined.train.take(np.arange(own, len(joined.train)))
+    held_out = {*reduced(joined.valid), *reduced(joined.test)}
+    assert len(further) > 3000
+    assert not held_out.intersection(reduced(further))
+
+
+def test_just_those_are_left_out(joined, phonondb):
+    table = pq.read_table(phonondb)
+    kept = set(joined.train.material_ids[1192:])
+    left_out = table.filter(pa.array([name not in kept for name in table["material_id"].to_pylist()]))
+    held_out = {*reduced(joined.valid), *reduced(joined.test)}
+    assert len(left_out) == len(table) - len(kept) == 228
+    for numbers in left_out["atomic_numbers"].to_pylist():
+        assert composition(numbers) in held_out
+
+
+def test_polymorphs_are_left_out_under_any_id_and_formula(splits, small_table, tmp_path):
+    """A supercell of a test material, renamed: neither its id, nor its formula string, nor its number of sites gives it away."""
+    test = small_table.filter(pa.array([part == "test" for part in small_table["split"].to_pylist()])).slice(0, 1).to_pylist()[0]
+    double = test | {
+        "material_id": "other-1",
+        "formula_pretty": "XY",
+        "nsites": 2 * test["nsites"],
+        "atomic_numbers": 2 * test["atomic_numbers"],
+        "lattice": [2 * x for x in test["lattice"][:3]] + test["lattice"][3:],
+        "frac_coords": [x for shift in (0, 0.5) for site in _sites(test) for x in (site[0] / 2 + shift, *site[1:])],
+    }
+    train = small_table.slice(0, 1).to_pylist()[0] | {"material_id": "other-2"}
+    pq.write_table(small_table, tmp_path / "labels.parquet")
+    pq.write_table(pa.Table.from_pylist([double, train], small_table.schema), tmp_path / "further.parquet")
+    read = read_labels(tmp_path / "labels.parquet", DataConfig(table=""), GraphConfig(), PHDOS_GRID, tmp_path / "further.parquet")
+    assert read.train.material_ids == [*splits.train.material_ids, "other-2"]
+    assert read.valid.material_ids == splits.valid.material_ids
+    assert read.test.material_ids == splits.test.material_ids
+    assert read.fingerprint != splits.fingerprint
+
+
+def _sites(row: dict) -> list[list[float]]:
+    return [row["frac_coords"][i : i + 3] for i in range(0, len(row["frac_coords"]), 3)]
+
+
+def test_further_table_without_labels_is_refused(splits, small_table, tmp_path):
+    pq.write_table(small_table, tmp_path / "labels.parquet")
+    pq.write_table(small_table.drop(["phdos"]), tmp_path / "further.parquet")
+    with pytest.raises(TableError, match=r"further\.parquet: missing column phdos"):
+        read_labels(tmp_path / "labels.parquet", DataConfig(table=""), GraphConfig(), PHDOS_GRID, tmp_path / "further.parquet")

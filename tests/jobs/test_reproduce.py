@@ -1,0 +1,138 @@
+"""A table of trainings: killed, continued, joined, judged, written."""
+
+import json
+import re
+import signal
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from running import Head, wait_until
+
+from mat2spec.checkpoint import Checkpoint
+from mat2spec.predict import Predictor
+
+EPOCHS = 8
+
+SMALL = {
+    "data": {"table": "labels.parquet"},
+    "model": {"architecture": "gatgnn", "layers": 1, "heads": 1, "width": 8},
+    "training": {"epochs": EPOCHS, "batch_size": 8, "checkpoint_every": 1},
+}
+
+ROWS = [
+    {"group": "Networks", "name": "GATGNN", "config": "small.yaml", "seeds": [1, 2], "published": {"mae": 0.177}},
+    {"group": "Networks", "name": "GATGNN, longer", "config": "small.yaml", "after": "GATGNN", "changes": {"training.epochs": 1}},
+    {"group": "Networks", "name": "Both", "config": "small.yaml", "seeds": [1, 2], "after": "GATGNN", "kind": "join"},
+    {"group": "Networks", "name": "Unlike", "config": "small.yaml", "after": "GATGNN", "changes": {"model.width": 9}},
+    {"group": "Kinds", "name": "Oxides", "config": "small.yaml", "after": "GATGNN", "kind": "judge", "changes": {"data.fraction": 0.5}},
+]
+TABLE = {"title": "A small table", "notes": "Of no use.", "rows": ROWS}
+
+
+@pytest.fixture(scope="module")
+def table(head: Head, home: Path) -> tuple[Path, str]:
+    """The table, after a worker was killed on its way: its directory and what the job printed."""
+    (home / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    (home / "table.yaml").write_text(yaml.safe_dump(TABLE))
+    output = home / "table"
+    with head.submit("python", "jobs/reproduce.py", "table.yaml", "--output", "table", "--results", "table.md", home=home) as job:
+        wait_until(lambda: (output / "gatgnn-1" / "training.pt").exists(), "a state on disk")
+        for process in head.processes("ray::gatgnn-1"):
+            process.send_signal(signal.SIGKILL)
+        printed = job.communicate(timeout=300)[0]
+    assert job.returncode == 1, "one row cannot be trained, and ray job submit says 1 for every failure"
+    return output, printed
+
+
+def result(directory: Path) -> dict:
+    return json.loads((directory / "result.json").read_text())
+
+
+def cells(home: Path, name: str) -> list[list[str]]:
+    """The lines of a row in the table that was written."""
+    lines = (home / "table.md").read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(f"| {name} |")]
+
+
+def test_killed_worker_is_followed_by_one_that_goes_on(table):
+    """Its epochs are all there, and those before the kill were not run again."""
+    epochs = [json.loads(line)["epoch"] for line in (table[0] / "gatgnn-1" / "epochs.jsonl").read_text().splitlines()]
+    assert sorted(set(epochs)) == list(range(EPOCHS))
+    assert len(epochs) <= EPOCHS + 1, "at most the epoch after the last state is run twice"
+
+
+def test_numbers_are_means_over_seeds_beside_the_published_ones(table, home):
+    output, _ = table
+    maes = [result(output / f"gatgnn-{seed}")["test"]["true-sum"]["mae"] for seed in (1, 2)]
+    numbers, origin = cells(home, "GATGNN")
+    assert numbers[2] == f"{statistics.fmean(maes):.4f} ± {statistics.stdev(maes):.4f} [0.177]"
+    assert origin[1:3] == ["`small.yaml`", "1, 2"]
+    assert re.fullmatch(r"[0-9a-f]{7,12}(-dirty)?|unknown", origin[5])
+    assert "cores" in origin[6]
+
+
+def test_later_training_begins_where_the_earlier_ended(table):
+    output, _ = table
+    card = Checkpoint.load(output / "gatgnn-longer-1" / "checkpoint").card
+    assert card.config.start_from == "table/gatgnn-1/checkpoint"
+    before, after = (result(output / name)["valid"]["mae"] for name in ("gatgnn-1", "gatgnn-longer-1"))
+    assert after == pytest.approx(before, rel=0.2), "one more epoch moves little; fresh weights are far away"
+
+
+def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(table, splits):
+    output, _ = table
+    joined = Checkpoint.load(output / "both-1" / "checkpoint")
+    graphs = splits.test.graphs
+    spectra, expected = Predictor(joined, device()).spectra_and_spread(graphs)
+    members = [Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), device()).spectra(graphs) for seed in (1, 2)]
+    np.testing.assert_allclose(spectra, np.mean(members, axis=0), rtol=1e-3, atol=1e-7)
+    disagreement = np.abs(members[0] - members[1]).mean(axis=1) / 2
+    offset, slope = joined.network.calibration.tolist()
+    assert offset >= 0
+    assert slope >= 0
+    np.testing.assert_allclose(expected, offset + slope * disagreement, rtol=1e-3)
+    assert set(result(output / "both-1")["spread"]) >= {"rank_correlation", "within_expected", "within_twice_expected"}
+
+
+def test_row_that_cannot_be_trained_is_told_and_keeps_no_other_from_being(table, home):
+    output, printed = table
+    assert re.search(r"unlike-1: .*cannot start from it: its model is .*width=8.*, this training's is .*width=9", printed)
+    assert cells(home, "Unlike")[0][1] == "not run"
+    assert not (output / "unlike-1" / "result.json").exists()
+    assert cells(home, "Oxides")[0][1] != "not run"
+
+
+def test_what_is_finished_stays_and_what_is_missing_is_planned(table, home, job):
+    output, _ = table
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*/checkpoint/*")}
+    outcome = job("reproduce", "table.yaml", "--output", "table", "--results", "other.md", "--plan", "True")
+    assert outcome.code == 0, outcome.err
+    assert "1 of 6 trainings are missing" in outcome.out
+    assert "unlike-1" in outcome.out
+    assert before == {path: path.stat().st_mtime_ns for path in output.glob("*/checkpoint/*")}
+    assert not (home / "other.md").exists()
+
+
+def test_finished_runs_of_other_settings_are_refused(table, home, job):
+    (home / "other.yaml").write_text(yaml.safe_dump(TABLE | {"rows": [ROWS[0] | {"changes": {"training.epochs": 5}}]}))
+    outcome = job("reproduce", "other.yaml", "--output", "table", "--results", "other.md")
+    assert outcome.code == 2
+    assert re.search(r"gatgnn-1: holds a training with other settings \(training.epochs 8 → 5\); choose another --output", outcome.err)
+
+
+def test_mlflow_holds_every_epoch_of_every_training(table, home):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    for name, epochs in (("gatgnn-1", EPOCHS), ("gatgnn-2", EPOCHS), ("gatgnn-longer-1", 1)):
+        run = (table[0] / name / "mlflow_run_id").read_text()
+        assert [point.step for point in client.get_metric_history(run, "valid_mae")] == list(range(epochs)), name
+
+
+def device():
+    import torch
+
+    return torch.device("cpu")
