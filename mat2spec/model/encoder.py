@@ -56,9 +56,10 @@ class CrystalEncoder(nn.Module):
 
     def forward(self, graphs: GraphBatch) -> Float[Tensor, "crystals width"]:
         atoms = self.embed_atoms(self.features[graphs.atomic_numbers])
-        edges = leaky_relu(self.embed_edges(self.expand(graphs.distances)), 0.2)
+        distances, length_of = graphs.distances.unique(return_inverse=True)
+        lengths = leaky_relu(self.embed_edges(self.expand(distances)), 0.2)
         for attend, norm in zip(self.layers, self.norms, strict=True):
-            atoms = softplus(norm(attend(atoms, edges, graphs.edge_index)))
+            atoms = softplus(norm(attend(atoms, lengths, graphs.edge_index, length_of)))
         return self.pool(atoms, graphs)
 
 

@@ -42,7 +42,7 @@ def test_attention_is_that_of_the_paper_edge_by_edge(real_graphs, training):
     atoms = torch.randn(len(batch.atomic_numbers), WIDTH, dtype=torch.float64)
     edges = torch.randn(len(batch.distances), WIDTH, dtype=torch.float64)
     expected = attention_by_hand(layer, atoms, edges, batch.edge_index)
-    torch.testing.assert_close(layer(atoms, edges, batch.edge_index), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(layer(atoms, edges, batch.edge_index, torch.arange(len(edges))), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_batch_norm_in_one_process_is_that_of_torch():
