@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class Reproduction:
     output: Path
     results: Path
 
-    @property
+    @cached_property
     def runs(self) -> list[TableRun]:
+        """Every training of the table, in its order."""
         return [
             TableRun(row, seed, self.output) for row in self.config.rows for seed in (row.seeds[:1] if row.kind == "join" else row.seeds)
         ]
@@ -79,10 +81,15 @@ class Reproduction:
     def write(self) -> None:
         """Write the table of what is finished."""
         done = [
-            Finished(row, {run.seed: run.result for run in self.runs if run.row is row and run.result is not None})
+            Finished(row, {run.seed: run.result | {"core_seconds": self._cost(run)} for run in self.runs if run.row is row and run.result})
             for row in self.config.rows
         ]
         self.results.write_text(markdown(self.config, done))
+
+    def _cost(self, run: TableRun) -> float:
+        """Core-seconds of a finished run and of all that it begins from."""
+        before = (other for other in self.runs if other.output in run.predecessors)
+        return (run.result or {}).get("core_seconds", 0.0) + sum(map(self._cost, before))
 
     def _train(self, missing: list[TableRun]) -> list[Mat2SpecError]:
         """Start each run as soon as the one that it begins from is finished; Ray starts it as soon as there are free cores."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a whole table and write it: `reproduce.py TABLE.yaml [--plan True] [--only TEXT] [--output DIR] [--results FILE.md]`."""
+"""Train a whole table and write it: `reproduce.py TABLE.yaml [--plan] [--only TEXT] [--output DIR] [--results FILE.md]`."""
 
 import sys
 

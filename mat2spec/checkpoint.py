@@ -40,6 +40,7 @@ class TrainingRecord(Section):
     validation: dict[str, float] = Field(description="scores of that epoch on the validation rows")
     seconds: float = Field(description="wall time of all epochs")
     environment: dict[str, str] = Field(description="versions, commit and hardware")
+    parents: dict[str, str] = Field({}, description="checkpoints that it began from or joins: name and SHA-256 of the card")
 
 
 class Card(Section):

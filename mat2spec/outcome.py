@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from mat2spec.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.config import EnsembleConfig, TrainConfig
@@ -54,6 +55,7 @@ def write_outcome(
         validation=best["scores"],
         seconds=round(state["seconds"], 1),
         environment=made_by,
+        parents={beginning.card.name: beginning.fingerprint} if beginning else {},
     )
     seen = {*splits.train.material_ids, *splits.valid.material_ids, *(beginning.training_ids if beginning else ())}
     write_checkpoint(output / CHECKPOINT, name, config, best["weights"], record, sorted(seen))
@@ -89,18 +91,27 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
         correlation, and the shares of materials whose error is at most the expected one and twice that.
     """
     first = members[0].card
-    config = first.config.model_copy(
-        update={"model": EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model), "start_from": None}
-    )
+    model = EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model)
+    config = first.config.model_copy(update={"model": model})
     weights = {f"members.{i}.{key}": value for i, one in enumerate(members) for key, value in one.network.state_dict().items()}
     weights |= {key: value for key, value in members[0].network.state_dict().items() if key.startswith("normalization.")}
     seen = sorted(frozenset.union(*(member.training_ids for member in members)))
-    record = first.training.model_copy(update={"seconds": sum(member.card.training.seconds for member in members)})
-    write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": torch.tensor([0.0, 1.0])}, record, seen)
-    disagreement, errors = _expected_and_true_errors(Checkpoint.load(output / CHECKPOINT), splits.valid)
+    record = first.training.model_copy(
+        update={
+            "seconds": round(sum(member.card.training.seconds for member in members), 1),
+            "parents": {member.card.name: member.fingerprint for member in members},
+        }
+    )
+
+    def written(calibration: Tensor, record: TrainingRecord) -> Checkpoint:
+        write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": calibration}, record, seen)
+        return Checkpoint.load(output / CHECKPOINT)
+
+    uncalibrated = written(torch.tensor([0.0, 1.0]), record)
+    disagreement, errors = _expected_and_true_errors(uncalibrated, splits.valid)
     calibration, _ = nnls(np.stack([np.ones_like(disagreement), disagreement], axis=1), errors)
-    write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": torch.from_numpy(calibration).float()}, record, seen)
-    checkpoint = Checkpoint.load(output / CHECKPOINT)
+    valid = evaluate(uncalibrated, splits.valid, torch.device("cpu"), held_out=False).scores()
+    checkpoint = written(torch.from_numpy(calibration).float(), record.model_copy(update={"validation": valid}))
     spectra_by_error(_on_test(checkpoint, splits), output / FIGURE)
     expected, errors = _expected_and_true_errors(checkpoint, splits.test)
     return judge(checkpoint, splits) | {

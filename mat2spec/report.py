@@ -76,7 +76,7 @@ def _spread(done: Finished) -> list[str]:
 
 _TAKEN = {"train": "from", "join": "all seeds of", "judge": "checkpoint of"}
 
-_ORIGIN = ["", "config", "seeds", "best epoch", "core-minutes each", "commit", "hardware"]
+_ORIGIN = ["", "config", "seeds", "best epoch", "core-minutes each, with what it begins from", "commit", "hardware"]
 
 
 def _origin(done: Finished) -> list[str]:

@@ -3,8 +3,9 @@
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin
 
 import tyro
@@ -18,8 +19,16 @@ from mat2spec.errors import ConfigError
 AnyConfig = TypeVar("AnyConfig", bound=Section)
 
 
-def load_config(kind: type[AnyConfig], path: Path, overrides: Sequence[str] = ()) -> AnyConfig:
-    """Read a configuration and apply the command line's `--section.field VALUE`.
+def load_config(
+    kind: type[AnyConfig], path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] = MappingProxyType({})
+) -> AnyConfig:
+    """Read a configuration, put in what a table changes, and apply the command line.
+
+    Args:
+        kind: What it must be.
+        path: YAML file.
+        overrides: Words of the command line, `--section.field VALUE`.
+        changes: Values by `section.field`.
 
     Raises:
         ConfigError: If the file cannot be read, or a key or a value is not allowed; the message names the key's path.
@@ -30,7 +39,14 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: Sequence[str] = ()
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return _override(validate(kind, values, str(path)), overrides)
+    for key, value in changes.items():
+        *sections, field = key.split(".")
+        section = values
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[field] = value
+    config = validate(kind, values, str(path))
+    return _override(config, overrides) if overrides else config
 
 
 def validate(kind: type[AnyConfig], values: Any, source: str) -> AnyConfig:

@@ -4,17 +4,21 @@ import json
 import re
 import signal
 import statistics
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from running import Head, wait_until
 
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.predict import Predictor
 
-EPOCHS = 8
+CPU = torch.device("cpu")
+
+EPOCHS = 60
 
 SMALL = {
     "data": {"table": "labels.parquet"},
@@ -40,8 +44,8 @@ def table(head: Head, home: Path) -> tuple[Path, str]:
     output = home / "table"
     with head.submit("python", "jobs/reproduce.py", "table.yaml", "--output", "table", "--results", "table.md", home=home) as job:
         wait_until(lambda: (output / "gatgnn-1" / "training.pt").exists(), "a state on disk")
-        for process in head.processes("ray::gatgnn-1"):
-            process.send_signal(signal.SIGKILL)
+        (worker,) = head.processes("ray::gatgnn-1")
+        worker.send_signal(signal.SIGKILL)
         printed = job.communicate(timeout=300)[0]
     assert job.returncode == 1, "one row cannot be trained, and ray job submit says 1 for every failure"
     return output, printed
@@ -86,14 +90,14 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
     output, _ = table
     joined = Checkpoint.load(output / "both-1" / "checkpoint")
     graphs = splits.test.graphs
-    spectra, expected = Predictor(joined, device()).spectra_and_spread(graphs)
-    members = [Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), device()).spectra(graphs) for seed in (1, 2)]
-    np.testing.assert_allclose(spectra, np.mean(members, axis=0), rtol=1e-3, atol=1e-7)
+    spectra, expected = Predictor(joined, CPU).spectra_and_spread(graphs)
+    members = [Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).spectra(graphs) for seed in (1, 2)]
+    np.testing.assert_allclose(spectra, np.mean(members, axis=0), rtol=0.01)  # shapes are averaged, whose integrals differ a little
     disagreement = np.abs(members[0] - members[1]).mean(axis=1) / 2
     offset, slope = joined.network.calibration.tolist()
     assert offset >= 0
     assert slope >= 0
-    np.testing.assert_allclose(expected, offset + slope * disagreement, rtol=1e-3)
+    np.testing.assert_allclose(expected, offset + slope * disagreement, rtol=0.01)
     assert set(result(output / "both-1")["spread"]) >= {"rank_correlation", "within_expected", "within_twice_expected"}
 
 
@@ -108,7 +112,7 @@ def test_row_that_cannot_be_trained_is_told_and_keeps_no_other_from_being(table,
 def test_what_is_finished_stays_and_what_is_missing_is_planned(table, home, job):
     output, _ = table
     before = {path: path.stat().st_mtime_ns for path in output.glob("*/checkpoint/*")}
-    outcome = job("reproduce", "table.yaml", "--output", "table", "--results", "other.md", "--plan", "True")
+    outcome = job("reproduce", "table.yaml", "--output", "table", "--results", "other.md", "--plan")
     assert outcome.code == 0, outcome.err
     assert "1 of 6 trainings are missing" in outcome.out
     assert "unlike-1" in outcome.out
@@ -120,19 +124,16 @@ def test_finished_runs_of_other_settings_are_refused(table, home, job):
     (home / "other.yaml").write_text(yaml.safe_dump(TABLE | {"rows": [ROWS[0] | {"changes": {"training.epochs": 5}}]}))
     outcome = job("reproduce", "other.yaml", "--output", "table", "--results", "other.md")
     assert outcome.code == 2
-    assert re.search(r"gatgnn-1: holds a training with other settings \(training.epochs 8 → 5\); choose another --output", outcome.err)
+    assert re.search(r"gatgnn-1: holds a training with other settings \(training.epochs 60 → 5\); choose another --output", outcome.err)
 
 
-def test_mlflow_holds_every_epoch_of_every_training(table, home):
-    from mlflow import MlflowClient
+def test_mlflow_holds_every_epoch_of_every_training(table):
+    with warnings.catch_warnings():  # MLflow's own
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+        client = MlflowClient(tracking_uri=f"sqlite:///{table[0] / 'mlflow.db'}")
+        client.search_experiments()
     for name, epochs in (("gatgnn-1", EPOCHS), ("gatgnn-2", EPOCHS), ("gatgnn-longer-1", 1)):
         run = (table[0] / name / "mlflow_run_id").read_text()
         assert [point.step for point in client.get_metric_history(run, "valid_mae")] == list(range(epochs)), name
-
-
-def device():
-    import torch
-
-    return torch.device("cpu")
