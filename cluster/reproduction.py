@@ -120,7 +120,7 @@ class Reproduction:
         threads = self.config.cpus_per_run
         if run.row.kind != "train":
             return take_up.options(num_cpus=threads, name=run.name).remote(run)
-        return train_one.options(num_cpus=threads, name=run.name).remote(run, threads, made_by)
+        return train_one.options(num_cpus=threads, num_gpus=self.config.gpus_per_run, name=run.name).remote(run, threads, made_by)
 
     def _ready(self, run: TableRun) -> bool:
         return all((path / RESULT).exists() for path in run.predecessors)

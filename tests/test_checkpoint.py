@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -180,12 +181,33 @@ def test_half_written_weights_are_refused(copy, edit_card, small_network):
     assert "the weights do not fit the network" in edit_card(weights=digest(copy / WEIGHTS))
 
 
-def test_shipped_checkpoint_gives_silicon_its_optical_phonons(silicon):
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["phdos", "phdos-mat2spec"])
+def test_shipped_checkpoint_gives_silicon_its_optical_phonons(silicon, name):
     """Raman line of silicon: 520 cm⁻¹; nothing vibrates above it."""
-    shipped = Checkpoint.load(Path(__file__).parents[1] / "checkpoints" / "phdos")
+    shipped = Checkpoint.load(SHIPPED / name)
     (spectrum,) = Predictor(shipped, CPU).predict([silicon])
     points = shipped.grid.points
     assert np.trapezoid(spectrum, points) == pytest.approx(3, rel=1e-4)
     assert 400 <= points[spectrum.argmax()] <= 540, "the optical branches make the highest peak"
     assert np.trapezoid(spectrum[points >= 600], points[points >= 600]) < 0.15, "states above the Raman line"
-    assert len(shipped.training_ids) == 1192 + 141
+
+
+@pytest.mark.parametrize("name", ["phdos", "phdos-mat2spec"])
+def test_shipped_checkpoint_saw_training_and_validation_rows_and_no_test_row(bundled, name):
+    shipped = Checkpoint.load(SHIPPED / name)
+    ids = {part: set() for part in ("train", "valid", "test")}
+    for row in pq.read_table(bundled, columns=["material_id", "split"]).to_pylist():
+        ids[row["split"]].add(row["material_id"])
+    assert shipped.training_ids >= ids["train"] | ids["valid"]
+    assert not shipped.training_ids & ids["test"]
+
+
+def test_shipped_default_is_better_on_validation_rows_than_mat2spec_and_expects_errors():
+    ours, theirs = (Checkpoint.load(SHIPPED / name) for name in ("phdos", "phdos-mat2spec"))
+    assert ours.card.training.validation["mae"] < theirs.card.training.validation["mae"]
+    offset, slope = ours.network.calibration.tolist()
+    assert offset >= 0
+    assert slope > 0, "more disagreement, more expected error"

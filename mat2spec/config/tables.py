@@ -31,6 +31,7 @@ class TableConfig(Section):
     notes: str = Field("", description="what a reader must know: budget, data, what differs from the paper")
     rows: tuple[TableRow, ...] = Field(min_length=1)
     cpus_per_run: Positive = Field(1, description="cores, and torch threads, of each training; as many run at once as the cluster holds")
+    gpus_per_run: float = Field(0, ge=0, description="GPUs, or a share of one, of each training")
     only: str | None = Field(None, description="train only rows whose name contains this; finished others stay in the table")
     plan: bool = Field(False, description="print what is missing and its core-hours, and train nothing")
     output: str | None = Field(None, description="directory of all runs; default: runs/NAME")

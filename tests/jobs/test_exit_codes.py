@@ -16,6 +16,10 @@ def bad_files(home, small_table, spoilt, monkeypatch) -> Path:
         train, screen = (yaml.safe_load((home / name).read_text()) for name in ("train.yaml", "screen.yaml"))
         (folder / "typo.yaml").write_text(yaml.safe_dump(train | {"training": {"epoch": 3}}))
         (folder / "typo-screen.yaml").write_text(yaml.safe_dump(screen | {"inference": {"rows_per_shards": 3}}))
+        (folder / "ensemble.yaml").write_text(yaml.safe_dump(train | {"model": {"architecture": "ensemble", "members": 2, "member": {}}}))
+        row = {"group": "a", "name": "b", "config": "train.yaml"}
+        (folder / "typo-table.yaml").write_text(yaml.safe_dump({"title": "t", "rows": [row | {"sedes": [1]}]}))
+        (folder / "typo-row.yaml").write_text(yaml.safe_dump({"title": "t", "rows": [row | {"changes": {"training.epoch": 1}}]}))
         (folder / "text.parquet").write_text("not a table")
         pq.write_table(spoilt[0].drop_columns("lattice"), folder / "no-lattice.parquet")
         pq.write_table(small_table.drop_columns("split"), folder / "no-split.parquet")
@@ -52,6 +56,17 @@ SCREEN, TRAIN = ("screen", "screen.yaml", "--output", "bad/run"), ("train", "tra
         ((*TRAIN, "--data.table", "none.parquet"), "none.parquet: cannot read the table of labels"),
         ((*TRAIN, "--data.table", "bad/text.parquet"), "bad/text.parquet: cannot read the table of labels"),
         ((*TRAIN, "--data.table", "bad/no-split.parquet"), "missing column split"),
+        ((*TRAIN, "--data.further", "none.parquet"), "none.parquet: cannot read the table of labels"),
+        ((*TRAIN, "--start_from", "none"), "none: no checkpoint here: card.json is missing"),
+        ((*TRAIN, "--start_from", "shipped", "--model.width", "32"), "shipped: cannot start from it: its model is "),
+        ((*TRAIN, "--start_from", "shipped", "--graph.neighbors", "8"), "shipped: cannot start from it: its graph is "),
+        ((*TRAIN, "--normalization", "standard"), "loss kl compares distributions, but normalization standard has negative values"),
+        (("train", "bad/ensemble.yaml"), "an ensemble joins finished trainings"),
+        (("reproduce", "bad/typo-table.yaml"), "rows.0.sedes: unknown key; allowed here: group, name, config, "),
+        (
+            ("reproduce", "bad/typo-row.yaml", "--output", "bad/table", "--results", "bad/t.md"),
+            "training.epoch: unknown key; allowed here: epochs, ",
+        ),
         ((*TRAIN, "--workers.num_workers", "8"), "workers"),
         ((*TRAIN[:-1], "bad/file/run"), "bad/file/run: cannot be written ("),
         ((*TRAIN[:-1], "bad/file"), "bad/file: cannot be written ("),
@@ -74,7 +89,7 @@ def test_mistake_is_one_line_and_exit_two_and_writes_nothing(job, home, bad_file
     assert tree(home) == before
 
 
-@pytest.mark.parametrize("name", ["train", "screen", "evaluate", "query"])
+@pytest.mark.parametrize("name", ["train", "screen", "evaluate", "reproduce", "query"])
 def test_help_is_exit_zero(job, name):
     with pytest.raises(SystemExit) as stop:
         job(name, "--help")
