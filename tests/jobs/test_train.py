@@ -55,10 +55,8 @@ def test_mlflow_holds_settings_numbers_and_files_of_the_run(trained, mlflow_clie
     assert {"training.epochs": "6", "model.width": "16", "workers.num_workers": "2"}.items() <= run.data.params.items()
     for name in ("train_loss", "train_prediction", "valid_mae", "valid_r2", "valid_wd", "learning_rate"):
         assert [point.step for point in mlflow_client.get_metric_history(run.info.run_id, name)] == list(range(EPOCHS)), name
-    result = json.loads((directory / "result.json").read_text())
-    assert {name: run.data.metrics[name] for name in ("test_r2", "test_mae", "test_wd")} == {
-        name: pytest.approx(result[name]) for name in ("test_r2", "test_mae", "test_wd")
-    }
+    scores = json.loads((directory / "result.json").read_text())["test"]["true-sum"]
+    assert {name: run.data.metrics[f"test_{name}"] for name in scores} == pytest.approx(scores)
     assert {file.path for file in mlflow_client.list_artifacts(run.info.run_id)} >= {"predicted-and-true.png", "config.json"}
     assert (directory / "predicted-and-true.png").read_bytes().startswith(b"\x89PNG")
 
