@@ -88,7 +88,15 @@ class SpectrumGrid:
 PHDOS_GRID = SpectrumGrid.from_points("phdos", "cm^-1", np.arange(0.0, 1001.0, 20.0))
 """The phonon benchmark's grid: 51 points, 0, 20 … 1000 cm⁻¹ (Chen et al., 10.1002/advs.202004214)."""
 
-GRIDS = {grid.name: grid for grid in (PHDOS_GRID,)}
+_EDOS_EDGES = np.linspace(-4.0, 4.0, 129)
+
+EDOS_GRID = SpectrumGrid("edos", "eV", tuple(((_EDOS_EDGES[1:] + _EDOS_EDGES[:-1]) / 2).tolist()), tuple(_EDOS_EDGES.tolist()))
+"""128 bins of 62.5 meV with the band gap cut out: −4 … 0 eV below the valence band maximum, 0 … 4 eV above the conduction band minimum.
+
+For a metal both are the Fermi level (Kong et al., 10.1038/s41467-022-28543-x). All edges are exact in binary.
+"""
+
+GRIDS = {grid.name: grid for grid in (PHDOS_GRID, EDOS_GRID)}
 """The grids for which there is a model, by name."""
 
 MODES_PER_ATOM = 3
