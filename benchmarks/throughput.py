@@ -55,7 +55,7 @@ def main() -> None:
         "read rows as crystals": lambda: list(crystals(table)),
         "build graphs": build,
         "count primitive sites": lambda: [primitive_nsites(row) for row in rows],
-        "predict spectra": lambda: predictor.spectra(graphs),
+        "predict spectra": lambda: predictor.of_graphs(graphs),
     }
     seconds: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(arguments.repeats):

@@ -14,11 +14,11 @@ import ray
 import torch
 
 from cluster.table_run import OUTCOME, TableRun, core_hours, take_up, train_one
-from cluster.trainer import CONFIG, flat_settings, log_outcome, refuse_other_settings, settings_of
+from cluster.trainer import CONFIG, flat_settings, log_outcome, refuse_other_settings, settings_of, told_scores
 from mat2spec.checkpoint import environment
 from mat2spec.config import TableConfig
 from mat2spec.errors import Mat2SpecError
-from mat2spec.outcome import RESULT, mark_finished
+from mat2spec.outcome import RESULT, TEST, mark_finished
 from mat2spec.report import Finished, markdown
 
 POLL = 5.0
@@ -42,8 +42,11 @@ class Reproduction:
     @cached_property
     def runs(self) -> list[TableRun]:
         """Every training of the table, in its order."""
+        seeds = {row.name: row.seeds for row in self.config.rows}
         return [
-            TableRun(row, seed, self.output) for row in self.config.rows for seed in (row.seeds[:1] if row.kind == "join" else row.seeds)
+            TableRun(row, seed, self.output, {name: seeds[name] for name in row.after})
+            for row in self.config.rows
+            for seed in (row.seeds[:1] if row.kind == "join" else row.seeds)
         ]
 
     @property
@@ -80,10 +83,11 @@ class Reproduction:
 
     def write(self) -> None:
         """Write the table of what is finished."""
-        done = [
-            Finished(row, {run.seed: run.result | {"core_seconds": self._cost(run)} for run in self.runs if run.row is row and run.result})
-            for row in self.config.rows
-        ]
+        done = []
+        for row in self.config.rows:
+            runs = [run for run in self.runs if run.row is row and run.result]
+            results = {run.seed: (run.result or {}) | {"core_seconds": self._cost(run)} for run in runs}
+            done.append(Finished(row, results, [run.output / TEST for run in runs]))
         self.results.write_text(markdown(self.config, done))
 
     def _cost(self, run: TableRun) -> float:
@@ -132,8 +136,7 @@ class Reproduction:
         tracked.finish()
         mark_finished(run.output, result)
         self.write()
-        scores = ", ".join(f"{name} {result['valid'][name]:.4g}" for name in ("r2", "mae", "wd"))
-        print(f"{run.name}: {result['seconds']:.0f} s, validation {scores}", flush=True)
+        print(f"{run.name}: {result['seconds']:.0f} s, validation {told_scores(result['valid'])}", flush=True)
 
 
 def _open(run: TableRun) -> TrackedRun:

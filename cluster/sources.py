@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from cluster.paths import resolve
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import TrainConfig
 from mat2spec.data.labels import LabelledSplits, read_labels
 from mat2spec.errors import CheckpointError, TableError
+from mat2spec.model.registry import build_network
 from mat2spec.spectrum import GRIDS
 
 
@@ -18,18 +21,20 @@ class Sources:
     Args:
         labels: Table of labels.
         further: Table of more training rows.
+        apart_from: Table whose chemical systems are left out.
         start: Checkpoint with whose weights training begins.
     """
 
     labels: Path
     further: Path | None
+    apart_from: Path | None
     start: Path | None
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Sources":
         """Find them from here: relative paths resolve against MAT2SPEC_HOME or the current directory."""
-        further, start = (resolve(path) if path else None for path in (config.data.further, config.start_from))
-        return cls(resolve(config.data.table), further, start)
+        others = (config.data.further, config.data.apart_from, config.start_from)
+        return cls(resolve(config.data.table), *(resolve(path) if path else None for path in others))
 
     def splits(self, config: TrainConfig) -> LabelledSplits:
         """Read the labels.
@@ -37,7 +42,7 @@ class Sources:
         Raises:
             TableError: If they cannot be used.
         """
-        return read_labels(self.labels, config.data, config.graph, GRIDS[config.grid], self.further)
+        return read_labels(self.labels, config.data, config.graph, GRIDS[config.grid], self.further, self.apart_from)
 
     def beginning(self, config: TrainConfig, splits: LabelledSplits) -> Checkpoint | None:
         """Load the checkpoint with which training begins, if there is one.
@@ -49,10 +54,34 @@ class Sources:
         if self.start is None:
             return None
         checkpoint = Checkpoint.load(self.start)
-        for part in ("model", "graph", "normalization", "grid"):
+        parts = ("model", "graph", "normalization", "grid") if config.start_with == "network" else ("graph", "grid")
+        for part in parts:
             theirs, ours = getattr(checkpoint.card.config, part), getattr(config, part)
             if theirs != ours:
                 raise CheckpointError(f"{self.start}: cannot start from it: its {part} is {theirs}, this training's is {ours}")
+        if config.start_with == "encoder":
+            _check_encoder(checkpoint, build_network(config), self.start)
         if seen := checkpoint.training_ids.intersection(splits.test.material_ids):
             raise TableError(f"{self.start}: {len(seen)} of the {len(splits.test)} test rows ({min(seen)}, …) were seen in its training")
         return checkpoint
+
+
+def first_weights(config: TrainConfig, beginning: Checkpoint | None) -> dict[str, Tensor] | None:
+    """Give the weights with which training begins, if they are not random."""
+    if beginning is None:
+        return None
+    weights = beginning.network.state_dict()
+    return {key: value for key, value in weights.items() if config.start_with == "network" or key.startswith("encoder.")}
+
+
+def _check_encoder(checkpoint: Checkpoint, network: nn.Module, start: Path) -> None:
+    """Make sure that an encoder fits into a network.
+
+    Raises:
+        CheckpointError: If one of them has none, or it has other sizes.
+    """
+    theirs, ours = (
+        {key: value.shape for key, value in one.state_dict().items() if key.startswith("encoder.")} for one in (checkpoint.network, network)
+    )
+    if not theirs or theirs != ours:
+        raise CheckpointError(f"{start}: its encoder is not of the sizes of this training's network; see model in both configurations")

@@ -84,9 +84,9 @@ class Predict:
     def __call__(self, row: Row) -> Row:
         start = time.perf_counter()
         inputs, graphs = _from_bytes(row["inputs"]), _from_bytes(row["graphs"])
-        spectra, spread = self._predictor.spectra_and_spread(list(_graphs(inputs, graphs)))
+        prediction = self._predictor.of_graphs(list(_graphs(inputs, graphs)))
         kept = [crystal for crystal in crystals(inputs) if not isinstance(crystal, StructureError)]
-        predictions = prediction_table(inputs, kept, graphs["nsites_primitive"].to_pylist(), spectra, spread, self._checkpoint)
+        predictions = prediction_table(inputs, kept, graphs["nsites_primitive"].to_pylist(), prediction, self._checkpoint)
         return {
             "name": row["name"],
             "predictions": _to_bytes(predictions),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,12 @@ import ray
 import torch
 
 from cluster.paths import resolve
-from cluster.sources import Sources
+from cluster.sources import Sources, first_weights
 from cluster.trainer import STATE
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import TableRow, TrainConfig, load_config
-from mat2spec.outcome import CHECKPOINT, RESULT, judge, write_ensemble, write_outcome
+from mat2spec.joining import write_combined, write_ensemble
+from mat2spec.outcome import CHECKPOINT, RESULT, judge, write_outcome
 from mat2spec.training import Training
 
 OUTCOME = "outcome.json"
@@ -38,11 +40,13 @@ class TableRun:
         row: Where it belongs.
         seed: Its seed.
         table: Directory of all runs.
+        seeds_of: Seeds of the rows after which it comes.
     """
 
     row: TableRow
     seed: int
     table: Path
+    seeds_of: Mapping[str, tuple[int, ...]]
 
     @property
     def name(self) -> str:
@@ -60,16 +64,21 @@ class TableRun:
     @cached_property
     def config(self) -> TrainConfig:
         """The row's configuration with its changes, its seed and the checkpoint to start from."""
-        changes = self.row.changes | {"training.seed": self.seed}
+        changes = self.row.changes | {"training.seed": self.seed} | ({"data.fold": self.seed} if self.row.folds else {})
         if self.row.after and self.row.kind == "train":
             changes["start_from"] = os.path.relpath(self.predecessors[0] / CHECKPOINT, resolve("."))  # as a config would name it
         return load_config(TrainConfig, resolve(self.row.config), changes=changes)
 
-    @property
+    @cached_property
     def predecessors(self) -> list[Path]:
         """Directories of the runs that must be finished before this one."""
         seeds = self.row.seeds if self.row.kind == "join" else (self.seed,)
-        return [self.table / self.name_of(self.row.after, seed) for seed in seeds] if self.row.after else []
+        return [self._of(name, seed) for name in self.row.after for seed in seeds]
+
+    def _of(self, row: str, seed: int) -> Path:
+        """Directory of another row's run of a seed, or of its only run."""
+        run = self.table / self.name_of(row, seed)
+        return run if seed in self.seeds_of[row] else self.table / self.name_of(row, self.seeds_of[row][0])
 
     @property
     def sources(self) -> Sources:
@@ -97,7 +106,7 @@ def train_one(run: TableRun, threads: int, made_by: dict[str, str]) -> None:
     splits = run.sources.splits(config)
     beginning = run.sources.beginning(config, splits)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = Training(config, splits, device, weights=beginning.network.state_dict() if beginning else None)
+    training = Training(config, splits, device, weights=first_weights(config, beginning))
     if state.exists():
         training.load_state_dict(torch.load(state, weights_only=True, map_location=device))
     with (run.output / EPOCHS).open("a", buffering=1) as told:
@@ -113,10 +122,15 @@ def train_one(run: TableRun, threads: int, made_by: dict[str, str]) -> None:
 
 @ray.remote
 def take_up(run: TableRun) -> None:
-    """Make a row of finished trainings: an ensemble of all seeds, or scores on other rows than those of the training."""
+    """Make a row of finished trainings: an ensemble of all seeds, one of three parts, or scores on other rows."""
     checkpoints, splits = [Checkpoint.load(path / CHECKPOINT) for path in run.predecessors], run.sources.splits(run.config)
-    joined = run.row.kind == "join"
-    result = write_ensemble(run.output, run.name, checkpoints, splits) if joined else judge(checkpoints[0], splits)
+    match run.row.kind:
+        case "join":
+            result = write_ensemble(run.output, run.name, checkpoints, splits)
+        case "combine":
+            result = write_combined(run.output, run.name, *checkpoints, splits)
+        case _:
+            result = judge(checkpoints[0], splits, run.output)
     (run.output / OUTCOME).write_text(json.dumps(result | {"core_seconds": 0.0}))
 
 

@@ -4,7 +4,7 @@ import json
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig,
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 
-from cluster.sources import Sources
+from cluster.sources import Sources, first_weights
 from mat2spec.checkpoint import environment
-from mat2spec.config import EnsembleConfig, TrainConfig
+from mat2spec.config import CombinedConfig, EnsembleConfig, TrainConfig
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError
 from mat2spec.outcome import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
 from mat2spec.training import Training, check_batches
@@ -61,9 +61,10 @@ class TrainingRun:
             ConfigError: If the network is an ensemble, batches are too small for the workers, or the workers too many for the cluster.
             RunError: If the directory belongs to another experiment.
         """
-        if isinstance(self.config.model, EnsembleConfig):
+        if isinstance(self.config.model, EnsembleConfig | CombinedConfig):
             raise ConfigError(
-                "model.architecture: an ensemble joins finished trainings; make it with a row of kind join (jobs/reproduce.py)"
+                f"model.architecture: {self.config.model.architecture} is made of finished trainings; make it with a row of kind join or "
+                "combine (jobs/reproduce.py)"
             )
         splits = self.sources.splits(self.config)
         beginning = self.sources.beginning(self.config, splits)
@@ -144,7 +145,7 @@ def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
 def log_outcome(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
     """Log the scores of a finished training, its checkpoint, configuration and picture."""
     scores = {f"best_valid_{key}": value for key, value in result["valid"].items()}
-    scores |= {f"test_{key}": value for key, value in result["test"]["true-sum"].items()}
+    scores |= {f"test_{key}": value for key, value in next(iter(result["test"].values())).items()}
     tracked.log_metrics(scores, config.training.epochs)
     for file in (output / FIGURE, output / CONFIG):
         tracked.log_file(file)
@@ -171,8 +172,7 @@ def _train_worker(loop: dict[str, Any]) -> None:
     beginning = loop["sources"].beginning(config, splits)
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
-    weights = beginning.network.state_dict() if beginning else None
-    training = Training(config, splits, device, rank, context.get_world_size(), weights)
+    training = Training(config, splits, device, rank, context.get_world_size(), first_weights(config, beginning))
     if saved := ray.train.get_checkpoint():
         with saved.as_directory() as directory:
             training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
@@ -206,7 +206,7 @@ class _EpochLog(UserCallback):
         epoch = int(of_rank_zero["epoch"])
         self._tracked.log_metrics({key: float(value) for key, value in of_rank_zero.items() if key != "epoch"}, epoch)
         if epoch % max(1, self._epochs // 20) == 0 or epoch + 1 == self._epochs:
-            scores = ", ".join(f"{name} {of_rank_zero[f'valid_{name}']:.4g}" for name in ("r2", "mae", "wd"))
+            scores = told_scores({key.removeprefix("valid_"): value for key, value in of_rank_zero.items() if key.startswith("valid_")})
             self._lines.put(f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}")
 
 
@@ -227,6 +227,11 @@ def _printed_lines() -> Iterator[Queue]:
         lines.put(None)
         printer.join()
         lines.shutdown()
+
+
+def told_scores(scores: Mapping[str, float]) -> str:
+    """The scores that are worth a line."""
+    return ", ".join(f"{name} {scores[name]:.4g}" for name in ("r2", "mae", "wd", "roc_auc") if name in scores)
 
 
 def flat_settings(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

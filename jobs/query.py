@@ -15,9 +15,11 @@ from mat2spec.query.catalog import ask, cookbook
 
 def main() -> None:
     """Print the answer, and draw its spectra where asked."""
-    questions = "\n".join(f"  @{name}: {title}" for name, (title, _) in cookbook().items())
+    questions = "\n".join(f"  @{name} [{asked.grid or 'any'}]: {asked.title}" for name, asked in cookbook().items())
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=f"questions:\n{questions}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=f"questions, and the kind of run that answers them:\n{questions}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="directory of a screening")
     parser.add_argument("question", metavar="SQL|@name", help="SQL over the views predictions and rejects, or a question below")

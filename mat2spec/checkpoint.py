@@ -21,7 +21,7 @@ from torch import Tensor
 from mat2spec.config import Section, TrainConfig, validate
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.network import Network
 from mat2spec.model.registry import build_network
 from mat2spec.spectrum import GRIDS, SpectrumGrid
 
@@ -68,7 +68,7 @@ class Checkpoint:
     """
 
     card: Card
-    network: SpectrumNetwork
+    network: Network
     grid: SpectrumGrid
     training_ids: frozenset[str]
     fingerprint: str
@@ -170,7 +170,7 @@ def _read_card(text: bytes, directory: Path) -> Card:
         raise CheckpointError(str(error)) from None
 
 
-def _load_weights(network: SpectrumNetwork, path: Path) -> None:
+def _load_weights(network: Network, path: Path) -> None:
     try:
         weights = load_file(path)
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})

@@ -17,6 +17,18 @@ class StructureError(Mat2SpecError):
         return type(self), (self.material_id, self.rule)
 
 
+class SpectrumError(Mat2SpecError):
+    """A density of states that cannot become a label."""
+
+    def __init__(self, material_id: str, rule: str) -> None:
+        super().__init__(f"{material_id}: {rule}")
+        self.material_id = material_id
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[type["SpectrumError"], tuple[str, str]]:
+        return type(self), (self.material_id, self.rule)
+
+
 class ConfigError(Mat2SpecError):
     """A configuration with an unknown key, a value out of range or a path that does not exist."""
 

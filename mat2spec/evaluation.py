@@ -1,22 +1,27 @@
-"""A checkpoint against computed spectra: scores, and the error of each material."""
+"""Predicted spectra against computed ones: scores, and the error of each material."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from mat2spec.checkpoint import Checkpoint
 from mat2spec.crystal import Crystal
 from mat2spec.data.labels import LabelledCrystals
-from mat2spec.errors import TableError
-from mat2spec.metrics import SCALINGS, mean_absolute_error, mean_squared_error, score, wasserstein_distances
-from mat2spec.predict import predict_shapes
+from mat2spec.data.neighbors import material_columns
+from mat2spec.gaps import ValenceBandRule, vb_gaps
+from mat2spec.metrics import (
+    SCALINGS,
+    SHAPE_SCALINGS,
+    classification_scores,
+    mean_absolute_error,
+    mean_squared_error,
+    score,
+    wasserstein_distances,
+)
 from mat2spec.spectrum import Spectra, SpectrumGrid
 from mat2spec.thermo import cv_paper, heat_capacity, mean_frequency
 
@@ -27,25 +32,29 @@ class Evaluation:
 
     Args:
         crystals: The materials, with their labels.
-        outputs: What the network predicts for them.
+        outputs: What the network predicts for them, per atom as it learnt it.
         grid: Axis of both.
-        scaling: How predictions come to the scale of the labels, a name in `SCALINGS`.
+        scalings: How predictions can come to the scale of the labels, names in `SCALINGS`; the first is the one that is meant unless
+            another is named.
     """
 
     crystals: LabelledCrystals
     outputs: Spectra
     grid: SpectrumGrid
-    scaling: str = "true-sum"
+    scalings: tuple[str, ...] = SHAPE_SCALINGS
 
     @cached_property
     def predicted(self) -> Spectra:
-        """The predictions in the scale of the labels."""
-        return SCALINGS[self.scaling](self.outputs, self.true)
+        """The predictions in the scale of the labels, as the first scaling has it."""
+        return SCALINGS[self.scalings[0]](self._of_cells(self.outputs), self.true)
 
-    @property
+    @cached_property
     def true(self) -> Spectra:
-        """The labels."""
-        return self.crystals.spectra.numpy()
+        """The labels, in the scale of their table."""
+        return self._of_cells(self.crystals.spectra.numpy())
+
+    def _of_cells(self, spectra: Spectra) -> Spectra:
+        return spectra * self.crystals.cell_sizes[:, None].astype(spectra.dtype)
 
     @property
     def errors(self) -> Float[np.ndarray, " crystals"]:
@@ -53,12 +62,15 @@ class Evaluation:
         return np.abs(self.predicted - self.true).mean(axis=1)
 
     def scores(self) -> dict[str, float]:
-        """R², MAE, MSE, WD of the spectra, and MAE and MSE of what they say about heat.
+        """R², MAE, MSE, WD of the spectra, and how good what they say is.
 
-        Units are cm⁻¹ for WD and mean_frequency, J/K per mole of atoms for heat_capacity (C_V at 300 K), and those of
-        `thermo.cv_paper` for cv_paper. Heat and WD are the same for every scaling.
+        Phonons: MAE and MSE of the mean frequency [cm⁻¹], of heat_capacity [C_V at 300 K, J/K per mole of atoms] and of `thermo.cv_paper`,
+        the same for every scaling, as WD is. Electrons: the gap below the valence band maximum as a class, with its counts.
         """
         scores = score(self.predicted, self.true, self.grid)
+        if self.grid.per_cell:
+            predicted, true = (self._has_vb_gap(spectra, ValenceBandRule()) for spectra in (self.predicted, self.true))
+            return scores | {f"vb_gap_{name}": value for name, value in classification_scores(predicted, true).items()}
         of_predicted, of_true = self._heat(self.predicted), self._heat(self.true)
         for name, true in of_true.items():
             scores[f"{name}_mae"] = mean_absolute_error(of_predicted[name], true)
@@ -67,7 +79,21 @@ class Evaluation:
 
     def scores_by_scaling(self) -> dict[str, dict[str, float]]:
         """Judge the same predictions on each scale."""
-        return {name: replace(self, scaling=name).scores() for name in SCALINGS}
+        return {name: replace(self, scalings=(name,)).scores() for name in self.scalings}
+
+    def threshold_curve(self) -> list[dict[str, float]]:
+        """Classify electronic spectra with other thresholds for the predictions than for the labels, which keep 1 state/eV.
+
+        A network that smooths fills up gaps: at a higher threshold it finds more of them, and more that are none.
+        """
+        true = self._has_vb_gap(self.true, ValenceBandRule())
+        return [
+            {"threshold": threshold, **classification_scores(self._has_vb_gap(self.predicted, ValenceBandRule(threshold=threshold)), true)}
+            for threshold in np.linspace(0.25, 4, 16).tolist()
+        ]
+
+    def _has_vb_gap(self, spectra: Spectra, rule: ValenceBandRule) -> Bool[np.ndarray, " crystals"]:
+        return np.isfinite(vb_gaps(spectra, self.grid, rule)[:, 0])
 
     def _heat(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
         capacity = heat_capacity(spectra, self.grid, 300.0)
@@ -76,6 +102,13 @@ class Evaluation:
             "heat_capacity": capacity,
             "cv_paper": cv_paper(capacity, self.crystals.crystals),
         }
+
+    def _features(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
+        """What a user reads from a spectrum."""
+        if self.grid.per_cell:
+            return {"dos_sum": spectra.sum(axis=1), "vb_gap_upper": vb_gaps(spectra, self.grid, ValenceBandRule())[:, 1]}
+        heat = self._heat(spectra)
+        return {"mean_frequency": heat["mean_frequency"], "heat_capacity_300K": heat["heat_capacity"]}
 
     def one_per_quintile(self) -> list[int]:
         """Choose the middle material of each fifth of the errors, best to worst."""
@@ -87,49 +120,15 @@ class Evaluation:
         Args:
             training: Crystals to which the network was fitted.
         """
-        crystals = self.crystals.crystals
-        of_predicted, of_true = self._heat(self.predicted), self._heat(self.true)
+        of_predicted, of_true = self._features(self.predicted), self._features(self.true)
         columns = {
-            "material_id": pa.array(self.crystals.material_ids, pa.string()),
-            "formula_pretty": pa.array([crystal.formula for crystal in crystals], pa.string()),
-            "nsites": pa.array([len(crystal) for crystal in crystals], pa.int32()),
-            "elements": pa.array([crystal.elements for crystal in crystals], pa.list_(pa.string())),
-            "training_neighbors": pa.array(training_neighbors(crystals, training), pa.int32()),
+            **material_columns(self.crystals, training),
             "mae": pa.array(self.errors, pa.float64()),
             "wd": pa.array(wasserstein_distances(self.predicted, self.true, self.grid), pa.float64()),
-            "mean_frequency_true": pa.array(of_true["mean_frequency"], pa.float64()),
-            "mean_frequency_predicted": pa.array(of_predicted["mean_frequency"], pa.float64()),
-            "heat_capacity_300K_true": pa.array(of_true["heat_capacity"], pa.float64()),
-            "heat_capacity_300K_predicted": pa.array(of_predicted["heat_capacity"], pa.float64()),
-            "spectrum_true": pa.array(list(self.true), pa.list_(pa.float32())),
-            "spectrum_predicted": pa.array(list(self.predicted), pa.list_(pa.float32())),
         }
-        return pa.table(columns).replace_schema_metadata({"grid": json.dumps(self.grid.to_json()), "scaling": self.scaling})
-
-
-def training_neighbors(crystals: Sequence[Crystal], training: Sequence[Crystal]) -> list[int]:
-    """Count for each crystal the other crystals in training that hold all of its elements, and maybe more."""
-    holders: defaultdict[str, set[str]] = defaultdict(set)
-    for row in training:
-        for element in row.elements:
-            holders[element].add(row.material_id)
-    return [len(set.intersection(*(holders[element] for element in crystal.elements)) - {crystal.material_id}) for crystal in crystals]
-
-
-def evaluate(checkpoint: Checkpoint, crystals: LabelledCrystals, device: torch.device, *, held_out: bool = True) -> Evaluation:
-    """Predict labelled crystals.
-
-    Args:
-        checkpoint: What to judge.
-        crystals: Materials with labels on its grid.
-        device: Where to compute.
-        held_out: Refuse materials that the checkpoint was fitted to or chosen on.
-
-    Raises:
-        TableError: If they must be held out and some are not.
-    """
-    if held_out and (overlap := checkpoint.training_ids.intersection(crystals.material_ids)):
-        example = min(overlap)
-        raise TableError(f"{len(overlap)} of {len(crystals)} materials ({example}, …) were seen in training; evaluate on held-out rows")
-    shapes = predict_shapes(checkpoint.network.to(device), crystals.graphs, device)
-    return Evaluation(crystals, checkpoint.network.normalization.densities(shapes), checkpoint.grid)
+        for name, true in of_true.items():
+            columns[f"{name}_true"] = pa.array(true, pa.float64(), from_pandas=True)
+            columns[f"{name}_predicted"] = pa.array(of_predicted[name], pa.float64(), from_pandas=True)
+        columns["spectrum_true"] = pa.array(list(self.true), pa.list_(pa.float32()))
+        columns["spectrum_predicted"] = pa.array(list(self.predicted), pa.list_(pa.float32()))
+        return pa.table(columns).replace_schema_metadata({"grid": json.dumps(self.grid.to_json()), "scaling": self.scalings[0]})

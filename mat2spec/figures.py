@@ -1,6 +1,7 @@
 """Pictures of spectra and of their errors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat2spec.evaluation import Evaluation
+from mat2spec.gap_evaluation import GapEvaluation
+from mat2spec.gaps import ValenceBandRule, vb_gaps
+from mat2spec.judgement import AnyEvaluation
 from mat2spec.spectrum import Spectra, SpectrumGrid
 
-AXIS_LABELS = {"phdos": "frequency (cm⁻¹)"}
+AXIS_LABELS = {"phdos": "frequency (cm⁻¹)", "edos": "energy, gap cut out (eV)"}
+LABEL_UNITS = {"phdos": "phonon DOS (max. 1)", "edos": "states/eV per primitive cell"}
+PREDICTION_UNITS = {"phdos": "states per cm⁻¹ per atom", "edos": "states/eV per primitive cell"}
 PANEL_SIZE = (3.2, 2.4)
 """[inch]"""
 
@@ -27,6 +33,39 @@ BOX: dict[str, Any] = {
 """Boxes hold half of the materials, whiskers reach 1.5 times as far, points are the rest."""
 
 
+FIGURES = ("-spectra.png", "-errors.png", "-heat.png", "-thresholds.png", "-gaps.png")
+"""Endings of the pictures that an evaluation can have."""
+
+
+def figures_of(evaluation: AnyEvaluation, materials: pa.Table) -> Mapping[str, Callable[[Path], None]]:
+    """What there is to draw of an evaluation and its table of materials, by the ending of the file."""
+    if isinstance(evaluation, GapEvaluation):
+        return {"-gaps.png": partial(gaps_by_gaps, evaluation)}
+    of_kind: dict[str, Callable[[Path], None]] = {"-heat.png": partial(heat_errors, materials)}
+    if evaluation.grid.per_cell:
+        of_kind = {"-thresholds.png": partial(precision_and_recall, evaluation)}
+    return {"-spectra.png": partial(spectra_by_error, evaluation), "-errors.png": partial(errors_by_kind, materials)} | of_kind
+
+
+def draw_evaluation(evaluation: AnyEvaluation, file: Path) -> None:
+    """Draw what is predicted beside what is known."""
+    if isinstance(evaluation, GapEvaluation):
+        gaps_by_gaps(evaluation, file)
+    else:
+        spectra_by_error(evaluation, file)
+
+
+def gaps_by_gaps(evaluation: GapEvaluation, file: Path) -> None:
+    """Draw predicted over known band gaps."""
+    figure = Figure(figsize=(3.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 10], [0, 10], color="0.6", linewidth=0.8)
+    axes.scatter(evaluation.true, evaluation.predicted, s=4, color="C3", alpha=0.3, linewidths=0)
+    axes.set_xlabel("known band gap (eV)", fontsize=9)
+    axes.set_ylabel("predicted band gap (eV)", fontsize=9)
+    figure.savefig(file, dpi=120)
+
+
 def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
     """Draw predicted over computed spectra of five materials, one from each fifth of the error (as Fig. 3 of the paper)."""
     chosen = evaluation.one_per_quintile()
@@ -36,17 +75,20 @@ def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
         panel.plot(evaluation.grid.points, evaluation.predicted[row], color="C3", label="predicted")
         panel.set_title(f"{evaluation.crystals.crystals[row].formula}  MAE {evaluation.errors[row]:.3f}", fontsize=9)
     panels[0].legend(frameon=False, fontsize=8)
-    _save(figure, evaluation.grid, "phonon DOS (max. 1)", file)
+    _save(figure, evaluation.grid, LABEL_UNITS[evaluation.grid.name], file)
 
 
 def predicted_spectra(spectra: Spectra, titles: Sequence[str], grid: SpectrumGrid, file: Path) -> None:
-    """Draw each spectrum in a panel of its own."""
+    """Draw each spectrum in a panel of its own; of electronic ones, shade the gap below the valence band maximum."""
+    gaps = vb_gaps(spectra, grid, ValenceBandRule()) if grid.per_cell else np.full((len(spectra), 3), np.nan)
     figure, panels = _panels(len(spectra), columns=min(5, len(spectra)))
-    for panel, spectrum, title in zip(panels, spectra, titles, strict=True):
+    for panel, spectrum, title, (lower, upper, _) in zip(panels, spectra, titles, gaps, strict=True):
         panel.fill_between(grid.points, spectrum, color="C3", alpha=0.3)
+        if np.isfinite(upper):
+            panel.axvspan(lower, upper, color="C0", alpha=0.2)
         panel.plot(grid.points, spectrum, color="C3")
         panel.set_title(title, fontsize=9)
-    _save(figure, grid, f"states per {grid.unit} per atom", file)
+    _save(figure, grid, PREDICTION_UNITS[grid.name], file)
 
 
 def heat_errors(materials: pa.Table, file: Path) -> None:
@@ -69,6 +111,23 @@ def heat_errors(materials: pa.Table, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
+def precision_and_recall(evaluation: Evaluation, file: Path) -> None:
+    """Draw how precision and recall of predicted VB gaps trade as the density that counts as low varies; labels keep 1 state/eV."""
+    curve = evaluation.threshold_curve()
+    figure = Figure(figsize=(3.6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([point["recall"] for point in curve], [point["precision"] for point in curve], color="C3", marker=".")
+    for point in curve[::4]:
+        if np.isfinite(point["precision"]) and np.isfinite(point["recall"]):
+            axes.annotate(f"{point['threshold']:g}", (point["recall"], point["precision"]), fontsize=7)
+    axes.set_xlim(0, 1.05)
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("recall of VB gaps", fontsize=9)
+    axes.set_ylabel("precision", fontsize=9)
+    axes.set_title("by the threshold for predictions (states/eV)", fontsize=9)
+    figure.savefig(file, dpi=120)
+
+
 def errors_by_kind(materials: pa.Table, file: Path) -> None:
     """Draw the error against the number of elements, of sites and of training neighbours (as Figs. S3 and S4 of the paper).
 
@@ -87,7 +146,7 @@ def errors_by_kind(materials: pa.Table, file: Path) -> None:
         _boxes_by_count(axes, materials["mae"].to_numpy(), counts, starts)
         axes.set_xlabel(label, fontsize=9)
     panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("MAE of the spectrum (max. 1)", fontsize=9)
+    panels[0].set_ylabel("MAE of the spectrum (unit of the labels)", fontsize=9)
     figure.supxlabel("in brackets: number of materials", fontsize=8, color="0.4")
     figure.savefig(file, dpi=120)
 

@@ -1,7 +1,7 @@
 """How far predicted spectra are from computed ones: the four scores of the paper's Table 1, and the scales on which it takes them."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mat2spec.spectrum import Spectra, SpectrumGrid
 
@@ -34,11 +34,19 @@ def scaled_to_max(spectra: Spectra, reference: Spectra) -> Spectra:
     return _scaled(densities, densities.max(axis=1), reference.max(axis=1))
 
 
+def as_predicted(spectra: Spectra, reference: Spectra) -> Spectra:
+    """Leave spectra as they are, but for negative densities, which count as zero: what a user gets."""
+    return spectra.clip(0)
+
+
 def _scaled(densities: Spectra, have: Float[np.ndarray, " crystals"], want: Float[np.ndarray, " crystals"]) -> Spectra:
     return densities * (want / np.where(have > 0, have, 1))[:, None]
 
 
-SCALINGS = {"true-sum": scaled_to_sum, "unit-max": scaled_to_max}
+SHAPE_SCALINGS = ("true-sum", "unit-max")
+"""Those on which only the shape of a prediction counts."""
+
+SCALINGS = {"true-sum": scaled_to_sum, "unit-max": scaled_to_max, "self": as_predicted}
 """How predictions come to the scale of the labels before they are judged: each takes predictions and labels."""
 
 
@@ -88,3 +96,15 @@ def score(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, fl
         "mse": mean_squared_error(predicted, true),
         "wd": float(wasserstein_distances(predicted, true, grid).mean()),
     }
+
+
+def classification_scores(predicted: Bool[np.ndarray, " crystals"], true: Bool[np.ndarray, " crystals"]) -> dict[str, float]:
+    """Score a yes or no: precision, recall and F1, and the counts from which they come (tp, fp, fn, tn).
+
+    A score of which the counts say nothing, as the precision of no prediction, is NaN.
+    """
+    counts = {"tp": predicted & true, "fp": predicted & ~true, "fn": ~predicted & true, "tn": ~predicted & ~true}
+    tp, fp, fn, tn = (int(found.sum()) for found in counts.values())
+    rates = {"f1": (2 * tp, 2 * tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
+    scores = {name: part / whole if whole else float("nan") for name, (part, whole) in rates.items()}
+    return scores | {"tp": float(tp), "fp": float(fp), "fn": float(fn), "tn": float(tn)}

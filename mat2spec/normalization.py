@@ -2,17 +2,19 @@
 
 from abc import ABC, abstractmethod
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from mat2spec.spectrum import MODES_PER_ATOM, Spectra, SpectrumGrid
+from mat2spec.spectrum import Spectra
 
 
 class Normalization(nn.Module, ABC):
     """A scale of spectra. What it has to know of the training labels is kept with the weights of the network."""
+
+    keeps_unit = False
+    """Whether densities come out in the unit of the labels; if not, only their shape means something."""
 
     def fit(self, labels: Float[Tensor, "crystals bins"]) -> None:
         """Learn from the training labels what the scale needs; most need nothing."""
@@ -25,15 +27,13 @@ class Normalization(nn.Module, ABC):
     def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
         """Map the network's free outputs to that scale."""
 
-    def densities(self, shapes: Spectra) -> Spectra:
+    def denormalize(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
         """Give non-negative densities, in the unit of the labels where the scale keeps it."""
-        return shapes
+        return outputs
 
-    def to_states(self, shapes: Spectra, grid: SpectrumGrid) -> Spectra:
-        """Scale phonon shapes to states per cm⁻¹ per atom: their integral over the grid is 3. A spectrum of zeros stays zero."""
-        densities = self.densities(shapes)
-        total = grid.integrate(densities)
-        return densities * (MODES_PER_ATOM / np.where(total > 0, total, 1.0))[:, None]
+    def densities(self, outputs: Spectra) -> Spectra:
+        """Do what `denormalize` does to arrays."""
+        return self.denormalize(torch.from_numpy(outputs)).numpy()
 
 
 class SumNormalization(Normalization):
@@ -69,6 +69,7 @@ class StandardNormalization(Normalization):
         bins: Bins of the spectrum.
     """
 
+    keeps_unit = True
     mean: Tensor
     std: Tensor
 
@@ -88,8 +89,8 @@ class StandardNormalization(Normalization):
     def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
         return outputs
 
-    def densities(self, shapes: Spectra) -> Spectra:
-        return (shapes * self.std.cpu().numpy() + self.mean.cpu().numpy()).clip(0)
+    def denormalize(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        return (outputs * self.std.to(outputs.device) + self.mean.to(outputs.device)).clamp(min=0)
 
 
 def make_normalization(name: str, bins: int) -> Normalization:

@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mat2spec.comparison import RESAMPLES, PooledPredictions, share_better
 from mat2spec.config import TableConfig, TableRow
 
-METRICS = {
+Columns = dict[str, tuple[str, int]]
+"""Headings and decimals, by metric."""
+
+PHONONS: Columns = {
     "r2": ("R²", 3),
     "mae": ("MAE", 4),
     "mse": ("MSE", 4),
@@ -19,7 +25,29 @@ METRICS = {
     "mean_frequency_mae": ("ω̄ MAE (cm⁻¹)", 1),
     "mean_frequency_mse": ("ω̄ MSE", 0),
 }
-"""Columns: heading and decimals."""
+
+ELECTRONS: Columns = {
+    "r2": ("R²", 3),
+    "mae": ("MAE (states/eV)", 3),
+    "mse": ("MSE", 3),
+    "wd": ("WD (eV)", 3),
+    "vb_gap_f1": ("VB gap F1", 2),
+    "vb_gap_precision": ("precision", 2),
+    "vb_gap_recall": ("recall", 2),
+    "vb_gap_tp": ("TP", 0),
+    "vb_gap_fp": ("FP", 0),
+    "vb_gap_fn": ("FN", 0),
+    "vb_gap_tn": ("TN", 0),
+}
+
+GAPS: Columns = {
+    "roc_auc": ("metal or not: ROC AUC", 3),
+    "accuracy": ("accuracy", 3),
+    "mae": ("band gap MAE (eV)", 3),
+    "mae_of_gapped": ("MAE of gapped (eV)", 3),
+    "materials": ("test materials", 0),
+    "metals": ("of them metals", 0),
+}
 
 
 @dataclass(frozen=True)
@@ -28,16 +56,25 @@ class Finished:
 
     Args:
         row: What was asked for.
-        results: `outcome.write_outcome`'s result by seed.
+        results: `outcome.judge`'s result by seed.
+        tests: Tables of the test rows, of the same seeds.
     """
 
     row: TableRow
     results: Mapping[int, dict[str, Any]]
+    tests: Sequence[Path]
 
     def scores(self, part: str) -> dict[str, list[float]]:
-        """Values of each metric over the seeds, on "valid" rows or on "test" rows in the row's scaling."""
+        """Values of each metric over the seeds, on "valid" rows or on "test" rows in the row's scaling; folds are tested as one."""
+        if self.row.folds and part == "test":
+            return {name: [value] for name, value in self.pooled.scores().items()}
         chosen = [result[part] if part == "valid" else result[part][self.row.scaling] for result in self.results.values()]
         return {name: [scores[name] for scores in chosen] for name in chosen[0]}
+
+    @cached_property
+    def pooled(self) -> PooledPredictions:
+        """Test rows of all folds."""
+        return PooledPredictions.read(self.tests, self.row.scaling)
 
 
 def markdown(table: TableConfig, finished: Sequence[Finished]) -> str:
@@ -49,18 +86,38 @@ def markdown(table: TableConfig, finished: Sequence[Finished]) -> str:
 
 
 def _section(rows: Sequence[Finished]) -> list[str]:
-    headings = ["", *(heading for heading, _ in METRICS.values()), "validation MAE", "scaling"]
+    columns = next((_columns(done.scores("valid")) for done in rows if done.results), PHONONS)
+    headings = ["", *(heading for heading, _ in columns.values()), "validation MAE", "scaling"]
     numbers = [_line(headings), _line(["---"] * len(headings))]
     origins = [_line(_ORIGIN), _line(["---"] * len(_ORIGIN))]
     for done in rows:
         if not done.results:
-            numbers.append(_line([done.row.name, *["not run"] * len(METRICS), "", done.row.scaling]))
+            numbers.append(_line([done.row.name, *["not run"] * len(columns), "", done.row.scaling]))
             continue
         scores = done.scores("test")
-        cells = [_cell(scores[name], digits, done.row.published.get(name)) for name, (_, digits) in METRICS.items()]
+        cells = [_cell(scores[name], digits, done.row.published.get(name)) for name, (_, digits) in columns.items()]
         numbers.append(_line([done.row.name, *cells, _cell(done.scores("valid")["mae"], 4, None), done.row.scaling]))
         origins.append(_line(_origin(done)))
-    return [*numbers, "", *origins, *(line for done in rows for line in _spread(done))]
+    return [*numbers, *_comparison(rows), "", *origins, *(line for done in rows for line in _spread(done))]
+
+
+def _columns(scores: Mapping[str, Any]) -> Columns:
+    """What is shown of results that have these scores."""
+    return next(columns for columns in (PHONONS, ELECTRONS, GAPS) if columns.keys() - {"materials", "metals"} <= scores.keys())
+
+
+def _comparison(rows: Sequence[Finished]) -> list[str]:
+    """How sure it is that the rows that claim to be better are."""
+    lines = []
+    whole = [done for done in rows if done.row.folds and len(done.results) == len(done.row.seeds)]
+    for claimant in (done for done in whole if done.row.compared):
+        for other in (done for done in whole if done is not claimant and done.row.scaling == claimant.row.scaling):
+            shares = share_better(claimant.pooled, other.pooled)
+            told = ", ".join(f"{ELECTRONS[name][0].partition(' (')[0]} {share:.1%}" for name, share in shares.items())
+            lines.append(
+                f"\n{claimant.row.name} is better than {other.row.name} in so many of {RESAMPLES:,} resamples of the materials: {told}."
+            )
+    return lines
 
 
 def _spread(done: Finished) -> list[str]:
@@ -74,21 +131,21 @@ def _spread(done: Finished) -> list[str]:
     ]
 
 
-_TAKEN = {"train": "from", "join": "all seeds of", "judge": "checkpoint of"}
+_TAKEN = {"train": "from", "join": "all seeds of", "judge": "checkpoint of", "combine": "made of"}
 
-_ORIGIN = ["", "config", "seeds", "best epoch", "core-minutes each, with what it begins from", "commit", "hardware"]
+_ORIGIN = ["", "config", "seeds or folds", "best epoch", "core-minutes each, with what it begins from", "commit", "hardware"]
 
 
 def _origin(done: Finished) -> list[str]:
     results = list(done.results.values())
     made_by = [result["environment"] for result in results]
     changes = "".join(f" `{key}={value}`" for key, value in done.row.changes.items())
-    after = f", {_TAKEN[done.row.kind]} {done.row.after}" if done.row.after else ""
+    after = f", {_TAKEN[done.row.kind]} {', '.join(done.row.after)}" if done.row.after else ""
     return [
         done.row.name,
         f"`{done.row.config}`{changes}{after}",
         ", ".join(map(str, done.row.seeds if done.row.kind == "join" else done.results)),
-        "" if done.row.kind == "join" else ", ".join(str(result["epoch"] + 1) for result in results),
+        "" if done.row.kind in ("join", "combine") else ", ".join(str(result["epoch"] + 1) for result in results),
         f"{fmean(result['core_seconds'] for result in results) / 60:.0f}",
         ", ".join(sorted({made["commit"] for made in made_by})),
         ", ".join(sorted({made["hardware"] for made in made_by})),

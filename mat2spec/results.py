@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import COLUMNS
+from mat2spec.gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.model.gap import most_likely_gap
+from mat2spec.predict import Prediction
 from mat2spec.spectrum import Spectra, SpectrumGrid
 from mat2spec.thermo import heat_capacity, mean_frequency
 
@@ -23,22 +27,23 @@ def prediction_table(
     inputs: pa.Table,
     crystals: Sequence[Crystal],
     nsites_primitive: Sequence[int],
-    spectra: Spectra,
-    spread: Float[np.ndarray, " crystals"] | None,
+    prediction: Prediction,
     checkpoint: Checkpoint,
 ) -> pa.Table:
     """Put predictions beside what they are predictions of.
 
-    A material was seen in training if the network was fitted to it or chosen on it: training and validation rows.
+    A material was seen in training if the network was fitted to its spectrum or chosen on it: training and validation rows.
 
     Args:
         inputs: The rows of the materials table.
         crystals: The crystal of each row.
         nsites_primitive: Sites of the primitive cell of each.
-        spectra: The predictions.
-        spread: Expected mean absolute error of each, if an ensemble predicted.
+        prediction: What is predicted of each.
         checkpoint: What predicted.
     """
+    spectra, grid = prediction.spectra, checkpoint.grid
+    if grid.per_cell:
+        spectra = spectra * np.array(nsites_primitive, np.float32)[:, None]
     known = frozenset(checkpoint.card.training.elements)
     elements = [crystal.elements for crystal in crystals]
     columns = {
@@ -48,10 +53,10 @@ def prediction_table(
         "nsites_primitive": pa.array(nsites_primitive, pa.int32()),
         "elements": pa.array(elements, pa.list_(pa.string())),
         "spectrum": _fixed_size_lists(spectra),
-        "spread": pa.nulls(len(crystals), pa.float32()) if spread is None else pa.array(spread, pa.float32()),
+        "spread": _floats(prediction.spread, len(crystals), pa.float32()),
         "seen_in_training": pa.array([c.material_id in checkpoint.training_ids for c in crystals], pa.bool_()),
         "unseen_elements": pa.array([[e for e in present if e not in known] for present in elements], pa.list_(pa.string())),
-        **_phonon_columns(spectra, checkpoint.grid),
+        **(_electron_columns(spectra, prediction.gaps, grid, inputs) if grid.per_cell else _phonon_columns(spectra, grid)),
     }
     further = [name for name in inputs.column_names if name not in COLUMNS]
     for name in further:
@@ -69,6 +74,48 @@ def _phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]
         "heat_capacity_300K": pa.array(heat_capacity(spectra, grid, 300.0), pa.float64()),
         "exceeds_grid": pa.array(spectra[:, -1] > END_OF_GRID_FRACTION * spectra.max(axis=1), pa.bool_()),
     }
+
+
+def _electron_columns(
+    spectra: Spectra, gaps: Float[np.ndarray, "crystals 2"] | None, grid: SpectrumGrid, inputs: pa.Table
+) -> dict[str, pa.Array]:
+    """What an electronic spectrum and the predicted gap say.
+
+    dos_sum is the sum of the bins. Edges and widths of gaps are in eV, NULL where there is none; a mask has a bit for each bin of at most
+    1 state/eV. Whether a crystal is a metal (is_metal) is for the input's band_gap to say where it has one (gap_source "input"), else for
+    the prediction ("predicted"); where neither knows, it is NULL.
+    """
+    columns = {"dos_sum": pa.array(spectra.sum(axis=1), pa.float64())}
+    vb_rule, cb_rule = ValenceBandRule(), ConductionBandRule()
+    for name, edges in (("vb_gap", vb_gaps(spectra, grid, vb_rule)), ("cb_gap", cb_gaps(spectra, grid, cb_rule))):
+        for part, values in zip(("lower", "upper", "width"), edges.T, strict=True):
+            columns[f"{name}_{part}"] = pa.array(values, pa.float64(), from_pandas=True)
+    for name, mask in zip(("vb_mask", "cb_mask"), low_masks(spectra, vb_rule.threshold), strict=True):
+        columns[name] = pa.array(mask, pa.int64())
+    rows = len(spectra)
+    columns["band_gap_pred"] = _floats(None if gaps is None else most_likely_gap(gaps), rows, pa.float64())
+    columns["is_metal_prob"] = _floats(None if gaps is None else gaps[:, 0], rows, pa.float64())
+    known = _known_gaps(inputs)
+    metal = np.where(np.isfinite(known), known <= 0, gaps is not None and gaps[:, 0] > 0.5)
+    otherwise = None if gaps is None else "predicted"
+    columns["gap_source"] = pa.array(["input" if there else otherwise for there in np.isfinite(known)], pa.string())
+    columns["is_metal"] = pc.if_else(pc.is_null(columns["gap_source"]), pa.scalar(None, pa.bool_()), pa.array(metal, pa.bool_()))
+    return columns
+
+
+def _known_gaps(inputs: pa.Table) -> Float[np.ndarray, " crystals"]:
+    """Band gaps that the input has [eV], NaN where it has none."""
+    if "band_gap" not in inputs.column_names or not _is_number(inputs.schema.field("band_gap").type):
+        return np.full(len(inputs), np.nan)
+    return inputs["band_gap"].cast(pa.float64()).to_numpy()
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+def _floats(values: Float[np.ndarray, " crystals"] | None, rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(rows, kind) if values is None else pa.array(values, kind)
 
 
 def _fixed_size_lists(spectra: Spectra) -> pa.FixedSizeListArray:

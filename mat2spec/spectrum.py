@@ -11,6 +11,9 @@ from mat2spec.errors import CheckpointError
 
 Spectra = Float[np.ndarray, "crystals bins"]
 
+MODES_PER_ATOM = 3
+"""A crystal has three vibrations per atom: the integral of its phonon density of states."""
+
 
 @dataclass(frozen=True)
 class SpectrumGrid:
@@ -64,9 +67,25 @@ class SpectrumGrid:
     def __len__(self) -> int:
         return len(self.centers)
 
+    @property
+    def per_cell(self) -> bool:
+        """Whether densities are those of a primitive cell, as electronic ones are, or of an atom, as those of phonons."""
+        return self.name == "edos"
+
     def integrate(self, densities: Spectra) -> Float[np.ndarray, " crystals"]:
         """Integrate each spectrum over the grid; the number of states it holds."""
         return densities @ self.widths
+
+    def to_states(self, densities: Spectra) -> Spectra:
+        """Give states per unit of the grid and atom.
+
+        An atom has three vibrations: the integral of its phonon spectrum is 3, and a spectrum of zeros stays zero. How many electronic
+        states it has is for the network to say: those densities stay as they are.
+        """
+        if self.per_cell:
+            return densities
+        total = self.integrate(densities)
+        return densities * (MODES_PER_ATOM / np.where(total > 0, total, 1.0))[:, None]
 
     def to_json(self) -> dict[str, Any]:
         """Give the grid as plain values for a checkpoint's card or a run's record."""
@@ -98,6 +117,3 @@ For a metal both are the Fermi level (Kong et al., 10.1038/s41467-022-28543-x). 
 
 GRIDS = {grid.name: grid for grid in (PHDOS_GRID, EDOS_GRID)}
 """The grids for which there is a model, by name."""
-
-MODES_PER_ATOM = 3
-"""A crystal has three vibrations per atom: the integral of its phonon density of states."""

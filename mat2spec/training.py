@@ -19,10 +19,9 @@ from mat2spec.config import TrainConfig, TrainingConfig
 from mat2spec.data.labels import LabelledCrystals, LabelledSplits
 from mat2spec.errors import ConfigError, Mat2SpecError
 from mat2spec.graph import GraphBatch
-from mat2spec.metrics import scaled_to_sum, score
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.network import Network
 from mat2spec.model.registry import build_network
-from mat2spec.predict import predict_shapes
+from mat2spec.predict import predict_outputs
 from mat2spec.spectrum import GRIDS, SpectrumGrid
 
 RISE = 0.1
@@ -67,7 +66,7 @@ class Training:
         device: Where this process computes.
         rank: Number of this process.
         workers: Processes that train together; more than one need an initialised torch.distributed.
-        weights: Where training begins, instead of at random weights.
+        weights: Where training begins, instead of at random weights; all of the network, or its encoder.
     """
 
     def __init__(
@@ -85,12 +84,15 @@ class Training:
         known = splits.everything if getattr(config.model, "preset", None) == "original" else splits.train
         self.network.fit(known.graphs, known.spectra)
         if weights is not None:
-            self.network.load_state_dict(weights)
+            self.network.load_state_dict({**self.network.state_dict(), **weights})
+        if config.training.freeze_encoder:
+            self.network.encoder.requires_grad_(False)
         self.network.to(device)
         self.grid: SpectrumGrid = GRIDS[config.grid]
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.training.learning_rate, weight_decay=config.training.weight_decay, fused=True
-        )
+        learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        learnt = learnt or [nn.Parameter(torch.zeros(1))]  # a baseline has nothing to learn, and optimisers refuse that
+        rate, decay = config.training.learning_rate, config.training.weight_decay
+        self.optimizer = torch.optim.AdamW(learnt, rate, weight_decay=decay, fused=True)
         averaging = config.training.averaging
         self._averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True) if averaging else None
         self.next_epoch = 0
@@ -114,6 +116,8 @@ class Training:
         epoch, train = self.next_epoch, self.splits.train
         self._seed(epoch + 1, self.rank)
         self.network.train()
+        if self.config.training.freeze_encoder:
+            cast(nn.Module, self.network.encoder).eval()
         batches = list(epoch_batches(len(train), self.config.training, epoch, self.rank, self.workers))
         means: dict[str, float] = defaultdict(float)
         for step, (rows, total) in enumerate(batches):
@@ -142,27 +146,29 @@ class Training:
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the loss became {loss.item()} in epoch {self.next_epoch}; lower training.learning_rate")
+        if loss.requires_grad:
+            self._descend(loss * (len(rows) * self.workers / total_rows))  # workers with an extra row weigh more: the mean over all rows
+        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+
+    def _descend(self, loss: Tensor) -> None:
+        """Take one step."""
         self.optimizer.zero_grad()
-        (loss * (len(rows) * self.workers / total_rows)).backward()  # workers with an extra row weigh more: the mean over all rows
+        loss.backward()
         if self.config.training.clip_gradient:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.training.clip_gradient)
         self.optimizer.step()
         if self._averaged:
             self._averaged.update_parameters(self.network)
-        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        network = cast(SpectrumNetwork, self._averaged.module if self._averaged else self.network).eval()
+        network = cast(Network, self._averaged.module if self._averaged else self.network).eval()
         valid = self.splits.valid
-        true = valid.spectra.numpy()
-        shapes = predict_shapes(network, valid.graphs, self.device)
-        scores = score(scaled_to_sum(network.normalization.densities(shapes), true), true, self.grid)
-        on_device = torch.from_numpy(shapes).to(self.device), network.normalization.normalize(valid.spectra.to(self.device))
-        loss = network.distance(*on_device).item()
+        outputs = torch.from_numpy(predict_outputs(network, valid.graphs, self.device))
+        scores = network.judge(outputs.to(self.device), valid.spectra.to(self.device), self.grid)
         if scores["mae"] < self.best["scores"]["mae"]:
             weights = copy.deepcopy({name: tensor.cpu() for name, tensor in network.state_dict().items()})
             self.best = {"scores": scores, "epoch": epoch, "weights": weights}
-        return {f"valid_{name}": value for name, value in {"loss": loss, **scores}.items()}
+        return {f"valid_{name}": value for name, value in scores.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything from which the next epoch follows."""

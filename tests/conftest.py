@@ -106,7 +106,7 @@ def seasoned(made: SpectrumNetwork, graphs: list[CrystalGraph], spread: float = 
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        made.shapes(GraphBatch.from_graphs(graphs))
+        made.outputs(GraphBatch.from_graphs(graphs))
         for norm in norms:
             norm.running_mean += 0.3 * torch.randn(norm.num_features) * norm.running_var.sqrt()
             norm.running_var *= torch.empty(norm.num_features).uniform_(0.5, 2)

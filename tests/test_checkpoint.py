@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mat2spec.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint, write_checkpoint
 from mat2spec.errors import CheckpointError
-from mat2spec.predict import Predictor, predict_shapes
+from mat2spec.predict import Predictor, predict_outputs
 from mat2spec.spectrum import PHDOS_GRID
 
 CPU = torch.device("cpu")
@@ -50,9 +50,9 @@ def digest(file: Path) -> str:
 
 
 def test_checkpoint_predicts_what_the_network_did(checkpoint, small_network, real_crystals, real_graphs):
-    shapes = predict_shapes(small_network, real_graphs, CPU)
+    shapes = predict_outputs(small_network, real_graphs, CPU)
     loaded = Predictor(checkpoint, CPU).predict(real_crystals)
-    np.testing.assert_array_equal(loaded, small_network.normalization.to_states(shapes, PHDOS_GRID).astype(np.float32))
+    np.testing.assert_array_equal(loaded, PHDOS_GRID.to_states(small_network.to_densities(shapes)).astype(np.float32))
     assert np.ptp(loaded, axis=0).max() > 1e-3, "crystals that all look alike would test nothing"
 
 

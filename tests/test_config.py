@@ -4,10 +4,10 @@ from typing import get_args
 import pytest
 import yaml
 from pydantic import ValidationError
+from refused import refusal
 
 from mat2spec.config import GraphConfig, ScreenConfig, Section, TableConfig, TrainConfig, load_config, validate
 from mat2spec.config.networks import NETWORKS
-from mat2spec.errors import ConfigError
 
 MINIMAL = {"data": {"table": "labels.parquet"}}
 
@@ -22,14 +22,6 @@ def written(tmp_path):
         return path
 
     return write
-
-
-def refusal(path: Path, *overrides: str) -> str:
-    """The one line with which a configuration is refused."""
-    with pytest.raises(ConfigError) as caught:
-        load_config(TrainConfig, path, overrides)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_defaults_are_the_published_sizes(written):

@@ -13,10 +13,12 @@ from scipy.stats import wasserstein_distance
 from sklearn import metrics as sklearn_metrics
 
 from mat2spec.data.labels import LabelledSplits
+from mat2spec.data.neighbors import training_neighbors
 from mat2spec.errors import TableError
-from mat2spec.evaluation import Evaluation, evaluate, training_neighbors
+from mat2spec.evaluation import Evaluation
 from mat2spec.figures import errors_by_kind, heat_errors, predicted_spectra, spectra_by_error
-from mat2spec.metrics import SCALINGS
+from mat2spec.judgement import evaluate
+from mat2spec.metrics import SHAPE_SCALINGS
 from mat2spec.spectrum import PHDOS_GRID, SpectrumGrid
 
 CPU = torch.device("cpu")
@@ -52,10 +54,10 @@ def test_predictions_have_the_sum_of_their_labels(evaluation):
 
 
 def test_predictions_have_the_maximum_of_their_labels_in_the_other_scaling(evaluation):
-    np.testing.assert_allclose(replace(evaluation, scaling="unit-max").predicted.max(axis=1), evaluation.true.max(axis=1), rtol=SINGLE)
+    np.testing.assert_allclose(replace(evaluation, scalings=("unit-max",)).predicted.max(axis=1), evaluation.true.max(axis=1), rtol=SINGLE)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("scaling", SHAPE_SCALINGS)
 def test_scores_are_those_of_scipy_scikit_learn_and_pymatgen(evaluation, scaling):
     true, predicted = evaluation.true.astype(float), evaluation.outputs.astype(float)
     of = {"true-sum": np.sum, "unit-max": np.max}[scaling]
@@ -88,7 +90,7 @@ def test_distance_and_heat_are_the_same_in_every_scaling(evaluation):
     assert one["mae"] != pytest.approx(two["mae"], rel=10 * SINGLE)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("scaling", SHAPE_SCALINGS)
 def test_perfect_predictions_of_any_size_have_no_error_in_any_scaling(splits, scaling):
     sizes = np.random.default_rng(0).uniform(0.01, 100, (len(splits.test), 1)).astype(np.float32)
     scores = Evaluation(splits.test, sizes * splits.test.spectra.numpy(), PHDOS_GRID).scores_by_scaling()[scaling]
@@ -96,7 +98,7 @@ def test_perfect_predictions_of_any_size_have_no_error_in_any_scaling(splits, sc
     assert [scores[name] for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-4)
 
 
-@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("scaling", SHAPE_SCALINGS)
 def test_predictions_of_nothing_have_finite_scores(splits, evaluation, scaling):
     for rows in ([2], range(len(splits.test))):
         outputs = evaluation.outputs.copy()

@@ -14,10 +14,14 @@ LIBRARY = (
     {
         "training",
         "checkpoint",
+        "comparison",
         "predict",
         "query",
         "evaluation",
         "figures",
+        "gap_evaluation",
+        "joining",
+        "judgement",
         "outcome",
         "report",
         "results",
@@ -25,7 +29,7 @@ LIBRARY = (
         "serving",
     },
     {"data", "model"},
-    {"config", "graph", "normalization", "metrics", "gaps", "thermo", "crystal", "symmetry"},
+    {"config", "graph", "normalization", "metrics", "gaps", "thermo", "dos", "pymatgen_dos", "crystal", "symmetry", "perturbation"},
     {"errors", "spectrum", "elements"},
 )
 FLOORS = ({"jobs"}, {"cluster"}, *({f"mat2spec.{name}" for name in floor} for floor in LIBRARY))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from refused import refusal
 
 from mat2spec.config import AdditiveConfig, GATGNNConfig, Mat2SpecConfig, TableConfig, TrainConfig, load_config, validate
 from mat2spec.config.networks import NETWORKS
@@ -24,14 +25,6 @@ def written(tmp_path):
     return write
 
 
-def refusal(path: Path, *overrides: str) -> str:
-    """The one line with which a configuration is refused."""
-    with pytest.raises(ConfigError) as caught:
-        load_config(TrainConfig, path, overrides)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_section_that_names_no_architecture_is_mat2spec(written):
     assert load_config(TrainConfig, written()).model == Mat2SpecConfig()
     assert load_config(TrainConfig, written({"width": 32})).model == Mat2SpecConfig(width=32)
@@ -39,8 +32,11 @@ def test_section_that_names_no_architecture_is_mat2spec(written):
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_architecture_chooses_the_network(written, architecture):
-    sizes = {"members": 2, "member": {"architecture": "gatgnn"}} if architecture == "ensemble" else {}
-    config = load_config(TrainConfig, written({"architecture": architecture, **sizes}))
+    parts = {
+        "ensemble": {"members": 2, "member": {"architecture": "gatgnn"}},
+        "combined": {"shape": {}, "scale": {}, "gap": {"architecture": "gap"}},
+    }
+    config = load_config(TrainConfig, written({"architecture": architecture, **parts.get(architecture, {})}))
     assert type(config.model) is NETWORKS[architecture]
     assert validate(TrainConfig, config.model_dump(mode="json"), "worker") == config, "it survives the way to a worker"
 
@@ -115,7 +111,7 @@ def test_all_neighbours_can_be_asked_for_but_not_filled_up_with_phantoms(written
 def test_unknown_key_in_a_row_of_a_table_names_the_keys_of_a_row(tmp_path):
     path = tmp_path / "table.yaml"
     path.write_text("title: a\nrows:\n  - {group: a, name: b, config: c.yaml, sedes: [1]}\n")
-    with pytest.raises(ConfigError, match=r"rows\.0\.sedes: unknown key; allowed here: group, name, config, changes, seeds, after"):
+    with pytest.raises(ConfigError, match=r"rows\.0\.sedes: unknown key; allowed here: group, name, config, changes, seeds, folds, after"):
         load_config(TableConfig, path)
 
 
@@ -123,8 +119,9 @@ def test_unknown_key_in_a_row_of_a_table_names_the_keys_of_a_row(tmp_path):
     ("rows", "reason"),
     [
         ("[{group: a, name: b, config: c}, {group: a, name: b, config: c}]", "two rows are called b"),
-        ("[{group: a, name: b, config: c, after: d}]", "row b starts from d, which is not a row above it with the same seeds"),
-        ("[{group: a, name: b, config: c, kind: join}]", "row b takes the checkpoints of another; name it in `after`"),
+        ("[{group: a, name: b, config: c, after: d}]", "row b takes d, which is not a row above it with the same seeds or only one"),
+        ("[{group: a, name: b, config: c, kind: join}]", "row b is of kind join: `after` names 1 rows, not 0"),
+        ("[{group: a, name: b, config: c}, {group: a, name: d, config: c, kind: combine, after: b}]", "`after` names 3 rows, not 1"),
     ],
 )
 def test_rows_of_a_table_refer_to_rows_above(tmp_path, rows, reason):

@@ -36,7 +36,7 @@ def test_each_scale_is_what_its_name_says(splits):
 def test_states_hold_three_modes_per_atom(splits, name):
     scale = fitted(name, splits.train.spectra)
     shapes = scale.normalize(splits.valid.spectra).numpy()
-    states = scale.to_states(shapes, PHDOS_GRID)
+    states = PHDOS_GRID.to_states(scale.densities(shapes))
     np.testing.assert_allclose(PHDOS_GRID.integrate(states), 3, rtol=FLOAT32)
     expected = splits.valid.spectra.numpy()
     np.testing.assert_allclose(states / states.max(axis=1)[:, None], expected / expected.max(axis=1)[:, None], atol=FLOAT32)
@@ -46,7 +46,7 @@ def test_states_hold_three_modes_per_atom(splits, name):
 def test_activated_outputs_hold_three_modes_per_atom(splits, name):
     scale = fitted(name, splits.train.spectra)
     torch.manual_seed(0)
-    states = scale.to_states(scale.activate(torch.randn(8, 51)).numpy(), PHDOS_GRID)
+    states = PHDOS_GRID.to_states(scale.densities(scale.activate(torch.randn(8, 51)).numpy()))
     assert states.min() >= 0
     np.testing.assert_allclose(PHDOS_GRID.integrate(states), 3, rtol=FLOAT32)
 
@@ -55,7 +55,7 @@ def test_activated_outputs_hold_three_modes_per_atom(splits, name):
 def test_spectrum_of_zeros_stays_zero(name):
     scale, nothing = make_normalization(name, 51), torch.zeros(2, 51)
     assert not scale.normalize(nothing).any()
-    assert not scale.to_states(nothing.numpy(), PHDOS_GRID).any()
+    assert not PHDOS_GRID.to_states(scale.densities(nothing.numpy())).any()
 
 
 def test_outputs_that_are_nowhere_positive_are_an_empty_spectrum_on_the_max_scale():

@@ -8,7 +8,7 @@ import torch
 
 from mat2spec.config import TrainConfig
 from mat2spec.model.losses import LOSSES
-from mat2spec.predict import predict_shapes
+from mat2spec.predict import predict_outputs
 from mat2spec.training import Training
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def test_validation_loss_is_that_of_the_setting_and_scores_are_on_the_scale_of_t
     training = Training(quick(train_config, setting), splits, CPU)
     metrics = training.run_epoch()
     network, true = training.network.eval(), splits.valid.spectra
-    shapes = predict_shapes(network, splits.valid.graphs, CPU)
+    shapes = predict_outputs(network, splits.valid.graphs, CPU)
     loss = LOSSES[setting["loss"]](torch.from_numpy(shapes), network.normalization.normalize(true))
     assert metrics["valid_loss"] == pytest.approx(loss.item(), rel=1e-5)
     densities = network.normalization.densities(shapes)

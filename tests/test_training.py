@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mat2spec.config import TrainConfig, TrainingConfig
 from mat2spec.data.labels import LabelledCrystals
 from mat2spec.errors import ConfigError
-from mat2spec.predict import predict_shapes
+from mat2spec.predict import predict_outputs
 from mat2spec.training import Training, TrainingDiverged, epoch_batches
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def with_settings(config: TrainConfig, **changes: float) -> TrainConfig:
 
 
 def first(data: LabelledCrystals, rows: int) -> LabelledCrystals:
-    return LabelledCrystals(data.crystals[:rows], data.graphs[:rows], data.spectra[:rows])
+    return data.take(np.arange(rows))
 
 
 def run(training: Training, epochs: int) -> list[dict[str, float]]:
@@ -104,7 +104,7 @@ def test_validation_scores_are_on_the_scale_of_the_labels(train_config, splits):
     training = Training(train_config, splits, CPU)
     metrics = training.run_epoch()
     true = splits.valid.spectra.numpy()
-    shapes = predict_shapes(training.network.eval(), splits.valid.graphs, CPU)
+    shapes = predict_outputs(training.network.eval(), splits.valid.graphs, CPU)
     expected = np.abs(shapes * true.sum(axis=1, keepdims=True) - true).mean()
     assert metrics["valid_mae"] == pytest.approx(expected, rel=1e-5)
 

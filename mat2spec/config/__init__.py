@@ -10,20 +10,35 @@ from mat2spec.config.experiments import (
     WorkersConfig,
 )
 from mat2spec.config.loading import AnyConfig, load_config, validate
-from mat2spec.config.networks import AdditiveConfig, E3NNConfig, EnsembleConfig, GATGNNConfig, Mat2SpecConfig, NetworkConfig
+from mat2spec.config.networks import (
+    AdditiveConfig,
+    CombinedConfig,
+    E3NNConfig,
+    ElementalConfig,
+    EnsembleConfig,
+    GapConfig,
+    GATGNNConfig,
+    Mat2SpecConfig,
+    MeanConfig,
+    NetworkConfig,
+)
 from mat2spec.config.section import Section
 from mat2spec.config.tables import TableConfig, TableRow
 
 __all__ = [
     "AdditiveConfig",
     "AnyConfig",
+    "CombinedConfig",
     "DataConfig",
     "E3NNConfig",
+    "ElementalConfig",
     "EnsembleConfig",
     "GATGNNConfig",
+    "GapConfig",
     "GraphConfig",
     "InferenceConfig",
     "Mat2SpecConfig",
+    "MeanConfig",
     "NetworkConfig",
     "ScreenConfig",
     "Section",

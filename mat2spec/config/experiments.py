@@ -39,6 +39,7 @@ class TrainingConfig(Section):
     halving_epochs: Positive = Field(50, description="epochs after which the learning rate halves")
     clip_gradient: float | None = Field(None, gt=0, description="longest gradient; null: any")
     averaging: float | None = Field(None, gt=0, lt=1, description="decay per step of a running mean of the weights, which is what is kept")
+    freeze_encoder: bool = Field(False, description="keep the encoder of crystals as the training began with it")
     seed: int = Field(1, ge=0, description="all random numbers derive from (seed, epoch, rank)")
     checkpoint_every: Positive = Field(10, description="epochs between checkpoints from which a killed run continues")
 
@@ -50,11 +51,24 @@ class DataConfig(Section):
     further: str | None = Field(
         None, description="table of more training rows, less those whose reduced composition a validation or test row has"
     )
-    label: str = Field("phdos", description="column with one spectrum per row, on the grid")
+    apart_from: str | None = Field(
+        None, description="table of labels on which another network will be judged; rows of its chemical systems are left out"
+    )
+    label: str = Field(
+        "phdos", description="column with one spectrum per row, on the grid, or one number; a number that is NULL is left out"
+    )
     splits: tuple[str, str, str] = Field(("train", "valid", "test"), description="names of the three parts in column `split`")
+    fold: int | None = Field(
+        None,
+        ge=1,
+        le=5,
+        description="instead of column `split`: which of five parts by chemical system is the test; the next one validates",
+    )
     subset: Literal["ternary-oxides", "space-group-225"] | None = Field(
         None, description="only materials of a kind: ternary oxides without rare earths, or space group 225"
     )
+    strain: float = Field(0.0, ge=0, lt=1, description="judge on cells strained at random: standard deviation of each component")
+    displacement: float = Field(0.0, ge=0, lt=1, description="[Å] judge on atoms displaced at random: standard deviation along each axis")
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training rows that is used; a smaller share is part of a larger one")
 
 
@@ -70,7 +84,7 @@ class WorkersConfig(Section):
 class TrainConfig(Section):
     """One training: config name = run name = checkpoint name."""
 
-    grid: Literal["phdos"] = Field("phdos", description="axis of the spectra")
+    grid: Literal["phdos", "edos"] = Field("phdos", description="axis of the spectra")
     normalization: Literal["sum", "max", "standard"] = Field(
         "sum", description="scale on which spectra are learnt: densities add to 1, have maximum 1, or each bin has mean 0 and variance 1"
     )
@@ -80,6 +94,9 @@ class TrainConfig(Section):
     model: NetworkConfig = Mat2SpecConfig()
     training: TrainingConfig = TrainingConfig()
     start_from: str | None = Field(None, description="checkpoint with whose weights training begins; default: fresh weights")
+    start_with: Literal["network", "encoder"] = Field(
+        "network", description="which of its weights: all, or those of its encoder of crystals"
+    )
     workers: WorkersConfig = WorkersConfig()
     checkpoint_dtype: Literal["float32", "float16"] = Field("float32", description="precision of matrices on disk")
     output: str | None = Field(None, description="directory of the run; default: runs/NAME")
@@ -91,6 +108,15 @@ class TrainConfig(Section):
             raise ValueError(f"loss {self.loss} compares distributions, but normalization standard has negative values; take mae or mse")
         if self.normalization == "standard" and self.model.architecture == "additive":
             raise ValueError("architecture additive predicts shapes, which normalization standard does not have; take sum or max")
+        return self
+
+    @model_validator(mode="after")
+    def _only_some_have_an_encoder(self) -> "TrainConfig":
+        has_one = self.model.architecture in ("mat2spec", "gatgnn", "gap")
+        if not has_one and (self.training.freeze_encoder or self.start_with == "encoder"):
+            raise ValueError(
+                f"architecture {self.model.architecture} has no encoder of crystals apart; leave out freeze_encoder and start_with"
+            )
         return self
 
 

@@ -64,6 +64,30 @@ class AdditiveConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of updates and of the head")
 
 
+class GapConfig(Section):
+    """Mat2Spec's encoder and a head for the band gap; sizes of the encoder as there."""
+
+    architecture: Literal["gap"] = Field(description="metal or not, and the band gap, from a column with one number per crystal")
+    layers: Positive = Field(3, description="graph attention layers")
+    heads: Positive = Field(4, description="attention heads")
+    width: Positive = Field(128, description="features of an atom and of an edge")
+    gaussians: int = Field(41, gt=1, description="Gaussians that expand a distance, from 0 to 8 Å")
+    head: Positive = Field(128, description="neurons between a crystal's vector and its gap")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in the head")
+
+
+class MeanConfig(Section):
+    """A baseline without learning."""
+
+    architecture: Literal["mean"] = Field(description="the mean of the training spectra")
+
+
+class ElementalConfig(Section):
+    """A baseline without learning."""
+
+    architecture: Literal["elemental"] = Field(description="spectra of the elements, weighted by composition")
+
+
 def _architecture(values: Any) -> Any:
     """Name of the network that a section describes; one that names none is Mat2Spec's."""
     return values.get("architecture", "mat2spec") if isinstance(values, Mapping) else getattr(values, "architecture", None)
@@ -72,7 +96,7 @@ def _architecture(values: Any) -> Any:
 _BY_NAME = Discriminator(
     _architecture,
     custom_error_type="architecture",
-    custom_error_message="architecture must be one of mat2spec, gatgnn, e3nn, additive, ensemble",
+    custom_error_message="architecture must be one of mat2spec, gatgnn, e3nn, additive, mean, elemental, gap, ensemble, combined",
 )
 
 _Single = (
@@ -80,6 +104,8 @@ _Single = (
     | Annotated[GATGNNConfig, Tag("gatgnn")]
     | Annotated[E3NNConfig, Tag("e3nn")]
     | Annotated[AdditiveConfig, Tag("additive")]
+    | Annotated[MeanConfig, Tag("mean")]
+    | Annotated[ElementalConfig, Tag("elemental")]
 )
 
 
@@ -91,13 +117,29 @@ class EnsembleConfig(Section):
     member: Annotated[_Single, _BY_NAME] = Field(description="what each of them is")
 
 
-NetworkConfig = Annotated[_Single | Annotated[EnsembleConfig, Tag("ensemble")], _BY_NAME]
+class CombinedConfig(Section):
+    """Shape × number of states, and the gap: three finished trainings, the first two with one encoder."""
+
+    architecture: Literal["combined"] = Field(description="electronic spectra with their scale and gap; made of finished trainings")
+    shape: Mat2SpecConfig = Field(description="gives shapes (normalization sum)")
+    scale: Mat2SpecConfig = Field(description="gives the number of states (normalization standard)")
+    gap: GapConfig = Field(description="gives metal or not, and the gap")
+
+
+NetworkConfig = Annotated[
+    _Single | Annotated[GapConfig, Tag("gap")] | Annotated[EnsembleConfig, Tag("ensemble")] | Annotated[CombinedConfig, Tag("combined")],
+    _BY_NAME,
+]
 
 NETWORKS: dict[str, type[Section]] = {
     "mat2spec": Mat2SpecConfig,
     "gatgnn": GATGNNConfig,
     "e3nn": E3NNConfig,
     "additive": AdditiveConfig,
+    "mean": MeanConfig,
+    "elemental": ElementalConfig,
+    "gap": GapConfig,
     "ensemble": EnsembleConfig,
+    "combined": CombinedConfig,
 }
 """Sections by architecture."""

@@ -1,10 +1,13 @@
 """A table of trainings: what is compared with what, and with which published numbers."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mat2spec.config.section import Positive, Section
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""One name, or several."""
 
 
 class TableRow(Section):
@@ -15,12 +18,19 @@ class TableRow(Section):
     config: str = Field(description="YAML of a training")
     changes: dict[str, Any] = Field({}, description="settings that differ from the file, as section.field: value")
     seeds: tuple[int, ...] = Field((1,), min_length=1, description="each is a training of its own")
-    after: str | None = Field(None, description="row that must be finished before: training begins with its checkpoint of the same seed")
-    kind: Literal["train", "join", "judge"] = Field(
-        "train",
-        description="train; or take the checkpoints of `after`: join its seeds to an ensemble, or judge each on this data",
+    folds: bool = Field(False, description="a seed is also the fold that is the test (data.fold); scores are those of all folds together")
+    after: Names = Field(
+        (), description="rows that must be finished before: training begins with their checkpoint of the same seed, or of their only one"
     )
-    scaling: Literal["true-sum", "unit-max"] = Field("true-sum", description="how predictions come to the scale of the labels")
+    kind: Literal["train", "join", "judge", "combine"] = Field(
+        "train",
+        description="train; or take the checkpoints of `after`: join its seeds to an ensemble, judge each on this data, or combine three "
+        "rows (shape, scale and gap)",
+    )
+    scaling: Literal["true-sum", "unit-max", "self"] = Field("true-sum", description="how predictions come to the scale of the labels")
+    compared: bool = Field(
+        False, description="compare with every other row of the group that has folds, by paired bootstrap over materials"
+    )
     published: dict[str, float] = Field({}, description="the paper's numbers, by metric")
 
 
@@ -43,9 +53,13 @@ class TableConfig(Section):
         for row in self.rows:
             if row.name in seeds:
                 raise ValueError(f"two rows are called {row.name}")
-            if row.kind != "train" and row.after is None:
-                raise ValueError(f"row {row.name} takes the checkpoints of another; name it in `after`")
-            if row.after is not None and not set(row.seeds) <= set(seeds.get(row.after, ())):
-                raise ValueError(f"row {row.name} starts from {row.after}, which is not a row above it with the same seeds")
+            wanted = {"train": (0, 1), "join": (1,), "judge": (1,), "combine": (3,)}[row.kind]
+            if len(row.after) not in wanted:
+                raise ValueError(
+                    f"row {row.name} is of kind {row.kind}: `after` names {' or '.join(map(str, wanted))} rows, not {len(row.after)}"
+                )
+            for name in row.after:
+                if len(seeds.get(name, ())) != 1 and not set(row.seeds) <= set(seeds.get(name, ())):
+                    raise ValueError(f"row {row.name} takes {name}, which is not a row above it with the same seeds or only one")
             seeds[row.name] = row.seeds
         return self

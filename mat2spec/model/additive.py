@@ -68,7 +68,7 @@ class Additive(SpectrumNetwork):
             terms["transport"] = self.transport_weight * wasserstein(shapes, true)
         return terms
 
-    def shapes(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
         return self.normalization.normalize(self.densities(graphs))
 
     def densities(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:

@@ -67,7 +67,7 @@ class E3NN(SpectrumNetwork):
         super().fit(graphs, labels)
         self.num_neighbors.fill_(sum(graph.num_edges for graph in graphs) / sum(len(graph.atomic_numbers) for graph in graphs))
 
-    def shapes(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
         pooled = scatter(self.atomic_outputs(graphs), graphs.batch, dim_size=graphs.num_graphs, reduce=self.pooling)
         return self.normalization.activate(pooled)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, one_hot, softplus
 from torch_geometric.utils import scatter, softmax
 
-from mat2spec.config import GATGNNConfig, Mat2SpecConfig
+from mat2spec.config import GapConfig, GATGNNConfig, Mat2SpecConfig
 from mat2spec.elements import COMPOSITION_SIZE, feature_table
 from mat2spec.graph import GraphBatch
 from mat2spec.model.layers import BatchNorm, NeighborAttention
@@ -43,7 +43,7 @@ class CrystalEncoder(nn.Module):
 
     features: Tensor
 
-    def __init__(self, config: Mat2SpecConfig | GATGNNConfig, mean_of_weighted: bool = False) -> None:
+    def __init__(self, config: Mat2SpecConfig | GATGNNConfig | GapConfig, mean_of_weighted: bool = False) -> None:
         super().__init__()
         table = torch.from_numpy(feature_table())
         self.register_buffer("features", table, persistent=False)

@@ -29,5 +29,5 @@ class Ensemble(SpectrumNetwork):
         self.members = nn.ModuleList(members)
         self.register_buffer("calibration", torch.tensor([0.0, 1.0]))  # expected error = first + second · disagreement
 
-    def shapes(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
-        return torch.stack([member.shapes(graphs) for member in self.members]).mean(dim=0)
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+        return torch.stack([member.outputs(graphs) for member in self.members]).mean(dim=0)

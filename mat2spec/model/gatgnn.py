@@ -27,5 +27,5 @@ class GATGNN(SpectrumNetwork):
         self.encoder = CrystalEncoder(config)
         self.head = nn.Sequential(nn.Linear(config.width, config.width), nn.Softplus(), nn.Linear(config.width, bins))
 
-    def shapes(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
         return self.normalization.activate(self.head(self.encoder(graphs)))

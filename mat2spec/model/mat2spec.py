@@ -20,7 +20,7 @@ PASSES = 3
 
 
 class Mat2Spec(SpectrumNetwork):
-    """The network. `shapes` predicts; `forward`, in training, also needs labels.
+    """The network. `outputs` predicts; `forward`, in training, also needs labels.
 
     Args:
         config: Sizes, preset and weights of the losses.
@@ -65,12 +65,21 @@ class Mat2Spec(SpectrumNetwork):
             terms["contrast"] = self.config.contrastive_weight * contrast(self.projector(from_spectrum), self.projector(from_crystal))
         return terms
 
-    def shapes(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
         """Predict spectra from crystals alone: from the means of the mixtures, or in the preset "original" from draws."""
-        crystals = self.encoder(graphs)
+        return self.of_vectors(self.encoder(graphs))
+
+    def of_vectors(self, crystals: Float[Tensor, "crystals width"]) -> Float[Tensor, "crystals bins"]:
+        """Read the encoder's vectors."""
         mixture = self.crystal_mixture(crystals)
         latents = [mixture.sample() for _ in range(PASSES)] if self.original else [mixture.mean()]
         return torch.stack([self._read(self._represent(crystals, latent)) for latent in latents]).mean(dim=0)
+
+    def drop_training_parts(self) -> None:
+        """Drop what predicting does not need."""
+        for name in ("spectrum_mixture", "projector"):
+            if hasattr(self, name):
+                delattr(self, name)
 
     def _represent(self, crystals: Tensor, latent: Tensor) -> Float[Tensor, "crystals representation"]:
         """Translate a point of the latent space, beside the crystal's own vector."""

@@ -1,16 +1,32 @@
 """The networks by name: what a configuration's `model` section builds."""
 
-from mat2spec.config import AdditiveConfig, E3NNConfig, EnsembleConfig, GATGNNConfig, Mat2SpecConfig, TrainConfig
+from typing import cast
+
+from mat2spec.config import (
+    AdditiveConfig,
+    CombinedConfig,
+    E3NNConfig,
+    ElementalConfig,
+    EnsembleConfig,
+    GapConfig,
+    GATGNNConfig,
+    Mat2SpecConfig,
+    MeanConfig,
+    TrainConfig,
+)
 from mat2spec.errors import ConfigError
 from mat2spec.model.additive import Additive
+from mat2spec.model.baselines import ElementalSpectra, MeanSpectrum
+from mat2spec.model.combined import Combined
 from mat2spec.model.ensemble import Ensemble
+from mat2spec.model.gap import GapNetwork
 from mat2spec.model.gatgnn import GATGNN
 from mat2spec.model.mat2spec import Mat2Spec
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.network import Network, SpectrumNetwork
 from mat2spec.spectrum import GRIDS
 
 
-def build_network(config: TrainConfig) -> SpectrumNetwork:
+def build_network(config: TrainConfig) -> Network:
     """Make a network with fresh weights.
 
     Raises:
@@ -20,6 +36,15 @@ def build_network(config: TrainConfig) -> SpectrumNetwork:
     match config.model:
         case Mat2SpecConfig():
             return Mat2Spec(config.model, *task)
+        case GapConfig():
+            return GapNetwork(config.model)
+        case MeanConfig():
+            return MeanSpectrum(*task)
+        case ElementalConfig():
+            return ElementalSpectra(*task)
+        case CombinedConfig(shape=shape, scale=scale, gap=gap):
+            bins = len(GRIDS[config.grid])
+            return Combined(Mat2Spec(shape, bins, "sum", "kl"), Mat2Spec(scale, bins, "standard", "mae"), GapNetwork(gap))
         case GATGNNConfig():
             return GATGNN(config.model, *task)
         case AdditiveConfig():
@@ -31,4 +56,5 @@ def build_network(config: TrainConfig) -> SpectrumNetwork:
                 raise ConfigError(f"model.architecture: e3nn needs {error.name}: pip install 'mat2spec[e3nn]'") from None
             return E3NN(config.model, config.graph.cutoff, *task)
         case EnsembleConfig(members=count, member=member):
-            return Ensemble([build_network(config.model_copy(update={"model": member})) for _ in range(count)], *task)
+            members = [build_network(config.model_copy(update={"model": member})) for _ in range(count)]
+            return Ensemble(cast(list[SpectrumNetwork], members), *task)

@@ -3,12 +3,14 @@
 import os
 import re
 from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from mat2spec.errors import QueryError, RunError
+from mat2spec.query.macros import macros
 from mat2spec.run_directory import CATALOG, PREDICTIONS, REJECTS, RunDirectory
 from mat2spec.spectrum import SpectrumGrid
 
@@ -16,28 +18,14 @@ _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
 
 def create_catalog(run: Path, grid: SpectrumGrid) -> None:
-    """Write RUN/catalog.duckdb; its paths are relative, so that the run can be moved.
-
-    Macros:
-        axis(): centres of the bins, one per number of a spectrum.
-        dos_at(spectrum, energy): density in the bin that holds the energy or frequency; NULL outside the grid.
-        dos_integral(spectrum, low, high): states between two energies or frequencies.
-    """
+    """Write RUN/catalog.duckdb: views of the files, and the macros of the grid. Its paths are relative, so that the run can be moved."""
     partial = run / f".{CATALOG}.{os.getpid()}.partial"
     partial.unlink(missing_ok=True)
-    edges = f"{list(grid.edges)}::DOUBLE[]"
     with chdir(run), duckdb.connect(str(partial)) as connection:
         for view in (PREDICTIONS, REJECTS):
             connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{view}/*.parquet', union_by_name = true)")
-        connection.execute(f"CREATE MACRO axis() AS {list(grid.centers)}::DOUBLE[]")
-        connection.execute(f"""
-            CREATE MACRO dos_at(spectrum, energy) AS
-            CASE WHEN energy BETWEEN {grid.edges[0]} AND {grid.edges[-1]}
-            THEN spectrum[least(len(list_filter({edges}, lambda edge: edge <= energy)), {len(grid)})] END""")
-        connection.execute(f"""
-            CREATE MACRO dos_integral(spectrum, low, high) AS
-            list_sum([spectrum[i] * greatest(0, least(high, ({edges})[i + 1]) - greatest(low, ({edges})[i]))
-                      for i in range(1, {len(grid) + 1})])""")
+        for macro in macros(grid):
+            connection.execute(macro)
     partial.replace(run / CATALOG)
 
 
@@ -46,12 +34,12 @@ def ask(run: Path, question: str) -> pa.Table:
 
     Raises:
         RunError: If there is no finished run.
-        QueryError: If the SQL fails or no question has the name.
+        QueryError: If the SQL fails, or no question for this kind of spectra has the name.
     """
-    RunDirectory(run).read_record()
+    record = RunDirectory(run).read_record()
     if not (run / CATALOG).exists():
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same screen command again")
-    sql = cookbook_question(question[1:]) if question.startswith("@") else question
+    sql = cookbook_question(question[1:], record["grid"]["name"]) if question.startswith("@") else question
     try:
         with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
             answer = connection.sql(sql)
@@ -60,19 +48,42 @@ def ask(run: Path, question: str) -> pa.Table:
         raise QueryError(" ".join(str(error).split())) from None
 
 
-def cookbook() -> dict[str, tuple[str, str]]:
-    """Give title and SQL of each question, by name."""
-    sections = re.split(r"^-- @(\w+): (.*)$", _COOKBOOK.read_text(), flags=re.MULTILINE)[1:]
-    return {name: (title, sql.strip()) for name, title, sql in zip(sections[::3], sections[1::3], sections[2::3], strict=True)}
+@dataclass(frozen=True)
+class Question:
+    """A question of the cookbook.
+
+    Args:
+        grid: Name of the grid of the runs that can answer it; none if all can.
+        title: What it asks, in words.
+        sql: The same in SQL.
+    """
+
+    grid: str | None
+    title: str
+    sql: str
+
+    def fits(self, grid: str) -> bool:
+        """Whether a run with spectra on this grid can answer."""
+        return self.grid in (None, grid)
 
 
-def cookbook_question(name: str) -> str:
-    """Give the SQL of a question.
+def cookbook() -> dict[str, Question]:
+    """Give all questions by name."""
+    sections = re.split(r"^-- @(\w+)(?: \[(\w+)\])?: (.*)$", _COOKBOOK.read_text(), flags=re.MULTILINE)[1:]
+    named = zip(sections[::4], sections[1::4], sections[2::4], sections[3::4], strict=True)
+    return {name: Question(grid, title, sql.strip()) for name, grid, title, sql in named}
+
+
+def cookbook_question(name: str, grid: str) -> str:
+    """Give the SQL of a question to a run with spectra on a grid.
 
     Raises:
-        QueryError: If there is no such question; the message lists those there are.
+        QueryError: If there is no such question, or none for this grid; the message lists those there are.
     """
     questions = cookbook()
+    fitting = ", ".join(f"@{known}" for known, question in questions.items() if question.fits(grid))
     if name not in questions:
-        raise QueryError(f"no question @{name}; there are {', '.join(f'@{known}' for known in questions)}")
-    return questions[name][1]
+        raise QueryError(f"no question @{name}; there are {fitting}")
+    if not questions[name].fits(grid):
+        raise QueryError(f"@{name} is a question to {questions[name].grid} runs, and this is one of {grid}; there are {fitting}")
+    return questions[name].sql

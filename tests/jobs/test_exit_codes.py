@@ -61,7 +61,7 @@ SCREEN, TRAIN = ("screen", "screen.yaml", "--output", "bad/run"), ("train", "tra
         ((*TRAIN, "--start_from", "shipped", "--model.width", "32"), "shipped: cannot start from it: its model is "),
         ((*TRAIN, "--start_from", "shipped", "--graph.neighbors", "8"), "shipped: cannot start from it: its graph is "),
         ((*TRAIN, "--normalization", "standard"), "loss kl compares distributions, but normalization standard has negative values"),
-        (("train", "bad/ensemble.yaml"), "an ensemble joins finished trainings"),
+        (("train", "bad/ensemble.yaml"), "ensemble is made of finished trainings"),
         (("reproduce", "bad/typo-table.yaml"), "rows.0.sedes: unknown key; allowed here: group, name, config, "),
         (
             ("reproduce", "bad/typo-row.yaml", "--output", "bad/table", "--results", "bad/t.md"),

@@ -90,8 +90,8 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
     output, _ = table
     joined = Checkpoint.load(output / "both-1" / "checkpoint")
     graphs = splits.test.graphs
-    spectra, expected = Predictor(joined, CPU).spectra_and_spread(graphs)
-    members = [Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).spectra(graphs) for seed in (1, 2)]
+    spectra, expected, _ = Predictor(joined, CPU).of_graphs(graphs)
+    members = [Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).of_graphs(graphs).spectra for seed in (1, 2)]
     np.testing.assert_allclose(spectra, np.mean(members, axis=0), rtol=0.01)  # shapes are averaged, whose integrals differ a little
     disagreement = np.abs(members[0] - members[1]).mean(axis=1) / 2
     offset, slope = joined.network.calibration.tolist()

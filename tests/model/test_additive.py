@@ -10,7 +10,7 @@ from mat2spec.graph import CrystalGraph, GraphBatch
 from mat2spec.model.additive import EdgeExpansion, Peaks
 from mat2spec.model.losses import kl_divergence, wasserstein
 from mat2spec.model.registry import build_network
-from mat2spec.predict import predict_shapes
+from mat2spec.predict import predict_outputs
 from mat2spec.spectrum import PHDOS_GRID
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def bent(angle: float) -> CrystalGraph:
 
 @pytest.mark.parametrize(("architecture", "sees"), [("additive", True), ("mat2spec", False), ("gatgnn", False)])
 def test_angle_between_bonds_of_equal_length_is_seen_by_the_network_of_vectors_only(networks, architecture, sees):
-    right, straight = predict_shapes(networks[architecture], [bent(90), bent(180)], CPU)
+    right, straight = predict_outputs(networks[architecture], [bent(90), bent(180)], CPU)
     assert (np.abs(right - straight).max() > 100 * SAME) == sees
 
 
@@ -37,7 +37,7 @@ def test_spectrum_is_the_mean_of_its_atoms(networks, real_graphs):
     network = networks["additive"]
     batch = GraphBatch.from_graphs(real_graphs)
     with torch.inference_mode():
-        atoms, shapes = network.atomic_spectra(batch), network.shapes(batch)
+        atoms, shapes = network.atomic_spectra(batch), network.outputs(batch)
     for crystal, shape in enumerate(shapes):
         mean = atoms[batch.batch == crystal].mean(dim=0)
         torch.testing.assert_close(shape, mean / mean.sum())
@@ -83,7 +83,7 @@ def test_transport_has_its_weight_and_is_left_out_without(small_configs, splits)
         config = small_configs["additive"]
         torch.manual_seed(0)
         network = build_network(config.model_copy(update={"model": config.model.model_copy(update={"transport_weight": weight})}))
-        found.append((network(graphs, labels), network.shapes(graphs)))
+        found.append((network(graphs, labels), network.outputs(graphs)))
     (half, shapes), (whole, _), (without, _) = found
     assert list(without) == ["prediction"]
     assert whole["transport"].item() == pytest.approx(wasserstein(shapes, labels).item(), rel=1e-5)
@@ -102,11 +102,11 @@ def test_equal_sites_have_equal_spectra(networks, real_crystals, real_graphs):
 def test_mass_of_an_atom_matters(networks, real_graphs, monkeypatch):
     """Silicon as if it were of the isotope 30: nothing else of its features changes."""
     network, graph = networks["additive"], bent(109.5)
-    (before,) = predict_shapes(network, [graph], CPU)
+    (before,) = predict_outputs(network, [graph], CPU)
     heavier = network.features.clone()
     heavier[14, -2:] = torch.tensor([np.log(30.0) / 3 - 1, 5 * 30.0**-0.5])
     monkeypatch.setitem(network._buffers, "features", heavier)
-    (after,) = predict_shapes(network, [graph], CPU)
+    (after,) = predict_outputs(network, [graph], CPU)
     assert np.abs(after - before).max() > 100 * SAME
 
 

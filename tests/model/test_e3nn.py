@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mat2spec.config import E3NNConfig, GraphConfig, TrainConfig, TrainingConfig
 from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledCrystals, LabelledSplits
+from mat2spec.data.labels import LabelledSplits
 from mat2spec.errors import ConfigError
 from mat2spec.graph import GraphBatch, build_graph
 from mat2spec.model.e3nn import E3NN, DepthwiseProduct
@@ -43,7 +43,7 @@ def made(config: E3NNConfig, normalization: str = "max") -> E3NN:
 
 def predict(network: E3NN, crystals: list[Crystal]) -> torch.Tensor:
     with torch.inference_mode():
-        return network.shapes(GraphBatch.from_graphs([build_graph(crystal, GRAPHS) for crystal in crystals]))
+        return network.outputs(GraphBatch.from_graphs([build_graph(crystal, GRAPHS) for crystal in crystals]))
 
 
 def turned(crystal: Crystal) -> Crystal:
@@ -193,7 +193,7 @@ def test_five_steps_give_the_losses_they_always_gave(splits):
         model=SMALL,
         training=TrainingConfig(batch_size=8, learning_rate=5e-3),
     )
-    eight = LabelledCrystals(splits.train.crystals[:8], splits.train.graphs[:8], splits.train.spectra[:8])
+    eight = splits.train.take(np.arange(8))
     training = Training(config, LabelledSplits(eight, splits.valid, splits.test, splits.fingerprint), torch.device("cpu"))
     losses = [training.run_epoch()["train_loss"] for _ in range(5)]
     assert losses == pytest.approx(FIRST_LOSSES, rel=OTHER_MACHINES)

@@ -13,7 +13,7 @@ from mat2spec.graph import GraphBatch
 from mat2spec.model.losses import LOSSES
 from mat2spec.model.network import SpectrumNetwork
 from mat2spec.model.registry import build_network
-from mat2spec.predict import Predictor, predict_shapes
+from mat2spec.predict import Predictor, predict_outputs
 
 CPU = torch.device("cpu")
 
@@ -70,15 +70,15 @@ def test_batch_of_one_crystal_leaves_loss_and_gradients_finite(config, splits, s
     graphs = GraphBatch.from_graphs(splits.train.graphs[:1])
     assert step(network, graphs, splits.train.spectra[:1]).isfinite()
     assert gradients_are_finite(network)
-    assert network.eval().shapes(graphs).isfinite().all()
+    assert network.eval().outputs(graphs).isfinite().all()
 
 
 @pytest.mark.parametrize("scale", ["sum", "max", "standard"])
 def test_batch_of_many_predicts_what_each_crystal_alone_does(config, splits, scale):
     network = fresh(config, splits, normalization=scale, loss="mae").eval()
     graphs = splits.train.graphs
-    together = predict_shapes(network, graphs, CPU)
-    alone = np.concatenate([predict_shapes(network, [graph], CPU) for graph in graphs])
+    together = predict_outputs(network, graphs, CPU)
+    alone = np.concatenate([predict_outputs(network, [graph], CPU) for graph in graphs])
     np.testing.assert_allclose(together, alone, atol=1e-5 * np.abs(together).max())  # float32 sums in another order
 
 
@@ -86,7 +86,7 @@ def test_batch_of_many_predicts_what_each_crystal_alone_does(config, splits, sca
 def test_shapes_are_on_the_scale_of_the_normalization(config, splits, real_graphs, scale):
     """Sum 1 or maximum 1, nowhere negative."""
     network = fresh(config, splits, normalization=scale).eval()
-    shapes = predict_shapes(network, real_graphs, CPU)
+    shapes = predict_outputs(network, real_graphs, CPU)
     assert shapes.min() >= 0
     total = shapes.sum(axis=1) if scale == "sum" else shapes.max(axis=1)
     np.testing.assert_allclose(total, 1, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_checkpoint_predicts_what_the_network_did(config, splits, training_recor
     write_checkpoint(tmp_path / "made", "made", config, network.state_dict(), training_record, [])
     loaded = Checkpoint.load(tmp_path / "made")
     assert loaded.card.config == config
-    expected = network.normalization.to_states(predict_shapes(network, real_graphs, CPU), loaded.grid)
+    expected = loaded.grid.to_states(network.to_densities(predict_outputs(network, real_graphs, CPU)))
     np.testing.assert_array_equal(Predictor(loaded, CPU).predict(real_crystals), expected.astype(np.float32))
 
 

@@ -28,12 +28,12 @@ def test_network_has_the_published_number_of_parameters(bins, total, inference):
 def test_prediction_needs_neither_label_branch_nor_projector(network, real_graphs):
     batch = GraphBatch.from_graphs(real_graphs)
     with torch.inference_mode():
-        expected = network.shapes(batch)
+        expected = network.outputs(batch)
     label_branch, projector = network.spectrum_mixture, network.projector
     try:
         del network.spectrum_mixture, network.projector
         with torch.inference_mode():
-            assert network.shapes(batch).equal(expected)
+            assert network.outputs(batch).equal(expected)
     finally:
         network.spectrum_mixture, network.projector = label_branch, projector
 
@@ -41,8 +41,8 @@ def test_prediction_needs_neither_label_branch_nor_projector(network, real_graph
 def test_prediction_is_deterministic_and_a_distribution(network, real_graphs):
     batch = GraphBatch.from_graphs(real_graphs)
     with torch.inference_mode():
-        shapes = network.shapes(batch)
-        assert network.shapes(batch).equal(shapes), "mixture means, no draws"
+        shapes = network.outputs(batch)
+        assert network.outputs(batch).equal(shapes), "mixture means, no draws"
     assert (shapes >= 0).all()
     torch.testing.assert_close(shapes.sum(1), torch.ones(len(real_graphs)))
 

@@ -35,7 +35,7 @@ def batch(real_graphs) -> GraphBatch:
 def draw(network: Mat2Spec, batch: GraphBatch, seed: int) -> torch.Tensor:
     torch.manual_seed(seed)
     with torch.inference_mode():
-        return network.shapes(batch)
+        return network.outputs(batch)
 
 
 def test_original_predicts_by_chance_and_the_corrected_network_does_not(original, network, batch):

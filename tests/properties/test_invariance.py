@@ -11,7 +11,7 @@ from mat2spec.config import GraphConfig
 from mat2spec.crystal import Crystal
 from mat2spec.graph import build_graph
 from mat2spec.model.network import SpectrumNetwork
-from mat2spec.predict import predict_shapes
+from mat2spec.predict import predict_outputs
 
 TOLERANCE = 1e-5
 """Densities of a shape add to 1; float32 sums in another order differ by 2e-6, other crystals by 1e-2."""
@@ -31,7 +31,7 @@ def some_network(networks, request) -> SpectrumNetwork:
 @pytest.fixture(scope="module")
 def spectrum(some_network):
     """Predict the shape of one crystal."""
-    return lambda crystal: predict_shapes(some_network, [build_graph(crystal, GraphConfig())], CPU)[0]
+    return lambda crystal: predict_outputs(some_network, [build_graph(crystal, GraphConfig())], CPU)[0]
 
 
 @pytest.fixture(scope="module")
@@ -118,5 +118,5 @@ def test_spectrum_is_the_same_for_any_choice_of_cell(real_crystals, spectrum, ex
 @given(edges_per_batch=st.integers(1, 3000), random=st.randoms(use_true_random=False))
 def test_spectrum_is_the_same_in_any_batch(some_network, real_graphs, expected, edges_per_batch, random):
     order = random.sample(range(len(real_graphs)), len(real_graphs))
-    shapes = predict_shapes(some_network, [real_graphs[i] for i in order], CPU, edges_per_batch)
+    shapes = predict_outputs(some_network, [real_graphs[i] for i in order], CPU, edges_per_batch)
     np.testing.assert_allclose(shapes, expected[order], atol=TOLERANCE)

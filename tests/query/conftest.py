@@ -1,4 +1,4 @@
-"""A run whose spectra are known to be right: those of DFT."""
+"""Runs whose spectra are known to be right: those of DFT."""
 
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from mat2spec.checkpoint import Checkpoint
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
 from mat2spec.errors import StructureError
+from mat2spec.gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.predict import Prediction
 from mat2spec.query.catalog import create_catalog
 from mat2spec.results import REJECTS, prediction_table
 from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
 SHARD = 600
 
@@ -31,7 +33,7 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
     for start in range(0, len(inputs), SHARD):
         rows = inputs.slice(start, SHARD)
         found = [row for row in crystals(rows) if isinstance(row, Crystal)]
-        predictions = prediction_table(rows, found, rows["nsites"].to_pylist(), spectra[start : start + SHARD], None, checkpoint)
+        predictions = prediction_table(rows, found, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint)
         rejects = _rejects() if start == 0 else REJECTS.empty_table()
         run.commit(f"part-{start // SHARD:06d}", predictions, rejects)
     create_catalog(run.path, PHDOS_GRID)
@@ -50,3 +52,70 @@ def _rejects() -> pa.Table:
 def rows(dft_run: Path) -> list[dict]:
     """The predictions of the run, read without SQL."""
     return pa.concat_tables([pq.read_table(file) for file in sorted((dft_run / "predictions").iterdir())]).to_pylist()
+
+
+SCALES = (0.25, 0.5, 1.0)
+"""Every electronic spectrum comes in these multiples, so that there are gaps of all kinds and systems of three."""
+
+
+@pytest.fixture(scope="session")
+def edos_run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run over the electronic spectra that ship, each in three multiples, in two shards."""
+    table = pq.read_table(bundled.with_name("edos_gpaw.parquet"))
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "edos")
+    run.claim({"checkpoint": "DFT"}, {"grid": EDOS_GRID.to_json()})
+    predictions = pa.concat_tables([_electronic(table, scale) for scale in SCALES])
+    for shard, rows in enumerate((predictions.slice(0, 200), predictions.slice(200))):
+        run.commit(f"part-{shard:06d}", rows, _rejects() if shard == 0 else REJECTS.empty_table())
+    create_catalog(run.path, EDOS_GRID)
+    run.finish(len(predictions) + 3, {})
+    return run.path
+
+
+def _electronic(table: pa.Table, scale: float) -> pa.Table:
+    """Predictions of an electronic run: columns of section 4 of the design. One spectrum stands in for platinum's."""
+    spectra = (np.array(table["edos"].to_pylist()) * scale).astype(np.float32)
+    found = [row for row in crystals(table) if isinstance(row, Crystal)]
+    ids = [name if scale == 1 else f"{name}-{scale}" for name in table["material_id"].to_pylist()]
+    ids[found.index(next(row for row in found if row.material_id == "mp-980203"))] = "mp-126" if scale == 1 else f"TiOs3-{scale}"
+    below, above = low_masks(spectra, ValenceBandRule().threshold)
+    columns: dict[str, pa.Array] = {
+        "material_id": pa.array(ids),
+        "formula_pretty": table["formula_pretty"],
+        "nsites": table["nsites"].cast(pa.int32()),
+        "nsites_primitive": table["nsites"].cast(pa.int32()),
+        "elements": pa.array([row.elements for row in found], pa.list_(pa.string())),
+        "spectrum": pa.FixedSizeListArray.from_arrays(pa.array(spectra.ravel()), len(EDOS_GRID)),
+        "spread": pa.nulls(len(found), pa.float32()),
+        "seen_in_training": pa.array([len(name) % 2 == 0 for name in ids]),
+        "unseen_elements": pa.array([[]] * len(found), pa.list_(pa.string())),
+        "dos_sum": pa.array(spectra.sum(axis=1, dtype=np.float64)),
+        "vb_mask": pa.array(below),
+        "cb_mask": pa.array(above),
+    }
+    gaps = {"vb": vb_gaps(spectra, EDOS_GRID, ValenceBandRule()), "cb": cb_gaps(spectra, EDOS_GRID, ConductionBandRule())}
+    for band, numbers in gaps.items():
+        for part, column in zip(("lower", "upper", "width"), numbers.T, strict=True):
+            columns[f"{band}_gap_{part}"] = pa.array(column, from_pandas=True)
+    return pa.table(columns | _band_gaps(table["band_gap"].to_numpy(), round(4 * scale)))
+
+
+def _band_gaps(true: np.ndarray, seed: int) -> dict[str, pa.Array]:
+    """Band gaps predicted with errors; known for a half, and for a tenth neither."""
+    random = np.random.default_rng(seed)
+    predicted = np.abs(true + random.normal(0, 0.3, len(true)))
+    metal = (true == 0) * 0.35 + random.uniform(0, 0.65, len(true))
+    source = random.choice(["input", "predicted", None], len(true), p=[0.5, 0.4, 0.1])
+    known, unknown = source == "input", np.equal(source, None)
+    return {
+        "band_gap_pred": pa.array(predicted, mask=unknown),
+        "is_metal_prob": pa.array(metal, mask=unknown),
+        "gap_source": pa.array(source, pa.string()),
+        "is_metal": pa.array(np.where(known, true == 0, metal > 0.5), mask=unknown),
+    }
+
+
+@pytest.fixture(scope="session")
+def edos_rows(edos_run: Path) -> list[dict]:
+    """The predictions of the electronic run, read without SQL."""
+    return pa.concat_tables([pq.read_table(file) for file in sorted((edos_run / "predictions").iterdir())]).to_pylist()

@@ -8,7 +8,9 @@ from mat2spec.query.catalog import ask, cookbook
 from mat2spec.query.plot import MAX_PANELS, plot_answer
 from mat2spec.spectrum import PHDOS_GRID
 
-TESTED = {"stiff_oxides", "cold_lattices", "phononic_gaps", "like_magnesia", "stiff_systems", "reject_reasons"}
+PHONONS = {"stiff_oxides", "cold_lattices", "phononic_gaps", "like_magnesia", "stiff_systems"}
+ELECTRONS = {"gapped_metals", "gapped_metals_known", "transparent_conductors", "almost_gapped", "gapped_systems", "like_platinum"}
+ELECTRONS |= {"fermi_steps", "dense_metals", "solar_absorbers", "disputed_metals"}
 
 
 @pytest.fixture
@@ -27,8 +29,11 @@ def ids(rows: list[dict]) -> list[str]:
 
 
 def test_every_question_has_a_title_and_a_test():
-    assert set(cookbook()) == TESTED
-    assert all(title and sql.startswith("SELECT") for title, sql in cookbook().values())
+    kinds = {"phdos": PHONONS, "edos": ELECTRONS, None: {"reject_reasons"}}
+    for kind, names in kinds.items():
+        assert {name for name, question in cookbook().items() if question.grid == kind} == names
+    assert set(cookbook()) == set.union(*kinds.values())
+    assert all(question.title and question.sql.startswith("SELECT") for question in cookbook().values())
 
 
 def test_stiff_oxides_are_the_ten_highest_mean_frequencies(answer, rows):

@@ -1,0 +1,76 @@
+"""Predictions of several trainings taken together, and whether one network is better than another or only luckier."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mat2spec.gaps import ValenceBandRule, vb_gaps
+from mat2spec.metrics import SCALINGS, classification_scores, score
+from mat2spec.spectrum import Spectra, SpectrumGrid
+
+RESAMPLES = 2000
+
+HIGHER_IS_BETTER = {"r2"}
+
+
+@dataclass(frozen=True)
+class PooledPredictions:
+    """What the trainings of all folds predict for the materials that each of them did not see.
+
+    Args:
+        material_ids: Each once, in alphabetical order.
+        predicted: Spectra.
+        true: Labels.
+        grid: Axis of both.
+    """
+
+    material_ids: tuple[str, ...]
+    predicted: Spectra
+    true: Spectra
+    grid: SpectrumGrid
+
+    @classmethod
+    def read(cls, tables: Sequence[Path], scaling: str) -> "PooledPredictions":
+        """Put tables of test rows, as trainings leave them, one after the other, and bring predictions to a scale.
+
+        Args:
+            tables: Parquet files.
+            scaling: A name in `SCALINGS`; "self" only if the networks know the number of states.
+        """
+        table = pa.concat_tables([pq.read_table(path) for path in tables]).sort_by("material_id")
+        grid = SpectrumGrid.from_json(json.loads(table.schema.metadata[b"grid"]))
+        predicted, true = (np.array(table[f"spectrum_{name}"].to_pylist(), np.float32) for name in ("predicted", "true"))
+        return cls(tuple(table["material_id"].to_pylist()), SCALINGS[scaling](predicted, true), true, grid)
+
+    def scores(self) -> dict[str, float]:
+        """R², MAE, MSE and WD, and the VB gap as a class."""
+        predicted, true = (np.isfinite(vb_gaps(spectra, self.grid, ValenceBandRule())[:, 0]) for spectra in (self.predicted, self.true))
+        gaps = {f"vb_gap_{name}": value for name, value in classification_scores(predicted, true).items()}
+        return score(self.predicted, self.true, self.grid) | gaps
+
+
+def share_better(one: PooledPredictions, other: PooledPredictions, seed: int = 0) -> dict[str, float]:
+    """Give the share of bootstrap resamples of the materials in which one set of predictions has the better score, by metric.
+
+    Both are resampled together (a paired bootstrap): what makes a material hard is the same for both.
+
+    Args:
+        one: Some predictions.
+        other: Predictions for the same materials.
+        seed: Of the resamples.
+    """
+    assert one.material_ids == other.material_ids, "only predictions for the same materials can be paired"
+    generator = np.random.default_rng(seed)
+    wins: dict[str, int] = {}
+    for _ in range(RESAMPLES):
+        rows = generator.integers(len(one.material_ids), size=len(one.material_ids))
+        ours, theirs = (score(each.predicted[rows], each.true[rows], each.grid) for each in (one, other))
+        for name, value in ours.items():
+            better = value > theirs[name] if name in HIGHER_IS_BETTER else value < theirs[name]
+            wins[name] = wins.get(name, 0) + better
+    return {name: count / RESAMPLES for name, count in wins.items()}

@@ -1,0 +1,124 @@
+"""A table of labels on disk: structures as graphs, and what is known of each as numbers."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int
+
+from mat2spec.config import GraphConfig
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import check_schema, crystals, is_list
+from mat2spec.errors import StructureError, TableError
+from mat2spec.graph import CrystalGraph, build_graph
+from mat2spec.spectrum import SpectrumGrid
+from mat2spec.symmetry import primitive_nsites
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The labelled rows of a table.
+
+    Args:
+        crystals: One per row.
+        graphs: Graph of each.
+        labels: A spectrum per row, or one number.
+        cell_sizes: Atoms to which a label belongs: 1, or those of the primitive cell where spectra are states of that cell.
+        split: Column `split`, if it was asked for.
+    """
+
+    crystals: tuple[Crystal, ...]
+    graphs: tuple[CrystalGraph, ...]
+    labels: Float32[np.ndarray, "rows bins"]
+    cell_sizes: Int[np.ndarray, " rows"]
+    split: np.ndarray | None
+
+    def fingerprint(self, split: Sequence[str]) -> str:
+        """SHA-256 of ids, structures, labels and the part to which each row belongs."""
+        digest = hashlib.sha256(self.labels.tobytes())
+        for crystal, part in zip(self.crystals, split, strict=True):
+            digest.update(f"{crystal.material_id}\t{part}\n".encode())
+            for array in (crystal.atomic_numbers, crystal.lattice, crystal.frac_coords):
+                digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumGrid, *, with_split: bool) -> LabelTable:
+    """Read a materials table that has labels.
+
+    A row whose label is one number, as a band gap, and NULL is not labelled and left out; a spectrum must be there.
+
+    Raises:
+        TableError: If the table, a column, a label or a structure cannot be used; a training set has no rejects.
+    """
+    table = _read(path, (label, "split") if with_split else (label,))
+    if pa.types.is_floating(table.schema.field(label).type):
+        table = table.filter(pc.is_finite(table[label]))
+        labels = table[label].to_numpy().astype(np.float32)[:, None]
+        if not len(table):
+            raise TableError(f"{path}: column {label} is NULL in every row")
+        per_cell = False
+    else:
+        labels, per_cell = _spectra(table, label, grid, path), grid.per_cell
+    rows = [_labelled_graph(crystal, graph, path) for crystal in crystals(table)]
+    found = tuple(crystal for crystal, _ in rows)
+    sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in found], int)
+    split = table["split"].to_numpy(zero_copy_only=False) if with_split else None
+    return LabelTable(found, tuple(graph for _, graph in rows), labels, sizes, split)
+
+
+def read_crystals(path: Path) -> list[Crystal]:
+    """Read the crystals of a materials table, labelled or not; rows that are none are left out.
+
+    Raises:
+        TableError: If the table cannot be used.
+    """
+    return [crystal for crystal in crystals(_read(path, ())) if isinstance(crystal, Crystal)]
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    """Read a materials table that has these columns too, and each material once."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TableError(f"{path}: cannot read the table of labels ({str(error).splitlines()[0]})") from None
+    check_schema(table.schema, str(path))
+    for name in columns:
+        if name not in table.schema.names:
+            raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
+    if not len(table):
+        raise TableError(f"{path}: the table of labels has no rows")
+    for material_id, times in Counter(table["material_id"].to_pylist()).items():
+        if times > 1:
+            raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")
+    return table
+
+
+def _labelled_graph(crystal: Crystal | StructureError, config: GraphConfig, path: Path) -> tuple[Crystal, CrystalGraph]:
+    try:
+        if isinstance(crystal, StructureError):
+            raise crystal
+        return crystal, build_graph(crystal, config)
+    except StructureError as error:
+        raise TableError(f"{path}: {error}; remove the row from the labels") from None
+
+
+def _spectra(table: pa.Table, label: str, grid: SpectrumGrid, path: Path) -> Float32[np.ndarray, "crystals bins"]:
+    """Labels as one array; each must be on the grid, finite, non-negative and not all zero."""
+    kind = table.schema.field(label).type
+    if not (is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))):
+        raise TableError(f"{path}: column {label} is {kind}, must be a list of {len(grid)} numbers per row")
+    spectra = table[label].to_numpy()
+    for material_id, spectrum in zip(table["material_id"].to_pylist(), spectra, strict=True):
+        if spectrum is None or len(spectrum) != len(grid):
+            got = "NULL" if spectrum is None else f"{len(spectrum)} values"
+            raise TableError(f"{path}: {material_id}: {label} is {got}; the grid {grid.name} has {len(grid)} bins")
+        if not np.isfinite(spectrum).all() or spectrum.min() < 0 or not spectrum.any():
+            raise TableError(f"{path}: {material_id}: {label} must be finite, nowhere negative and not all zero")
+    return np.stack(spectra).astype(np.float32)

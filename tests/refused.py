@@ -1,0 +1,16 @@
+"""How a configuration is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from mat2spec.config import TrainConfig, load_config
+from mat2spec.errors import ConfigError
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    """The one line with which a configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

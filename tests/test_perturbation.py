@@ -1,0 +1,104 @@
+"""Crystals before a relaxation: strained and displaced by what is stated, and else the same."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import crystals
+from mat2spec.perturbation import perturb
+
+STRAIN, DISPLACEMENT = 0.02, 0.05
+
+SEEDS = 6
+"""Draws of 400 crystals each."""
+
+FOUR_SIGMA = 4.0
+"""Standard deviations by which an estimate may miss: once in 16,000."""
+
+ROUNDING = 1e-10
+"""Absolute, of double precision through an inverse matrix."""
+
+
+@pytest.fixture(scope="module")
+def relaxed(materials: pa.Table) -> list[Crystal]:
+    return [row for row in crystals(materials) if isinstance(row, Crystal)]
+
+
+def strains(before: list[Crystal], after: list[Crystal]) -> np.ndarray:
+    """Tensor ε of each crystal, from a′ = a (1 + ε)."""
+    return np.stack([np.linalg.solve(a.lattice, b.lattice) - np.eye(3) for a, b in zip(before, after, strict=True)])
+
+
+def displacements(before: list[Crystal], after: list[Crystal]) -> np.ndarray:
+    """Cartesian displacement of each atom within its strained cell [Å]."""
+    return np.concatenate([(b.frac_coords - a.frac_coords) @ b.lattice for a, b in zip(before, after, strict=True)])
+
+
+def assert_normal(values: np.ndarray, deviation: float) -> None:
+    """Mean 0 and this standard deviation in each column, as far as chance allows."""
+    rows = len(values)
+    assert np.abs(values.mean(axis=0)).max() < FOUR_SIGMA * deviation / rows**0.5
+    assert np.abs(values.std(axis=0) / deviation - 1).max() < FOUR_SIGMA / (2 * rows) ** 0.5
+
+
+def test_strain_is_symmetric(relaxed):
+    found = strains(relaxed, perturb(relaxed, STRAIN, 0.0))
+    np.testing.assert_allclose(found, found.transpose(0, 2, 1), atol=ROUNDING)
+    assert np.abs(found).min(axis=0).max() > 0, "no component is left out"
+
+
+def test_each_of_the_six_components_of_strain_is_as_large_as_stated(relaxed):
+    found = np.concatenate([strains(relaxed, perturb(relaxed, STRAIN, 0.0, seed)) for seed in range(SEEDS)])
+    six = found[:, *np.triu_indices(3)]
+    assert_normal(six, STRAIN)
+    correlations = np.corrcoef(six.T)[np.triu_indices(6, 1)]
+    assert np.abs(correlations).max() < FOUR_SIGMA / len(six) ** 0.5, "components are drawn each for itself"
+
+
+def test_atoms_are_displaced_as_far_as_stated_along_each_axis(relaxed):
+    found = displacements(relaxed, perturb(relaxed, 0.0, DISPLACEMENT))
+    assert len(found) == sum(map(len, relaxed))
+    assert_normal(found, DISPLACEMENT)
+
+
+def test_displacements_are_as_large_in_a_strained_cell(relaxed):
+    assert_normal(displacements(relaxed, perturb(relaxed, STRAIN, DISPLACEMENT)), DISPLACEMENT)
+
+
+def test_material_and_composition_stay(relaxed):
+    for before, after in zip(relaxed, perturb(relaxed, STRAIN, DISPLACEMENT), strict=True):
+        assert after.material_id == before.material_id
+        np.testing.assert_array_equal(after.atomic_numbers, before.atomic_numbers)
+
+
+def test_strain_alone_leaves_sites_where_they_are_in_the_cell(relaxed):
+    for before, after in zip(relaxed, perturb(relaxed, STRAIN, 0.0), strict=True):
+        np.testing.assert_array_equal(after.frac_coords, before.frac_coords)
+        assert not np.array_equal(after.lattice, before.lattice)
+
+
+def test_displacement_alone_leaves_the_cell(relaxed):
+    for before, after in zip(relaxed, perturb(relaxed, 0.0, DISPLACEMENT), strict=True):
+        np.testing.assert_array_equal(after.lattice, before.lattice)
+        assert (after.frac_coords != before.frac_coords).all()
+
+
+def test_nothing_is_done_by_nothing(relaxed):
+    for before, after in zip(relaxed, perturb(relaxed, 0.0, 0.0), strict=True):
+        np.testing.assert_array_equal(after.lattice, before.lattice)
+        np.testing.assert_array_equal(after.frac_coords, before.frac_coords)
+
+
+def test_same_seed_gives_the_same_crystals_and_another_gives_others(relaxed):
+    one, again, other = (perturb(relaxed[:5], STRAIN, DISPLACEMENT, seed) for seed in (1, 1, 2))
+    for a, b, c in zip(one, again, other, strict=True):
+        np.testing.assert_array_equal(a.lattice, b.lattice)
+        np.testing.assert_array_equal(a.frac_coords, b.frac_coords)
+        assert not np.isclose(a.lattice, c.lattice, rtol=0, atol=ROUNDING).all()
+
+
+def test_equal_crystals_are_perturbed_differently(silicon):
+    one, two = perturb([silicon, silicon], STRAIN, DISPLACEMENT)
+    assert not np.allclose(one.lattice, two.lattice, rtol=0, atol=ROUNDING)
+    assert not np.allclose(one.frac_coords, two.frac_coords, rtol=0, atol=ROUNDING)
