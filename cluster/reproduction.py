@@ -20,6 +20,7 @@ from mat2spec.config import TableConfig
 from mat2spec.errors import Mat2SpecError
 from mat2spec.outcome import RESULT, TEST, mark_finished
 from mat2spec.report import Finished, markdown
+from mat2spec.training import check_trainable
 
 POLL = 5.0
 """[s] Between two looks at what the workers tell."""
@@ -72,6 +73,7 @@ class Reproduction:
         """
         for run in self.runs:  # a mistake in any row is told before the first training
             refuse_other_settings(run.output, settings_of(run.config))
+            check_trainable(run.config)
         missing = self.missing
         failures: list[Mat2SpecError] = []
         if missing:

@@ -10,7 +10,7 @@ from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import TrainConfig
 from mat2spec.data.labels import LabelledSplits, read_labels
 from mat2spec.errors import CheckpointError, TableError
-from mat2spec.model.registry import build_network
+from mat2spec.model.registry import build_network, label_size
 from mat2spec.spectrum import GRIDS
 
 
@@ -42,7 +42,15 @@ class Sources:
         Raises:
             TableError: If they cannot be used.
         """
-        return read_labels(self.labels, config.data, config.graph, GRIDS[config.grid], self.further, self.apart_from)
+        splits = read_labels(self.labels, config.data, config.graph, GRIDS[config.grid], self.further, self.apart_from)
+        wanted, found = label_size(config), splits.train.spectra.shape[1]
+        if found != wanted:
+            kinds = {size: "one number" if size == 1 else f"a spectrum of {size} bins" for size in (wanted, found)}
+            raise TableError(
+                f"{self.labels}: column {config.data.label} has {kinds[found]} per row, architecture {config.model.architecture} learns "
+                f"{kinds[wanted]}; choose another data.label"
+            )
+        return splits
 
     def beginning(self, config: TrainConfig, splits: LabelledSplits) -> Checkpoint | None:
         """Load the checkpoint with which training begins, if there is one.

@@ -23,10 +23,10 @@ from ray.util.queue import Queue
 
 from cluster.sources import Sources, first_weights
 from mat2spec.checkpoint import environment
-from mat2spec.config import CombinedConfig, EnsembleConfig, TrainConfig
+from mat2spec.config import TrainConfig
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError
 from mat2spec.outcome import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
-from mat2spec.training import Training, check_batches
+from mat2spec.training import Training, check_batches, check_trainable
 
 CONFIG, STATE = "config.json", "training.pt"
 
@@ -58,14 +58,10 @@ class TrainingRun:
         Raises:
             TableError: If the labels cannot be used.
             CheckpointError: If the checkpoint to start from cannot be.
-            ConfigError: If the network is an ensemble, batches are too small for the workers, or the workers too many for the cluster.
+            ConfigError: If the network is made of others, batches are too small for the workers, or the workers too many for the cluster.
             RunError: If the directory belongs to another experiment.
         """
-        if isinstance(self.config.model, EnsembleConfig | CombinedConfig):
-            raise ConfigError(
-                f"model.architecture: {self.config.model.architecture} is made of finished trainings; make it with a row of kind join or "
-                "combine (jobs/reproduce.py)"
-            )
+        check_trainable(self.config)
         splits = self.sources.splits(self.config)
         beginning = self.sources.beginning(self.config, splits)
         check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)

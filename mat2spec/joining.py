@@ -80,7 +80,7 @@ def write_combined(
         The result, as `outcome.judge` gives it.
 
     Raises:
-        CheckpointError: If one of them is not the part that it is taken for, or their grids or graphs differ, or the encoders of shape and scale.
+        CheckpointError: If one of them is not the part that it is taken for, or their grids or graphs differ, or two encoders.
     """
     config = _combined_config(shape, scale, gap)
     _check_encoders(shape, scale)
@@ -130,4 +130,6 @@ def _check_encoders(shape: Checkpoint, scale: Checkpoint) -> None:
 
 
 def _encoder(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    return {key: value for key, value in checkpoint.network.state_dict().items() if key.startswith("encoder.")}
+    """Everything on which its vectors depend."""
+    weights = checkpoint.network.state_dict()
+    return {key: value for key, value in weights.items() if key.startswith("encoder.") and not key.endswith("num_batches_tracked")}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mat2spec.config import TrainConfig, TrainingConfig
+from mat2spec.config import CombinedConfig, EnsembleConfig, TrainConfig, TrainingConfig
 from mat2spec.data.labels import LabelledCrystals, LabelledSplits
 from mat2spec.errors import ConfigError, Mat2SpecError
 from mat2spec.graph import GraphBatch
@@ -44,6 +44,19 @@ def check_batches(rows: int, batch_size: int, workers: int) -> int:
             f"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each; raise training.batch_size"
         )
     return steps
+
+
+def check_trainable(config: TrainConfig) -> None:
+    """Refuse what is made of finished trainings.
+
+    Raises:
+        ConfigError: If the network is an ensemble or a combined one.
+    """
+    if isinstance(config.model, EnsembleConfig | CombinedConfig):
+        raise ConfigError(
+            f"model.architecture: {config.model.architecture} is made of finished trainings; make it with a row of kind join or combine "
+            "(jobs/reproduce.py)"
+        )
 
 
 def epoch_batches(rows: int, config: TrainingConfig, epoch: int, rank: int, workers: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -99,7 +112,7 @@ class Training:
         self.seconds = 0.0
         self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
         self._step: nn.Module = self.network
-        if workers > 1:
+        if workers > 1 and any(parameter.requires_grad for parameter in self.network.parameters()):
             devices = [device] if device.type == "cuda" else None
             self._step = nn.parallel.DistributedDataParallel(self.network, device_ids=devices, broadcast_buffers=False)
 

@@ -58,6 +58,9 @@ def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumG
         TableError: If the table, a column, a label or a structure cannot be used; a training set has no rejects.
     """
     table = _read(path, (label, "split") if with_split else (label,))
+    for material_id, times in Counter(table["material_id"].to_pylist()).items():
+        if times > 1:
+            raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")
     if pa.types.is_floating(table.schema.field(label).type):
         table = table.filter(pc.is_finite(table[label]))
         labels = table[label].to_numpy().astype(np.float32)[:, None]
@@ -83,7 +86,7 @@ def read_crystals(path: Path) -> list[Crystal]:
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    """Read a materials table that has these columns too, and each material once."""
+    """Read a materials table that has these columns too."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -94,9 +97,6 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
             raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
     if not len(table):
         raise TableError(f"{path}: the table of labels has no rows")
-    for material_id, times in Counter(table["material_id"].to_pylist()).items():
-        if times > 1:
-            raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")
     return table
 
 

@@ -14,7 +14,7 @@ from mat2spec.crystal import Crystal
 from mat2spec.data.folds import chemical_system, split_of_folds
 from mat2spec.data.label_table import LabelTable, read_crystals, read_label_table
 from mat2spec.data.subsets import SUBSETS
-from mat2spec.errors import TableError
+from mat2spec.errors import StructureError, TableError
 from mat2spec.graph import CrystalGraph, build_graph
 from mat2spec.perturbation import perturb
 from mat2spec.spectrum import SpectrumGrid
@@ -127,8 +127,12 @@ def _perturbed(part: LabelledCrystals, data: DataConfig, graph: GraphConfig) -> 
     """Rows with the graphs that they have before a relaxation; their labels stay those of the relaxed crystals."""
     if not data.strain and not data.displacement:
         return part
-    crystals = perturb(part.crystals, data.strain, data.displacement)
-    return replace(part, graphs=tuple(build_graph(crystal, graph) for crystal in crystals))
+    try:
+        crystals = perturb(part.crystals, data.strain, data.displacement)
+        return replace(part, graphs=tuple(build_graph(crystal, graph) for crystal in crystals))
+    except StructureError as error:
+        sizes = f"data.strain {data.strain:g} and data.displacement {data.displacement:g} Å"
+        raise TableError(f"{data.table}: with {sizes}, {error}; take smaller ones") from None
 
 
 def _fraction(rows: np.ndarray, share: float) -> np.ndarray:

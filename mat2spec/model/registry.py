@@ -58,3 +58,8 @@ def build_network(config: TrainConfig) -> Network:
         case EnsembleConfig(members=count, member=member):
             members = [build_network(config.model_copy(update={"model": member})) for _ in range(count)]
             return Ensemble(cast(list[SpectrumNetwork], members), *task)
+
+
+def label_size(config: TrainConfig) -> int:
+    """Numbers that the network learns of each crystal: a band gap, or the bins of a spectrum."""
+    return 1 if isinstance(config.model, GapConfig) else len(GRIDS[config.grid])

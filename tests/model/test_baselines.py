@@ -106,7 +106,9 @@ def composition(crystal: Crystal) -> dict[int, float]:
 
 def elemental_by_hand(splits: LabelledSplits) -> np.ndarray:
     """Densities of the validation crystals, element by element."""
-    train = [(composition(crystal), spectrum.numpy()) for crystal, spectrum in zip(splits.train.crystals, splits.train.spectra, strict=True)]
+    train = [
+        (composition(crystal), spectrum.numpy()) for crystal, spectrum in zip(splits.train.crystals, splits.train.spectra, strict=True)
+    ]
 
     def of_element(z: int) -> np.ndarray:
         weighted = [(fractions[z], spectrum) for fractions, spectrum in train if z in fractions]

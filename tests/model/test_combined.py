@@ -1,4 +1,4 @@
-"""Shape × number of states, and the gap: three checkpoints that share an encoder, as one."""
+"""Shape × number of states, and the gap: three checkpoints as one, of which the first two share an encoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,8 @@ INVARIANCE = 1e-4
 
 SHAPE = Mat2SpecConfig(layers=2, heads=2, width=16, components=3, latent=8, representation=32, projection=32)
 SCALE = SHAPE.model_copy(update={"representation": 24})
-GAP = GapConfig(architecture="gap", layers=2, heads=2, width=16, head=24)
+GAP = GapConfig(architecture="gap", layers=1, heads=3, width=24, head=24)
+"""With an encoder of its own, of other sizes."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def config_of(model: Mat2SpecConfig | GapConfig, normalization: str = "sum", los
 
 @pytest.fixture(scope="module")
 def trained(labels: LabelledSplits) -> dict[str, Network]:
-    """Three networks with the encoder of the gap: random weights, BatchNorm statistics of real crystals, the scale of the labels."""
+    """Three networks: random weights, BatchNorm statistics of real crystals, the scale of the labels; the first two share an encoder."""
     torch.manual_seed(0)
     networks = {
         "shape": build_network(config_of(SHAPE)),
@@ -65,14 +66,15 @@ def trained(labels: LabelledSplits) -> dict[str, Network]:
         "gap": build_network(config_of(GAP)),
     }
     gap = networks["gap"]
-    for norm in (module for module in gap.modules() if isinstance(module, torch.nn.BatchNorm1d)):
-        norm.momentum = 1.0
-    with torch.no_grad():
-        gap.outputs(GraphBatch.from_graphs(labels.train.graphs))
-    for part in ("shape", "scale"):
+    for network in (networks["shape"], gap):
+        for norm in (module for module in network.encoder.modules() if isinstance(module, torch.nn.BatchNorm1d)):
+            norm.momentum = 1.0
+        with torch.no_grad():
+            network.encoder(GraphBatch.from_graphs(labels.train.graphs))
+    networks["scale"].encoder.load_state_dict(networks["shape"].encoder.state_dict())
+    for part, spread in (("shape", 3.0), ("scale", 0.5)):
         networks[part].fit(labels.train.graphs, labels.train.spectra)
-        networks[part].encoder.load_state_dict(gap.encoder.state_dict())
-        torch.nn.init.normal_(networks[part].predictor, std=3.0 if part == "shape" else 0.5)
+        torch.nn.init.normal_(networks[part].predictor, std=spread)
     torch.nn.init.normal_(gap.head[-1].weight, std=2.0)
     gap.eval()
     with torch.no_grad():
@@ -139,7 +141,7 @@ def refusal(act: Callable[[], object]) -> str:
 
 def doubled(crystal: Crystal) -> Crystal:
     """The same crystal in a cell of twice the length along a."""
-    frac_coords = np.concatenate([crystal.frac_coords, crystal.frac_coords + [1, 0, 0]]) / [2, 1, 1]
+    frac_coords = np.concatenate([crystal.frac_coords, crystal.frac_coords + np.array([1, 0, 0])]) / [2, 1, 1]
     return Crystal(crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * [[2], [1], [1]], frac_coords)
 
 
@@ -178,11 +180,11 @@ def test_no_crystals_have_no_spectra(combined):
     assert Predictor(combined, CPU).predict([]).shape == (0, 128)
 
 
-def test_checkpoint_holds_one_encoder_and_nothing_that_only_training_needs(made, parts, trained):
+def test_checkpoint_holds_the_shared_encoder_once_and_nothing_that_only_training_needs(made, parts, trained):
     weights = load_file(made[0] / CHECKPOINT / WEIGHTS)
     assert {name.split(".")[0] for name in weights} == {"normalization", "shape", "scale", "gap"}
     assert not [name for name in weights if "spectrum_mixture" in name or "projector" in name]
-    assert not [name for name in weights if ".encoder." in name and not name.startswith("gap.")]
+    assert {name.split(".")[0] for name in weights if ".encoder." in name} == {"shape", "gap"}
     for role, network in trained.items():
         for name, tensor in network.state_dict().items():
             if f"{role}.{name}" in weights:
@@ -214,21 +216,21 @@ def test_result_is_that_of_the_predictions_in_their_own_unit(made, combined, lab
 
 @pytest.mark.parametrize("role", ["shape", "scale"])
 @pytest.mark.parametrize("name", ["encoder.embed_atoms.weight", "encoder.norms.0.running_mean"])
-def test_parts_with_different_encoders_are_refused(parts, write, trained, labels, tmp_path, role, name):
+def test_shape_and_scale_with_different_encoders_are_refused(parts, write, trained, labels, tmp_path, role, name):
     """Weights, and statistics of BatchNorm."""
     weights = trained[role].state_dict()
     other = write(role, weights=weights | {name: weights[name] + 1e-3})
     message = refusal(lambda: write_combined(tmp_path, "bad", **parts | {role: other}, splits=labels))
-    assert message.startswith(f"{role}: its encoder is not that of gap")
+    assert message.startswith("scale: its encoder is not that of shape; train it with start_from shape, start_with encoder")
     assert not list(tmp_path.iterdir())
 
 
 def test_encoder_of_another_size_is_refused(parts, write, labels, tmp_path):
-    config = config_of(GAP.model_copy(update={"layers": 3}))
+    config = config_of(SCALE.model_copy(update={"layers": 3}), "standard", "mae")
     torch.manual_seed(0)
-    other = write("gap", config, build_network(config).state_dict())
-    message = refusal(lambda: write_combined(tmp_path, "bad", **parts | {"gap": other}, splits=labels))
-    assert "its encoder is not that of gap" in message
+    other = write("scale", config, build_network(config).state_dict())
+    message = refusal(lambda: write_combined(tmp_path, "bad", **parts | {"scale": other}, splits=labels))
+    assert "its encoder is not that of shape" in message
 
 
 @pytest.mark.parametrize(
@@ -291,14 +293,13 @@ def test_half_precision_parts_combine_to_the_same_predictions(parts, write, trai
     np.testing.assert_allclose(found.spectra, expected, atol=SINGLE * expected.max())
 
 
-def test_combined_network_reads_the_encoder_once(combined, labels):
+def test_shape_and_scale_read_one_pass_of_the_encoder(combined, labels):
     """The costly part."""
     network = combined.network
     assert isinstance(network, Combined)
     calls: list[int] = []
-    hook = network.gap.encoder.register_forward_hook(lambda *_: calls.append(1))
+    hook = network.shape.encoder.register_forward_hook(lambda *_: calls.append(1))
     network.outputs(GraphBatch.from_graphs([build_graph(labels.test.crystals[0], GraphConfig())]))
     hook.remove()
     assert calls == [1]
-    assert not hasattr(network.shape, "encoder")
     assert not hasattr(network.scale, "encoder")
