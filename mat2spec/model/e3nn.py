@@ -28,6 +28,9 @@ SCALAR = o3.Irrep("0e")
 SELF_ANGLE = pi / 8
 """How an atom and its neighbours are mixed: by sine and cosine, which keep the variance; the package's choice."""
 
+FITTED_GRAPHS = 100
+"""Training crystals by which the size of fresh outputs is judged."""
+
 
 class E3NN(SpectrumNetwork):
     """The network.
@@ -45,12 +48,14 @@ class E3NN(SpectrumNetwork):
 
     masses: Tensor
     num_neighbors: Tensor
+    output_size: Tensor
 
     def __init__(self, config: E3NNConfig, cutoff: float, bins: int, normalization: str, loss: str) -> None:
         super().__init__(bins, normalization, loss)
         self.cutoff, self.radial_functions, self.pooling = cutoff, config.radial_functions, config.pooling
         self.register_buffer("masses", torch.from_numpy(atomic_masses()).diag(), persistent=False)
         self.register_buffer("num_neighbors", torch.ones(()))
+        self.register_buffer("output_size", torch.ones(()))
         self.embed = nn.Linear(len(self.masses), config.embedding)
         harmonics = o3.Irreps.spherical_harmonics(config.max_degree)
         self.harmonics = o3.SphericalHarmonics(harmonics, normalize=True, normalization="component")
@@ -63,13 +68,23 @@ class E3NN(SpectrumNetwork):
         )
 
     def fit(self, graphs: Sequence[CrystalGraph], labels: Float[Tensor, "crystals bins"]) -> None:
-        """Learn the scale of the labels, and how many edges an average atom has: sums over neighbours are divided by the root of it."""
+        """Learn the scale of the labels, how many edges an average atom has, and how large the outputs of fresh weights are.
+
+        Sums over neighbours are divided by the root of the first number. Masses of 1 to 257 u, multiplied in at each layer, make outputs
+        so large that a softmax of them is one bin and nothing else: they are divided by their standard deviation. A spectrum that is
+        scaled to its maximum, as in the published code, does not change by it.
+        """
         super().fit(graphs, labels)
         self.num_neighbors.fill_(sum(graph.num_edges for graph in graphs) / sum(len(graph.atomic_numbers) for graph in graphs))
+        with torch.no_grad():
+            size = self._pooled(GraphBatch.from_graphs(graphs[:FITTED_GRAPHS])).std()
+        self.output_size.copy_(size if size > 0 else torch.ones(()))
 
     def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
-        pooled = scatter(self.atomic_outputs(graphs), graphs.batch, dim_size=graphs.num_graphs, reduce=self.pooling)
-        return self.normalization.activate(pooled)
+        return self.normalization.activate(self._pooled(graphs) / self.output_size)
+
+    def _pooled(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+        return scatter(self.atomic_outputs(graphs), graphs.batch, dim_size=graphs.num_graphs, reduce=self.pooling)
 
     def atomic_outputs(self, graphs: GraphBatch) -> Float[Tensor, "atoms bins"]:
         """One free number for each atom and bin."""
