@@ -4,6 +4,7 @@ import pytest
 
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
+from mat2spec.predict import Prediction
 from mat2spec.results import REJECTS, prediction_table
 from mat2spec.spectrum import PHDOS_GRID
 from mat2spec.thermo import heat_capacity, mean_frequency
@@ -19,7 +20,7 @@ def make(small_table, splits, checkpoint):
             i: s.numpy() for part in (splits.train, splits.valid, splits.test) for i, s in zip(part.material_ids, part.spectra, strict=True)
         }
         spectra = np.stack([labels[row.material_id] for row in rows]) if rows else np.empty((0, 51), np.float32)
-        return prediction_table(inputs, rows, [len(row) for row in rows], spectra, spread, checkpoint)
+        return prediction_table(inputs, rows, [len(row) for row in rows], Prediction(spectra, spread), checkpoint)
 
     return make_table
 
@@ -69,7 +70,7 @@ def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
     spectra[:, 10] = 1.0
     spectra[:3, -1] = 0.06, 0.04, 1.0
     rows = list(crystals(inputs))
-    flags = prediction_table(inputs, rows, [1] * 36, spectra, None, checkpoint)["exceeds_grid"].to_pylist()
+    flags = prediction_table(inputs, rows, [1] * 36, Prediction(spectra), checkpoint)["exceeds_grid"].to_pylist()
     assert flags == [True, False, True] + [False] * 33
 
 
