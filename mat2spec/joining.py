@@ -31,7 +31,7 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     """
     first = members[0].card
     model = EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model)
-    config = first.config.model_copy(update={"model": model})
+    config = _joined(first.config, model)
     weights = {f"members.{i}.{key}": value for i, one in enumerate(members) for key, value in one.network.state_dict().items()}
     weights |= {key: value for key, value in members[0].network.state_dict().items() if key.startswith("normalization.")}
     seen = sorted(frozenset.union(*(member.training_ids for member in members)))
@@ -114,7 +114,13 @@ def _combined_config(shape: Checkpoint, scale: Checkpoint, gap: Checkpoint) -> T
                     f"{part.card.name}: its {name} is not that of {shape.card.name}; combine networks that have it in common"
                 )
     models = {role: part.card.config.model for role, (part, _, _) in parts.items()}
-    return scale.card.config.model_copy(update={"model": CombinedConfig(architecture="combined", **models)})
+    return _joined(scale.card.config, CombinedConfig(architecture="combined", **models))
+
+
+def _joined(config: TrainConfig, model: CombinedConfig | EnsembleConfig) -> TrainConfig:
+    """Settings of a part with the whole in its place, which was not trained and began with nothing."""
+    training = config.training.model_copy(update={"freeze_encoder": False})
+    return config.model_copy(update={"model": model, "training": training, "start_from": None, "start_with": "network"})
 
 
 def _check_encoders(shape: Checkpoint, scale: Checkpoint) -> None:
