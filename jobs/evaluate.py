@@ -36,6 +36,7 @@ from cluster.sources import Sources
 from jobs.command import print_table, run
 from mat2spec.checkpoint import Checkpoint
 from mat2spec.errors import ConfigError
+from mat2spec.evaluation import Evaluation
 from mat2spec.figures import FIGURES, figures_of
 from mat2spec.judgement import evaluate
 
@@ -70,6 +71,8 @@ def main() -> None:
         "training_rows": len(fitted),
         "scores": scores,
     }
+    if isinstance(evaluation, Evaluation) and evaluation.grid.per_cell:
+        record["vb_gap_by_threshold"] = evaluation.threshold_curve()
     files[".json"].parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(materials, files[".parquet"])
     written = [files[".json"], files[".parquet"]]
