@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.metrics import SCALINGS, classification_scores, score, wasserstein_distances
+from mat2spec.evaluation import electronic_scores
+from mat2spec.metrics import SCALINGS, wasserstein_distances
 from mat2spec.spectrum import Spectra, SpectrumGrid
 
 RESAMPLES = 2000
@@ -50,9 +50,7 @@ class PooledPredictions:
 
     def scores(self) -> dict[str, float]:
         """R², MAE, MSE and WD, and the VB gap as a class."""
-        predicted, true = (np.isfinite(vb_gaps(spectra, self.grid, ValenceBandRule())[:, 0]) for spectra in (self.predicted, self.true))
-        gaps = {f"vb_gap_{name}": value for name, value in classification_scores(predicted, true).items()}
-        return score(self.predicted, self.true, self.grid) | gaps
+        return electronic_scores(self.predicted, self.true, self.grid)
 
 
 def share_better(one: PooledPredictions, other: PooledPredictions, seed: int = 0) -> dict[str, float]:

@@ -67,10 +67,9 @@ class Evaluation:
         Phonons: MAE and MSE of the mean frequency [cm⁻¹], of heat_capacity [C_V at 300 K, J/K per mole of atoms] and of `thermo.cv_paper`,
         the same for every scaling, as WD is. Electrons: the gap below the valence band maximum as a class, with its counts.
         """
-        scores = score(self.predicted, self.true, self.grid)
         if self.grid.per_cell:
-            predicted, true = (self._has_vb_gap(spectra, ValenceBandRule()) for spectra in (self.predicted, self.true))
-            return scores | {f"vb_gap_{name}": value for name, value in classification_scores(predicted, true).items()}
+            return electronic_scores(self.predicted, self.true, self.grid)
+        scores = score(self.predicted, self.true, self.grid)
         of_predicted, of_true = self._heat(self.predicted), self._heat(self.true)
         for name, true in of_true.items():
             scores[f"{name}_mae"] = mean_absolute_error(of_predicted[name], true)
@@ -86,14 +85,11 @@ class Evaluation:
 
         A network that smooths fills up gaps: at a higher threshold it finds more of them, and more that are none.
         """
-        true = self._has_vb_gap(self.true, ValenceBandRule())
+        true = _has_vb_gap(self.true, self.grid, ValenceBandRule())
+        rules = [ValenceBandRule(threshold=threshold) for threshold in np.linspace(0.25, 4, 16).tolist()]
         return [
-            {"threshold": threshold, **classification_scores(self._has_vb_gap(self.predicted, ValenceBandRule(threshold=threshold)), true)}
-            for threshold in np.linspace(0.25, 4, 16).tolist()
+            {"threshold": rule.threshold, **classification_scores(_has_vb_gap(self.predicted, self.grid, rule), true)} for rule in rules
         ]
-
-    def _has_vb_gap(self, spectra: Spectra, rule: ValenceBandRule) -> Bool[np.ndarray, " crystals"]:
-        return np.isfinite(vb_gaps(spectra, self.grid, rule)[:, 0])
 
     def _heat(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
         capacity = heat_capacity(spectra, self.grid, 300.0)
@@ -132,3 +128,13 @@ class Evaluation:
         columns["spectrum_true"] = pa.array(list(self.true), pa.list_(pa.float32()))
         columns["spectrum_predicted"] = pa.array(list(self.predicted), pa.list_(pa.float32()))
         return pa.table(columns).replace_schema_metadata({"grid": json.dumps(self.grid.to_json()), "scaling": self.scalings[0]})
+
+
+def electronic_scores(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, float]:
+    """R², MAE, MSE, WD of electronic spectra per primitive cell, and the gap below the valence band maximum as a class, with its counts."""
+    found, there = (_has_vb_gap(spectra, grid, ValenceBandRule()) for spectra in (predicted, true))
+    return score(predicted, true, grid) | {f"vb_gap_{name}": value for name, value in classification_scores(found, there).items()}
+
+
+def _has_vb_gap(spectra: Spectra, grid: SpectrumGrid, rule: ValenceBandRule) -> Bool[np.ndarray, " crystals"]:
+    return np.isfinite(vb_gaps(spectra, grid, rule)[:, 0])
