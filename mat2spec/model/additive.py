@@ -18,6 +18,7 @@ from torch_geometric.utils import scatter
 from mat2spec.config import AdditiveConfig
 from mat2spec.elements import atomic_masses, feature_table
 from mat2spec.graph import GraphBatch
+from mat2spec.model.edges import pieces
 from mat2spec.model.losses import wasserstein
 from mat2spec.model.network import SpectrumNetwork
 from mat2spec.normalization import SumNormalization
@@ -28,6 +29,9 @@ SHORTEST = 0.5
 
 REACH = 1.3
 """Highest mean of an atom's Gaussians, as a share of the grid's end: the highest vibrations, those of hydrogen, lie beyond it."""
+
+NEIGHBORS = 12
+"""Messages to an atom: independent ones add to the root of their number."""
 
 
 class Additive(SpectrumNetwork):
@@ -158,22 +162,28 @@ class VectorMessages(nn.Module):
         directions: Float[Tensor, "edges 3"],
         edge_index: Tensor,
     ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
-        neighbor, center = edge_index
-        weights = self.message(self.norm(scalars)).index_select(0, neighbor) * self.filter(lengths).index_select(0, length_of)
-        to_scalar, from_vector, to_vector = weights.chunk(3, dim=1)
-        carried = vectors.index_select(0, neighbor) * from_vector[:, None] + to_vector[:, None] * directions[:, :, None]
-        scalars = scalars + _gathered(to_scalar, center, len(scalars))
-        vectors = vectors + _gathered(carried, center, len(scalars))
+        to_scalars, to_vectors = self.messages(scalars, vectors, lengths, length_of, directions, edge_index)
+        scalars, vectors = scalars + to_scalars, vectors + to_vectors
         left, right = self.mix(vectors).chunk(2, dim=2)
         length = (right.square().sum(dim=1) + 1e-6).sqrt()  # its gradient stays finite at zero
         shift, overlap, stretch = self.update(torch.cat([scalars, length], dim=1)).chunk(3, dim=1)
         scalars = scalars + self.dropout(shift + overlap * (left * right).sum(dim=1))
         return scalars, vectors + stretch[:, None] * left
 
-
-def _gathered(messages: Tensor, center: Tensor, atoms: int) -> Tensor:
-    """Sum of the messages to each atom, of the size of one: twelve independent ones add to √12."""
-    return scatter(messages, center, dim_size=atoms) / 12**0.5
+    def messages(
+        self, scalars: Tensor, vectors: Tensor, lengths: Tensor, length_of: Tensor, directions: Tensor, edge_index: Tensor
+    ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
+        """Sum of the messages to each atom, of the size of one."""
+        neighbor, center = edge_index
+        of_atoms, of_lengths = self.message(self.norm(scalars)) / NEIGHBORS**0.5, self.filter(lengths)
+        to_scalars, to_vectors = torch.zeros_like(scalars), torch.zeros_like(vectors)
+        for piece in pieces(length_of):
+            weights = of_atoms.index_select(0, neighbor[piece]) * of_lengths.index_select(0, length_of[piece])
+            to_scalar, from_vector, to_vector = weights.chunk(3, dim=1)
+            carried = vectors.index_select(0, neighbor[piece]) * from_vector[:, None]
+            to_scalars.index_add_(0, center[piece], to_scalar)
+            to_vectors.index_add_(0, center[piece], torch.addcmul(carried, to_vector[:, None], directions[piece, :, None]))
+        return to_scalars, to_vectors
 
 
 def _perceptron(wide: int, width: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import softplus
 from torch_geometric.utils import softmax
 
-from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once
+from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once, weighted_sum_once
 
 
 class NeighborAttention(nn.Module):
@@ -44,10 +44,14 @@ class NeighborAttention(nn.Module):
     ) -> Float[Tensor, "atoms width"]:
         width, center = atoms.shape[1], edge_index[1]
         of_atoms, of_lengths = atoms @ self.weight[:width], lengths @ self.weight[width:]
-        of_edges = EdgeVectors.apply if torch.is_grad_enabled() else edge_vectors_once
-        logits, neighbors = of_edges(of_atoms, of_lengths, self.attention, edge_index, length_of)
-        weights = softmax(softplus(self.logit_norm(softplus(logits))), center, num_nodes=len(atoms))
-        return WeightedSum.apply(neighbors, weights, center, len(atoms)) + self.bias
+        if torch.is_grad_enabled():
+            logits, vectors = EdgeVectors.apply(of_atoms, of_lengths, self.attention, edge_index, length_of)
+            return WeightedSum.apply(vectors, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
+        logits, vectors, place = edge_vectors_once(of_atoms, of_lengths, self.attention, edge_index, length_of)
+        return weighted_sum_once(vectors, place, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
+
+    def _weights(self, logits: Tensor, center: Tensor, atoms: int) -> Float[Tensor, "edges heads"]:
+        return softmax(softplus(self.logit_norm(softplus(logits))), center, num_nodes=atoms)
 
 
 class _SumOverWorkers(torch.autograd.Function):

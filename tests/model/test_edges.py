@@ -1,10 +1,10 @@
 import pytest
 import torch
 from torch.autograd import gradcheck
-from torch.nn.functional import softplus
+from torch.nn.functional import softplus as torch_softplus
 
 from mat2spec.model import edges
-from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once
+from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once, softplus, weighted_sum_once
 
 ATOMS, LENGTHS, EDGES, HEADS, WIDTH = 5, 4, 17, 2, 3
 
@@ -21,14 +21,19 @@ def inputs(monkeypatch) -> tuple[torch.Tensor, ...]:
     return of_atoms, of_lengths, attention, edge_index, torch.randint(LENGTHS, (EDGES,))
 
 
-@pytest.mark.parametrize("of_edges", [EdgeVectors.apply, edge_vectors_once], ids=["with gradients", "each pair once"])
-def test_edge_vectors_are_those_of_whole_arrays(inputs, of_edges):
+def test_edge_vectors_are_those_of_whole_arrays(inputs):
     of_atoms, of_lengths, attention, (neighbor, center), length_of = inputs
-    logits, neighbors = of_edges(*inputs)
-    own, other = (softplus(of_atoms[end] + of_lengths[length_of]) for end in (center, neighbor))
-    torch.testing.assert_close(neighbors, other)
+    own, other = (torch_softplus(of_atoms[end] + of_lengths[length_of]) for end in (center, neighbor))
     expected = sum((part.unflatten(1, (HEADS, WIDTH)) * vector).sum(2) for part, vector in zip((own, other), attention, strict=True))
-    torch.testing.assert_close(logits, expected)
+    for_training, (logits, of_pairs, place) = EdgeVectors.apply(*inputs), edge_vectors_once(*inputs)
+    for measured in (for_training, (logits, of_pairs[place])):
+        torch.testing.assert_close(measured, (expected, other))
+    assert len(of_pairs) < 2 * EDGES
+
+
+def test_softplus_is_that_of_torch_to_rounding():
+    x = torch.cat([torch.linspace(-200, 200, 4001), torch.tensor([-torch.inf, torch.inf])])
+    torch.testing.assert_close(softplus(x), torch_softplus(x), atol=2e-7, rtol=2e-7)
 
 
 def test_gradients_of_edge_vectors_are_those_of_finite_differences(inputs):
@@ -45,3 +50,5 @@ def test_gradients_of_the_weighted_sum_are_those_of_finite_differences(inputs):
     for edge in range(EDGES):
         expected[center[edge]] += (weights[edge][:, None] * vectors[edge].view(HEADS, WIDTH)).mean(0)
     torch.testing.assert_close(total, expected)
+    place = torch.randperm(EDGES)
+    torch.testing.assert_close(weighted_sum_once(vectors[place], place.argsort(), weights, center, ATOMS), expected)
