@@ -17,10 +17,11 @@ from mat2spec.model.network import Network, SpectrumNetwork
 from mat2spec.spectrum import Spectra
 from mat2spec.symmetry import primitive_nsites
 
-CPU_EDGES_PER_BATCH = 2_000
-"""Edges in one pass on a CPU: larger batches leave its cache.
+CPU_EDGES_PER_BATCH = 4_000
+"""Edges in one pass on a CPU.
 
-Bundled structures/s on one core of a 2-core Xeon, median of 6: 384 with 1,000 edges, 421 with 2,000, 306 with 4,000, 274 with 8,000.
+Bundled structures/s on one core of an Intel Xeon with `phdos` and `edos`, median of 3: 347 and 437 with 1,000 edges, 386 and 509 with
+2,000, 393 and 553 with 4,000, 396 and 555 with 8,000.
 """
 
 GPU_EDGES_PER_BATCH = 400_000
