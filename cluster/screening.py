@@ -47,7 +47,7 @@ class Screening:
         Raises:
             TableError: If the input cannot be read.
             CheckpointError: If the checkpoint cannot be used.
-            RunError: If the directory holds another screening.
+            RunError: If the directory holds another run.
         """
         checkpoint = Checkpoint.load(self.checkpoint)
         materials = MaterialsInput.open(self.input, self.config.where)

@@ -16,10 +16,11 @@ from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import GraphConfig
 from mat2spec.data.inputs import Shard, read_shard
 from mat2spec.data.schema import crystals
-from mat2spec.errors import Mat2SpecError, StructureError
+from mat2spec.errors import StructureError
 from mat2spec.graph import CrystalGraph, build_graph
 from mat2spec.predict import Predictor
-from mat2spec.results import REJECTS, prediction_table
+from mat2spec.rejects import reject, reject_table
+from mat2spec.results import prediction_table
 from mat2spec.run_directory import RunDirectory
 from mat2spec.symmetry import primitive_nsites
 
@@ -51,7 +52,7 @@ class Featurize:
                 stage = "graph"
                 graph, sites = build_graph(crystal, self._config), primitive_nsites(crystal)
             except Exception as error:  # whatever a structure does to its reader is that row's matter alone
-                rejects.append(_reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
+                rejects.append(reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
                 continue
             kept.append(position)
             graphs.append(graph)
@@ -61,7 +62,7 @@ class Featurize:
             "name": row["shard"]["name"],
             "inputs": _to_bytes(inputs),
             "graphs": _to_bytes(_graph_table(graphs, primitive)),
-            "rejects": _to_bytes(pa.Table.from_pylist(rejects, REJECTS)),
+            "rejects": _to_bytes(reject_table(rejects)),
             "featurize_seconds": time.perf_counter() - start,
         }
 
@@ -117,11 +118,6 @@ class Commit:
             "predict_seconds": row["predict_seconds"],
             "write_seconds": time.perf_counter() - start,
         }
-
-
-def _reject(material_id: str | None, source: str, stage: str, error: Exception) -> Row:
-    text = str(error) if isinstance(error, Mat2SpecError) else f"{material_id}: {' '.join(str(error).split())}"
-    return {"material_id": material_id, "source": source, "stage": stage, "error_type": type(error).__name__, "error": text}
 
 
 def _graph_table(graphs: list[CrystalGraph], primitive: list[int]) -> pa.Table:

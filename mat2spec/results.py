@@ -16,9 +16,6 @@ from mat2spec.predict import Prediction
 from mat2spec.spectrum import Spectra, SpectrumGrid
 from mat2spec.thermo import heat_capacity, mean_frequency
 
-REJECTS = pa.schema([(name, pa.string()) for name in ("material_id", "source", "stage", "error_type", "error")])
-"""What is known of a row that has no prediction."""
-
 END_OF_GRID_FRACTION = 0.05
 """A spectrum whose last bin exceeds this fraction of its maximum goes on beyond the grid: 83 of the 1,522 DFT spectra do."""
 

@@ -1,4 +1,4 @@
-"""The directory of a screening: what made it, the predictions and rejects committed so far, and its catalog."""
+"""The directory of a screening or an ingestion: what made it, the results and rejects committed so far, and its catalog."""
 
 import json
 import os
@@ -20,33 +20,35 @@ PREDICTIONS, REJECTS = "predictions", "rejects"
 class RunDirectory:
     """A run on disk.
 
-    A shard is done when its predictions lie under their name. They are written last and renamed into place, so that a kill at
+    A shard is done when its results lie under their name. They are written last and renamed into place, so that a kill at
     any moment leaves a shard either whole or to be done again.
 
     Args:
         path: The directory, absolute.
+        results: Folder of what the run makes.
     """
 
     path: Path
+    results: str = PREDICTIONS
 
     def claim(self, identity: dict[str, Any], details: dict[str, Any]) -> None:
-        """Take the directory for a screening, or make sure that it holds this one.
+        """Take the directory for a run, or make sure that it holds this one.
 
         Args:
             identity: What must be the same when the run is continued.
             details: What is worth knowing besides.
 
         Raises:
-            RunError: If it holds another screening, or something else, or cannot be written.
+            RunError: If it holds another run, or something else, or cannot be written.
         """
         record = self.path / RECORD
         if record.exists():
             if changed := _differences(self.read_record()["identity"], identity):
-                raise RunError(f"{self.path}: holds another screening ({'; '.join(changed)}); choose another --output")
+                raise RunError(f"{self.path}: holds another run ({'; '.join(changed)}); choose another --output")
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise RunError(f"{self.path}: not empty and holds no {RECORD}; choose another --output")
-        for folder in (PREDICTIONS, REJECTS):
+        for folder in (self.results, REJECTS):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
         self._write_record({"status": "running", "identity": identity, **details})
 
@@ -65,22 +67,22 @@ class RunDirectory:
 
     def committed(self) -> set[str]:
         """Names of the shards that are done."""
-        return {file.stem for file in (self.path / PREDICTIONS).glob("*.parquet")}
+        return {file.stem for file in (self.path / self.results).glob("*.parquet")}
 
-    def commit(self, shard: str, predictions: pa.Table, rejects: pa.Table) -> None:
-        """Write the outcome of a shard: rejects first, then predictions, which make it done."""
-        for folder, table in ((REJECTS, rejects), (PREDICTIONS, predictions)):
+    def commit(self, shard: str, results: pa.Table, rejects: pa.Table) -> None:
+        """Write the outcome of a shard: rejects first, then results, which make it done."""
+        for folder, table in ((REJECTS, rejects), (self.results, results)):
             file = self.path / folder / f"{shard}.parquet"
             partial = file.with_name(f".{shard}.{os.getpid()}.partial")
             pq.write_table(table, partial, compression="zstd")
             partial.replace(file)
 
     def counts(self) -> dict[str, int]:
-        """Rows that are predicted and rejected, from the files themselves."""
-        return {folder: _rows((self.path / folder).glob("*.parquet")) for folder in (PREDICTIONS, REJECTS)}
+        """Rows of results and rejects, from the files themselves."""
+        return {folder: _rows((self.path / folder).glob("*.parquet")) for folder in (self.results, REJECTS)}
 
     def finish(self, input_rows: int, details: dict[str, Any]) -> dict[str, int]:
-        """Close the run once every input row is a prediction or a reject.
+        """Close the run once every input row is a result or a reject.
 
         Raises:
             RuntimeError: If they do not add up: a defect of ours, not of the input.

@@ -5,7 +5,8 @@ import pytest
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
 from mat2spec.predict import Prediction
-from mat2spec.results import REJECTS, prediction_table
+from mat2spec.rejects import REJECT_COLUMNS
+from mat2spec.results import prediction_table
 from mat2spec.spectrum import PHDOS_GRID
 from mat2spec.thermo import heat_capacity, mean_frequency
 
@@ -34,8 +35,8 @@ def test_columns_and_types_are_those_of_the_contract(make, inputs, contract):
     schema = make(inputs).schema
     assert dict(zip(schema.names, schema.types, strict=True)) == contract
     assert schema.names == list(contract)
-    assert REJECTS.names == ["material_id", "source", "stage", "error_type", "error"]
-    assert set(REJECTS.types) == {pa.string()}
+    assert REJECT_COLUMNS.names == ["material_id", "source", "stage", "error_type", "error"]
+    assert set(REJECT_COLUMNS.types) == {pa.string()}
 
 
 def test_table_without_rows_has_the_same_columns(make, inputs):

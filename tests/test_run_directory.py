@@ -39,7 +39,7 @@ def test_claim_for_another_screening_is_refused_and_shows_both_values(run):
         run.claim(IDENTITY | {"checkpoint": "c" * 64, "where": "nsites < 9"}, {})
     message = str(caught.value)
     assert f"checkpoint: {'a' * 64} there, {'c' * 64} here; where: None there, nsites < 9 here" in message
-    assert message.startswith(f"{run.path}: holds another screening")
+    assert message.startswith(f"{run.path}: holds another run")
     assert "choose another --output" in message
     assert "\n" not in message
 

@@ -151,7 +151,7 @@ def test_another_screening_into_the_same_run_is_refused(run, job, trained, check
     before = files(run)
     outcome = job("screen", "screen.yaml", "--output", "screened", "--checkpoint", "undisturbed/checkpoint", *change)
     assert outcome.code == 2
-    assert f"{run}: holds another screening (" in outcome.err
+    assert f"{run}: holds another run (" in outcome.err
     assert shown in outcome.err
     if "--checkpoint" in change:
         there = Checkpoint.load(trained[0] / "checkpoint").fingerprint

@@ -14,7 +14,8 @@ from mat2spec.errors import StructureError
 from mat2spec.gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
 from mat2spec.predict import Prediction
 from mat2spec.query.catalog import create_catalog
-from mat2spec.results import REJECTS, prediction_table
+from mat2spec.rejects import REJECT_COLUMNS
+from mat2spec.results import prediction_table
 from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
@@ -34,7 +35,7 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
         rows = inputs.slice(start, SHARD)
         found = [row for row in crystals(rows) if isinstance(row, Crystal)]
         predictions = prediction_table(rows, found, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint)
-        rejects = _rejects() if start == 0 else REJECTS.empty_table()
+        rejects = _rejects() if start == 0 else REJECT_COLUMNS.empty_table()
         run.commit(f"part-{start // SHARD:06d}", predictions, rejects)
     create_catalog(run.path, PHDOS_GRID)
     run.finish(len(inputs) + 3, {})
@@ -45,7 +46,7 @@ def _rejects() -> pa.Table:
     errors = [StructureError(name, f"site {site} has no neighbour within 8 Å") for site, name in enumerate(("lost-a", "lost-b"))]
     rows = [(e.material_id, "table, row 1", "graph", "StructureError", str(e)) for e in errors]
     rows.append((None, "table, row 7", "read", "TableError", "table, row 7: material_id is NULL"))
-    return pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], REJECTS)
+    return pa.Table.from_pylist([dict(zip(REJECT_COLUMNS.names, row, strict=True)) for row in rows], REJECT_COLUMNS)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def edos_run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.claim({"checkpoint": "DFT"}, {"grid": EDOS_GRID.to_json()})
     predictions = pa.concat_tables([_electronic(table, scale) for scale in SCALES])
     for shard, rows in enumerate((predictions.slice(0, 200), predictions.slice(200))):
-        run.commit(f"part-{shard:06d}", rows, _rejects() if shard == 0 else REJECTS.empty_table())
+        run.commit(f"part-{shard:06d}", rows, _rejects() if shard == 0 else REJECT_COLUMNS.empty_table())
     create_catalog(run.path, EDOS_GRID)
     run.finish(len(predictions) + 3, {})
     return run.path
