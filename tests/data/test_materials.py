@@ -7,6 +7,7 @@ from mat2spec.data.materials import SCHEMA, content_hash, materials_table
 from mat2spec.data.schema import check_schema, crystals
 
 SALT = Crystal("salt", np.array([11, 17], np.uint8), 4.0 * np.eye(3), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]))
+SMALL = np.array([[0, 0, 0], [1e-3, 0, 0]])
 
 
 def changed(**parts) -> Crystal:
@@ -46,9 +47,9 @@ def test_hash_knows_the_same_content_by_any_description(same):
     "other",
     [
         changed(atomic_numbers=np.array([11, 35], np.uint8)),
-        changed(atomic_numbers=np.array([17, 11], np.uint8), frac_coords=SALT.frac_coords + [[0, 0, 0], [1e-3, 0, 0]]),
+        changed(atomic_numbers=np.array([17, 11], np.uint8), frac_coords=SALT.frac_coords + SMALL),
         changed(lattice=SALT.lattice * 1.0001),
-        changed(frac_coords=SALT.frac_coords + [[0, 0, 0], [0, 1e-3, 0]]),
+        changed(frac_coords=SALT.frac_coords + SMALL),
     ],
     ids=["element", "exchanged", "cell", "place"],
 )
