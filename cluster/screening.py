@@ -1,6 +1,5 @@
 """A screening on the cluster: every input row becomes one prediction or one reject, however often the job is stopped."""
 
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cluster.progress import Progress
 from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
 from cluster.stages import Commit, Featurize, Predict
 
@@ -86,9 +86,10 @@ class Screening:
         with ray_session():
             started = time.perf_counter()
             totals: Counter[str] = Counter()
+            progress = Progress(sum(map(len, shards)), "rows")
             for row in self._pipeline(checkpoint, shards).iter_rows():
                 totals.update(row)
-                _show_progress(totals, sum(map(len, shards)), time.perf_counter() - started)
+                progress.step(row["predictions"] + row["rejects"], rejects=row["rejects"])
             ended = time.perf_counter()
         seconds = {key: round(totals[key], 3) for key in ("featurize_seconds", "predict_seconds", "write_seconds")}
         rows = totals["predictions"] + totals["rejects"]
@@ -113,12 +114,3 @@ class Screening:
             )
             .map(Commit(str(self.output)), num_cpus=_SIDE_TASK_CPUS)
         )
-
-
-def _show_progress(totals: Counter[str], total: int, seconds: float) -> None:
-    """Say how far the screening is, on a terminal only."""
-    if sys.stderr.isatty():
-        done = totals["predictions"] + totals["rejects"]
-        rate = done / seconds
-        line = f"{done}/{total} rows, {totals['rejects']} rejects, {rate:.0f} rows/s, {(total - done) / rate:.0f} s left"
-        print(f"\r{line:<72}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -9,18 +9,18 @@ import pyarrow as pa
 
 from cluster.paths import resolve
 from mat2spec.config import AnyConfig, load_config
-from mat2spec.errors import Mat2SpecError
+from mat2spec.errors import Mat2SpecError, StorageError
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
 
 def run(command: Callable[[], None]) -> int:
-    """Run a command and give its exit code: 0 done, 2 refused with one line, 1 interrupted; anything else is a stack trace and 1."""
+    """Run a command and give its exit code: 0 done, 2 refused with one line, 1 stopped under way; anything else is a stack trace and 1."""
     try:
         command()
     except Mat2SpecError as error:
         print(f"error: {error}", file=sys.stderr)
-        return REFUSED
+        return FAILED if isinstance(error, StorageError) else REFUSED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return FAILED

@@ -45,5 +45,9 @@ class RunError(Mat2SpecError):
     """A run directory that cannot be written or belongs to another screening."""
 
 
+class StorageError(Mat2SpecError):
+    """Storage that fails under way: full, gone, read-only. What is finished is kept; jobs exit with 1."""
+
+
 class QueryError(Mat2SpecError):
     """SQL that failed, or a named question that does not exist."""

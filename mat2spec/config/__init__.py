@@ -9,7 +9,8 @@ from mat2spec.config.experiments import (
     TrainingConfig,
     WorkersConfig,
 )
-from mat2spec.config.loading import AnyConfig, load_config, validate
+from mat2spec.config.ingestion import IngestConfig, ReadingConfig
+from mat2spec.config.loading import AnyConfig, load_config, read_options, validate
 from mat2spec.config.networks import (
     AdditiveConfig,
     CombinedConfig,
@@ -37,9 +38,11 @@ __all__ = [
     "GapConfig",
     "GraphConfig",
     "InferenceConfig",
+    "IngestConfig",
     "Mat2SpecConfig",
     "MeanConfig",
     "NetworkConfig",
+    "ReadingConfig",
     "ScreenConfig",
     "Section",
     "TableConfig",
@@ -48,5 +51,6 @@ __all__ = [
     "TrainingConfig",
     "WorkersConfig",
     "load_config",
+    "read_options",
     "validate",
 ]

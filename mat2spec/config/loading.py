@@ -80,12 +80,31 @@ def _section(kind: type[BaseModel], parents: Sequence[int | str]) -> type[BaseMo
     return kind
 
 
+def read_options(kind: type[AnyConfig], words: Sequence[str], command: str) -> AnyConfig:
+    """Make a configuration of the command line alone; options of its sections go by their own names.
+
+    Args:
+        kind: What it must be.
+        words: The command line.
+        command: Which command it is, for the help.
+
+    Raises:
+        ConfigError: If an option is missing, unknown or not allowed.
+    """
+    return _tyro(kind, words, prog=command, config=(tyro.conf.OmitArgPrefixes,))
+
+
 def _override(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
-    """Apply `--section.field VALUE` with tyro; its boxed report of a mistake becomes one line."""
+    """Apply `--section.field VALUE`."""
+    return _tyro(type(config), overrides, default=config, config=(tyro.conf.AvoidSubcommands,))
+
+
+def _tyro(kind: type[AnyConfig], words: Sequence[str], **options: Any) -> AnyConfig:
+    """Let tyro read a command line; its boxed report of a mistake becomes one line."""
     report = io.StringIO()
     try:
         with contextlib.redirect_stderr(report):
-            return tyro.cli(type(config), default=config, args=list(overrides), config=(tyro.conf.AvoidSubcommands,))
+            return tyro.cli(kind, args=list(words), **options)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -93,4 +112,4 @@ def _override(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
         words = re.sub(r"\[type=.*", "", " ".join(words.split()))  # pydantic's remarks on a nested section
         raise ConfigError(f"command line: {words.strip()}") from None
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(type(config), dict(e), "command line") for e in error.errors())) from None
+        raise ConfigError("; ".join(_explain(kind, dict(e), "command line") for e in error.errors())) from None

@@ -1,36 +1,26 @@
-"""Structure files (CIF, POSCAR, pymatgen's JSON) as rows of a materials table."""
+"""A folder of structure files as a materials table, one row per file."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pymatgen.core import Structure
-from pymatgen.io.cif import CifParser
 
+from mat2spec.config import ReadingConfig
 from mat2spec.crystal import Crystal
+from mat2spec.data.archives import is_archive
+from mat2spec.data.formats import is_known, is_table, read_structures, stem
+from mat2spec.data.materials import SCHEMA as MATERIALS_SCHEMA
+from mat2spec.data.schema import COLUMNS
 from mat2spec.errors import Mat2SpecError, StructureError
 
-SCHEMA = pa.schema(
-    {
-        "material_id": pa.string(),
-        "formula_pretty": pa.string(),
-        "nsites": pa.int32(),
-        "atomic_numbers": pa.list_(pa.uint8()),
-        "lattice": pa.list_(pa.float64(), 9),
-        "frac_coords": pa.list_(pa.float64()),
-    }
-)
-"""The materials table that we write."""
-
-_SUFFIXES = {".cif", ".vasp", ".poscar", ".json"}
-_VASP_NAMES = ("POSCAR", "CONTCAR")
+SCHEMA = pa.schema([MATERIALS_SCHEMA.field(name) for name in COLUMNS])
+"""The columns that a file can fill."""
 
 
 def is_structure_file(path: Path) -> bool:
-    """Whether the name is that of a file which holds a structure."""
-    return path.suffix.lower() in _SUFFIXES or path.name.startswith(_VASP_NAMES)
+    """Whether the name is that of a file which holds a structure, neither a table nor an archive."""
+    return is_known(path.name) and not is_table(path.name) and not is_archive(path.name)
 
 
 def read_structure_files(files: Sequence[str]) -> tuple[pa.Table, dict[int, Mat2SpecError]]:
@@ -42,7 +32,7 @@ def read_structure_files(files: Sequence[str]) -> tuple[pa.Table, dict[int, Mat2
     rows: list[dict[str, Any]] = []
     refused: dict[int, Mat2SpecError] = {}
     for position, file in enumerate(files):
-        material_id = Path(file).stem
+        material_id = stem(file)
         try:
             crystal = read_structure_file(Path(file))
         except StructureError as error:
@@ -66,22 +56,18 @@ def read_structure_file(file: Path) -> Crystal:
     """Read the crystal of one file.
 
     Raises:
-        StructureError: If the file cannot be read, or its structure is disordered or otherwise no crystal of ours.
+        StructureError: If the file cannot be read or holds several, or its structure is disordered or otherwise no crystal of ours.
     """
+    config = ReadingConfig()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pymatgen's remarks on rounding and site order
-            structure = _only_structure_of_cif(file) if file.suffix.lower() == ".cif" else Structure.from_file(file)
-    except StructureError:
-        raise
-    except Exception as error:  # the parsers raise whatever a broken file leads them to
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise StructureError(file.stem, f"{file.name} cannot be read as a structure ({reason})") from None
-    return Crystal.from_structure(structure, file.stem)
-
-
-def _only_structure_of_cif(file: Path) -> Structure:
-    structures = CifParser(file, occupancy_tolerance=1.0).parse_structures(primitive=False)
-    if len(structures) > 1:
-        raise StructureError(file.stem, f"{file.name} holds {len(structures)} structures; give one file for each")
-    return structures[0]
+        size = file.stat().st_size
+        if size > config.largest_file:
+            raise StructureError(stem(file.name), f"{file.name} has {size:,} bytes, more than {config.largest_file:,}")
+        found = read_structures(file.name, file.read_bytes(), config)
+    except OSError as error:
+        raise StructureError(stem(file.name), f"{file.name} cannot be read ({error.strerror})") from None
+    if len(found) > 1:
+        raise StructureError(stem(file.name), f"{file.name} holds {len(found)} structures; jobs/ingest.py files makes a table of them")
+    if isinstance(found[0].crystal, StructureError):
+        raise found[0].crystal
+    return found[0].crystal

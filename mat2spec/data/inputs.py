@@ -3,9 +3,8 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.data.files import is_structure_file, read_structure_files
+from mat2spec.data.formats import stem
+from mat2spec.data.materials import MATERIALS
+from mat2spec.data.parquet_rows import read_parquet_rows
 from mat2spec.data.schema import check_schema
 from mat2spec.errors import ConfigError, Mat2SpecError, TableError
+from mat2spec.run_directory import RECORD
 
 PARQUET = ".parquet"
 
@@ -137,7 +140,7 @@ class MaterialsInput:
         seen: set[str] = set()
         for start in range(0, len(self.files), files_per_shard):
             files = self.files[start : start + files_per_shard]
-            stems = [Path(file).stem for file in files]
+            stems = [stem(file) for file in files]
             repeated = tuple(i for i, stem in enumerate(stems) if stem in seen or stem in stems[:i])
             seen.update(stems)
             yield Shard(_shard_name(start // files_per_shard), files, None, repeated)
@@ -149,7 +152,7 @@ def read_shard(shard: Shard) -> Rows:
         table, refused = read_structure_files(shard.files)
         sources = list(shard.files)
     else:
-        table, refused = _read_rows(shard.files[0], shard.rows), {}
+        table, refused = read_parquet_rows(shard.files[0], shard.rows), {}
         sources = [f"{shard.files[0]}, row {row}" for row in shard.rows]
     ids = table["material_id"].to_pylist()
     for i in shard.repeated:
@@ -161,9 +164,11 @@ def read_shard(shard: Shard) -> Rows:
 
 
 def _find_files(pattern: Path) -> list[str]:
-    """Files of a path in order of their names: Parquet where there is any, else structure files."""
+    """Files of a path in order of their names: Parquet where there is any, else structure files; of an ingestion, its materials."""
     if pattern.is_file():
         return [str(pattern)]
+    if (pattern / RECORD).is_file() and (pattern / MATERIALS).is_dir():
+        pattern = pattern / MATERIALS
     found = pattern.rglob("*") if pattern.is_dir() else map(Path, glob.iglob(str(pattern), recursive=True))
     files = sorted(str(path) for path in found if path.is_file() and not path.name.startswith("."))
     if kept := [file for file in files if file.endswith(PARQUET)] or [file for file in files if is_structure_file(Path(file))]:
@@ -188,30 +193,3 @@ def _check_table(file: str) -> bytes:
 
 def _shard_name(index: int) -> str:
     return f"part-{index:06d}"
-
-
-def _read_rows(file: str, rows: Sequence[int]) -> pa.Table:
-    """Read some rows, ascending, of a Parquet file."""
-    metadata = pq.read_metadata(file)
-    sizes = np.array([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)], dtype=np.int64)
-    starts = np.cumsum(sizes) - sizes
-    positions = np.array(rows, dtype=np.int64)
-    parts = []
-    for group, start, size in zip(range(len(sizes)), starts, sizes, strict=True):
-        inside = positions[(positions >= start) & (positions < start + size)] - start
-        if len(inside):
-            parts.append(_row_group(file, group).take(inside))
-    return pa.concat_tables(parts) if parts else pq.read_schema(file).empty_table()
-
-
-@lru_cache(maxsize=1)  # the shards of a row group follow each other
-def _row_group(file: str, group: int) -> pa.Table:
-    parquet = pq.ParquetFile(file)
-    try:
-        return parquet.read_row_group(group)
-    except pa.ArrowInvalid:  # Arrow 25 cannot read back the NULL that it wrote in a fixed-size list; DuckDB can
-        sizes = [parquet.metadata.row_group(i).num_rows for i in range(group + 1)]
-        sql = """SELECT * EXCLUDE (file_row_number) FROM read_parquet($file, file_row_number = true)
-                 WHERE file_row_number BETWEEN $first AND $last ORDER BY file_row_number"""
-        with duckdb.connect() as connection:
-            return connection.sql(sql, params={"file": file, "first": sum(sizes[:-1]), "last": sum(sizes) - 1}).to_arrow_table()

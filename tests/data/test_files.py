@@ -91,7 +91,7 @@ def test_oxidation_states_are_dropped(rock_salt, tmp_path):
 def test_disordered_site_is_named_with_its_occupancies(disordered, tmp_path):
     disordered.to(str(tmp_path / "mixed.cif"))
     message = refusal(tmp_path / "mixed.cif")
-    assert message.startswith("mixed: site 0 is disordered (")
+    assert message.startswith("mixed: site 0 Na1 is disordered (")
     assert "Na" in message
     assert "0.5" in message
     assert "give an ordered structure" in message
@@ -106,14 +106,14 @@ def test_partly_occupied_site_is_named(tmp_path):
 def test_cif_of_several_structures_is_refused_and_counted(silicon, rock_salt, tmp_path):
     file = tmp_path / "two.cif"
     file.write_text("\n".join(str(CifWriter(structure_of(crystal))) for crystal in (silicon, rock_salt)))
-    assert refusal(file) == "two: two.cif holds 2 structures; give one file for each"
+    assert refusal(file) == "two: two.cif holds 2 structures; jobs/ingest.py files makes a table of them"
 
 
 @pytest.mark.parametrize("name", ["broken.cif", "broken.vasp", "broken.json", "POSCAR"])
 @pytest.mark.parametrize("content", ["", "data_\n_cell_length_a what\n", '{"lattice": 1}', "\x00\xff", "1\n2\n3\n4\n5\n6\n7\n8\n"])
 def test_broken_file_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    assert f"{name} cannot be read as a structure" in refusal(tmp_path / name)
+    assert refusal(tmp_path / name).startswith(f"{Path(name).stem}: ")
 
 
 def test_unreadable_file_is_refused(tmp_path):

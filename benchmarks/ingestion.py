@@ -1,0 +1,140 @@
+"""What an ingestion costs: per file beside pymatgen's parser, per row of a table, and in memory as files become many.
+
+    python benchmarks/ingestion.py [--cifs cifs.tar.zst] [--files 1000 10000 100000]
+
+Each job is a process of its own, as a user starts it; memory is the sum of resident sets over the process and all its children, Ray's
+included, sampled twice a second. Small files are the bundled structures as POSCAR.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import warnings
+from itertools import cycle, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pymatgen.core import Structure
+from pymatgen.io.cif import CifParser
+
+from mat2spec.checkpoint import environment
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import crystals
+
+HOME = Path(__file__).parents[1]
+BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
+MB = 2**20
+
+
+class Job(NamedTuple):
+    """One run of jobs/ingest.py.
+
+    Args:
+        seconds: From its start to its end.
+        peak: Largest memory of its processes [bytes].
+        first: Seconds until its first shard was written.
+        record: Its run.json.
+    """
+
+    seconds: float
+    peak: int
+    first: float
+    record: dict
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifs", type=Path, default=HOME / "tests/data/cifs.tar.zst")
+    parser.add_argument("--files", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    print(environment()["hardware"])
+    with tempfile.TemporaryDirectory() as folder:
+        compare_with_pymatgen(arguments.cifs, Path(folder), arguments.repeats)
+        job = ingest(BUNDLED, Path(folder) / "table")
+        print(f"bundled table, {job.record['counts']['input']} rows: {job.seconds:.1f} s, start included; peak {job.peak / MB:.0f} MB")
+        for count in arguments.files:
+            measure_memory(count, Path(folder))
+
+
+def compare_with_pymatgen(archive: Path, folder: Path, repeats: int) -> None:
+    """Time the job's reading and placing of CIFs, and pymatgen's parser on the same, in turn."""
+    files = folder / "cifs"
+    files.mkdir()
+    with pa.CompressedInputStream(str(archive), "zstd") as content, tarfile.open(fileobj=content, mode="r|") as members:
+        members.extractall(files, filter="data")
+    texts = [file.read_text() for file in sorted(files.rglob("*.cif"))]
+    ours, theirs = [], []
+    for repeat in range(repeats):
+        stages = ingest(files, folder / f"out-{repeat}").record["stages"]
+        ours.append(sum(seconds for name, seconds in stages.items() if name.endswith("_seconds")) / len(texts))
+        theirs.append(seconds_of_pymatgen(texts) / len(texts))
+    mine, its = statistics.median(ours), statistics.median(theirs)
+    print(
+    print(f"{len(texts)} CIFs, median of {repeats}: job {mine * 1e3:.3f} ms a file after start-up, CifParser {its * 1e3:.2f} ms", end="")
+    print(f", {its / mine:.1f} ×")
+    )
+
+
+def seconds_of_pymatgen(texts: list[str]) -> float:
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for text in texts:
+            CifParser.from_str(text, occupancy_tolerance=1.0).parse_structures(primitive=False)
+    return time.perf_counter() - start
+
+
+def measure_memory(count: int, folder: Path) -> None:
+    """Ingest a folder of many small files, in shards so small that Ray reads them whatever their number."""
+    files = folder / f"files-{count}"
+    files.mkdir()
+    table = pq.read_table(BUNDLED).slice(0, 2_000)
+    small = [crystal for crystal in crystals(table) if isinstance(crystal, Crystal)]
+    texts = [Structure(c.lattice, c.atomic_numbers, c.frac_coords).to(fmt="poscar") for c in small]
+    for index, text in enumerate(islice(cycle(texts), count)):
+        (files / f"{index:06d}.vasp").write_text(text)
+    job = ingest(files, folder / f"out-files-{count}", "--rows-per-shard", "200")
+    stages = job.record["stages"]
+    print(
+        f"{count} files: {job.seconds:.1f} s, listed after {stages['list_seconds']:.1f} s, first shard written after {job.first:.1f} s; "
+        f"peak {job.peak / MB:.0f} MB"
+    )
+    shutil.rmtree(files)
+
+
+def ingest(path: Path, output: Path, *options: str) -> Job:
+    command = [sys.executable, HOME / "jobs/ingest.py", "files", path, "--output", output, *options]
+    start, peak, first = time.perf_counter(), 0, 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            if not first and any((output / "staged/materials").glob("*.parquet")):
+                first = time.perf_counter() - start
+            time.sleep(0.5)
+    if process.returncode:
+        raise SystemExit(f"{command} ended with {process.returncode}")
+    return Job(time.perf_counter() - start, peak, first, json.loads((output / "run.json").read_text()))
+
+
+def resident(pid: int) -> int:
+    total = 0
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    main()

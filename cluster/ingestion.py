@@ -1,0 +1,167 @@
+"""An ingestion on the cluster: every structure of a user's files becomes one row of a materials table or one reject."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.progress import Progress
+from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+
+# isort: split
+import ray.data
+
+from mat2spec.checkpoint import environment
+from mat2spec.config.ingestion import IngestConfig, ReadingConfig
+from mat2spec.data.duplicates import Duplicates
+from mat2spec.data.ingestion import Batch, cut, read_batch
+from mat2spec.data.listing import Listing, list_sources
+from mat2spec.data.materials import MATERIALS, materials_table
+from mat2spec.errors import StorageError
+from mat2spec.rejects import reject_table
+from mat2spec.run_directory import REJECTS, RunDirectory
+
+SHARDS_WITHOUT_RAY = 3
+"""So few are read in this process in less time than a Ray takes to start (12 s)."""
+
+_LISTING = "listing"
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """An ingestion and the directory that holds it.
+
+    Rows are staged first, shard by shard; then, with all known, the ids and contents that came before are found and the rows moved to
+    their place. A kill at any moment leaves each shard of each step done or to be done.
+
+    Args:
+        config: The settings.
+        paths: Where structures are: absolute paths, or URLs.
+        output: The directory, absolute.
+    """
+
+    config: IngestConfig
+    paths: tuple[str, ...]
+    output: Path
+
+    def run(self) -> str:
+        """Ingest what is not yet done; give a line that says what the directory holds.
+
+        Raises:
+            TableError: If there is nothing to read.
+            RunError: If the directory holds something else.
+            StorageError: If it can no longer be written.
+        """
+        start = time.perf_counter()
+        listing = list_sources(self.paths)
+        identity = {
+            "input": _fingerprint(listing),
+            "reading": self.config.reading.model_dump(mode="json"),
+            "rows_per_shard": self.config.rows_per_shard,
+        }
+        details = {"config": self.config.model_dump(mode="json"), "files": len(listing.sources), "ignored_files": listing.ignored}
+        final, staged = (RunDirectory(path, MATERIALS) for path in (self.output, self.output / "staged"))
+        final.claim(identity, details | {"versions": environment()})
+        if final.read_record()["status"] != "finished":
+            staged.claim(identity, {})
+            batches = cut(listing.sources, self.config.rows_per_shard)
+            timing = {"list_seconds": time.perf_counter() - start, **self._stage(staged, batches)}
+            self._place(staged, final, listing, timing)
+        return _told(final.read_record(), self.output)
+
+    def _stage(self, staged: RunDirectory, batches: list[Batch]) -> dict[str, float]:
+        done = staged.committed()
+        todo = [batch for batch in batches if batch.name not in done]
+        start = time.perf_counter()
+        progress = Progress(len(todo), "shards")
+        rows = 0
+        for row in _read_here(staged.path, todo, self.config.reading) if len(todo) <= SHARDS_WITHOUT_RAY else self._read(staged.path, todo):
+            if row["failed"]:
+                raise StorageError(f"{self.output}: {row['failed']}; what is finished is kept, and the same command goes on from here")
+            rows += row["rows"]
+            progress.step(rows=row["rows"], rejects=row["rejects"])
+        return {"read_seconds": time.perf_counter() - start, "rows": rows}
+
+    def _read(self, staged: Path, todo: list[Batch]) -> Iterator[dict[str, Any]]:
+        with ray_session():
+            shards = ray.data.from_items([{"batch": batch.to_json()} for batch in todo], override_num_blocks=len(todo))
+            yield from shards.map(Read(staged, self.config.reading)).iter_rows()
+
+    def _place(self, staged: RunDirectory, final: RunDirectory, listing: Listing, timing: dict[str, float]) -> None:
+        """Move staged shards to their place, with duplicates marked and repeated ids taken out."""
+        start = time.perf_counter()
+        files = sorted((staged.path / MATERIALS).glob("*.parquet"))
+        duplicates = Duplicates.find(files)
+        done = final.committed()
+        with _storage(self.output):
+            for position, file in enumerate(files):
+                if file.stem not in done:
+                    table, repeated = duplicates.mark(position, pq.read_table(file))
+                    rejects = pq.read_table(staged.path / REJECTS / file.name)
+                    final.commit(file.stem, table, pa.concat_tables([rejects, reject_table(repeated)]))
+            empty = materials_table([])
+            final.commit(_LISTING, empty, reject_table(listing.rejects))
+            rows = sum(staged.counts().values()) + len(listing.rejects)
+            timing["place_seconds"] = time.perf_counter() - start
+            final.finish(rows, {"stages": {key: round(value, 3) for key, value in timing.items()}, **duplicates.counts()})
+            shutil.rmtree(staged.path)
+
+
+class Read:
+    """Read a shard and write what came of it.
+
+    Args:
+        staged: Directory of the staged shards.
+        config: How structures are read.
+    """
+
+    def __init__(self, staged: Path, config: ReadingConfig) -> None:
+        self._staged, self._config = str(staged), config.model_dump(mode="json")
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        batch = Batch.from_json(row["batch"])
+        outcome = read_batch(batch, ReadingConfig.model_validate(self._config))
+        result = {"rows": len(outcome.materials), "rejects": len(outcome.rejects), "failed": ""}
+        try:
+            RunDirectory(Path(self._staged), MATERIALS).commit(batch.name, outcome.materials, outcome.rejects)
+        except OSError as error:
+            result["failed"] = f"cannot be written ({error.strerror or error})"
+        return result
+
+
+def _read_here(staged: Path, todo: Iterable[Batch], config: ReadingConfig) -> Iterator[dict[str, Any]]:
+    read = Read(staged, config)
+    return (read({"batch": batch.to_json()}) for batch in todo)
+
+
+@contextmanager
+def _storage(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"{output}: cannot be written ({reason}); what is finished is kept, and the same command goes on from here"
+        ) from None
+
+
+def _told(record: dict[str, Any], output: Path) -> str:
+    counts = record["counts"]
+    files = f"{record['files']} files ({record['ignored_files']} others ignored)"
+    rows = f"{counts[MATERIALS]} rows, {record['duplicates']} of them with the content of another"
+    return f"{counts['input']} structures in {files}: {rows}, {counts[REJECTS]} rejects in {output}"
+
+
+def _fingerprint(listing: Listing) -> str:
+    """SHA-256 that changes when a file comes, goes or changes its size."""
+    digest = hashlib.sha256()
+    for source in listing.sources:
+        digest.update(f"{source.url}\t{source.size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

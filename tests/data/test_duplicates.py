@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mat2spec.crystal import Crystal
+from mat2spec.data.duplicates import Duplicates
+from mat2spec.data.materials import materials_table
+
+
+def crystal(material_id: str, content: int) -> Crystal:
+    return Crystal(material_id, np.array([14], np.uint8), (3.0 + content) * np.eye(3), np.zeros((1, 3)))
+
+
+@pytest.fixture
+def tables(tmp_path) -> dict[Path, pa.Table]:
+    """Ids and contents: b is there three times, its second content is that of e; a, d and f are one content."""
+    rows = ([("a", 0), ("b", 1)], [("b", 2), ("d", 0)], [], [("e", 2), ("f", 0), ("b", 1)])
+    tables = {}
+    for index, of_file in enumerate(rows):
+        path = tmp_path / f"part-{index}.parquet"
+        tables[path] = materials_table([crystal(*row) for row in of_file], {"source": pa.array([path.name] * len(of_file), pa.string())})
+        pq.write_table(tables[path], path)
+    return tables
+
+
+def test_first_of_an_id_stays_and_the_others_are_rejects(tables):
+    duplicates = Duplicates.find(list(tables))
+    kept, rejects = [], []
+    for position, table in enumerate(tables.values()):
+        marked, rejected = duplicates.mark(position, table)
+        kept += marked["material_id"].to_pylist()
+        rejects += [(row["material_id"], row["source"]) for row in rejected]
+    assert kept == ["a", "b", "d", "e", "f"]
+    assert rejects == [("b", "part-1.parquet"), ("b", "part-3.parquet")]
+
+
+def test_content_that_came_before_is_flagged_with_the_first_that_stays(tables):
+    duplicates = Duplicates.find(list(tables))
+    marked = pa.concat_tables([duplicates.mark(position, table)[0] for position, table in enumerate(tables.values())])
+    found = dict(zip(marked["material_id"].to_pylist(), marked["duplicate_of"].to_pylist(), strict=True))
+    assert found == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, "e's content came with the second b, which is a reject"
+    assert duplicates.counts() == {"repeated_ids": 2, "duplicates": 2}
+
+
+def test_nothing_twice_leaves_all_as_it_is(tmp_path):
+    path = tmp_path / "part.parquet"
+    table = materials_table([crystal("a", 0), crystal("b", 1)], {"source": ["x", "y"]})
+    pq.write_table(table, path)
+    marked, rejects = Duplicates.find([path]).mark(0, table)
+    assert rejects == []
+    assert marked.drop_columns(["duplicate_of"]).equals(table)
+    assert marked["duplicate_of"].null_count == 2

@@ -1,0 +1,167 @@
+import io
+import json
+import warnings
+
+import ase.io
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+from pymatgen.io.cif import CifWriter
+from pymatgen.io.optimade import OptimadeStructureAdapter
+
+from mat2spec.config import ReadingConfig
+from mat2spec.crystal import Crystal
+from mat2spec.data.formats import is_known, read_structures, stem
+from mat2spec.errors import StructureError
+
+SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+QUARTZ = Structure.from_spacegroup("P3_221", Lattice.hexagonal(4.91, 5.40), ["Si", "O"], [[0.4697, 0, 2 / 3], [0.4135, 0.2669, 0.7858]])
+MIXED = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+LENGTHS = 1e-4
+"""[Å] What the formats keep of a length."""
+
+
+def extxyz(*structures: Structure) -> str:
+    sink = io.StringIO()
+    ase.io.write(sink, [AseAtomsAdaptor.get_atoms(structure) for structure in structures], format="extxyz")
+    return sink.getvalue()
+
+
+def optimade(structure: Structure, name: str) -> dict:
+    entry = OptimadeStructureAdapter.get_optimade_structure(structure)
+    return {"id": name, "type": "structures", "attributes": entry["attributes"]}
+
+
+def read(name: str, content: str | bytes, **config) -> list[Crystal | StructureError]:
+    content = content.encode() if isinstance(content, str) else content
+    return [parsed.crystal for parsed in read_structures(name, content, ReadingConfig(**config))]
+
+
+def same(found: Crystal | StructureError, expected: Structure) -> bool:
+    assert isinstance(found, Crystal), str(found)
+    structure = Structure(found.lattice, found.atomic_numbers, found.frac_coords)
+    np.testing.assert_allclose(sorted(structure.distance_matrix.ravel()), sorted(expected.distance_matrix.ravel()), atol=LENGTHS)
+    return structure.composition == expected.composition
+
+
+def symmetric(structure: Structure) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # spglib's, of its own interface
+        return str(CifWriter(structure, symprec=1e-3))
+
+
+ONE = {
+    "a.cif": lambda s: str(CifWriter(s)),
+    "symmetric.cif": symmetric,
+    "POSCAR": lambda s: s.to(fmt="poscar"),
+    "a.vasp": lambda s: s.to(fmt="poscar"),
+    "a.extxyz": extxyz,
+    "a.json": lambda s: json.dumps(s.as_dict()),
+    "document.json": lambda s: json.dumps({"material_id": "mp-1", "structure": s.as_dict(), "band_gap": 1.0}),
+    "optimade.json": lambda s: json.dumps({"data": [optimade(s, "x")], "meta": {}}),
+}
+
+
+@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("structure", [SALT, QUARTZ], ids=["salt", "quartz"])
+def test_every_format_gives_the_same_crystal(name, structure):
+    (found,) = read(name, ONE[name](structure))
+    assert same(found, structure)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("a.extxyz", extxyz(SALT, QUARTZ), ["a-0", "a-1"]),
+        ("a.json", json.dumps([SALT.as_dict(), QUARTZ.as_dict()]), ["a-0", "a-1"]),
+        ("a.json", json.dumps([{"material_id": i, "structure": s.as_dict()} for i, s in (("m", SALT), ("n", QUARTZ))]), ["m", "n"]),
+        ("a.json", json.dumps({"m": SALT.as_dict(), "n": {"structure": QUARTZ.as_dict()}}), ["m", "n"]),
+        ("a.json", json.dumps({"data": [optimade(SALT, "m"), optimade(QUARTZ, "n")]}), ["m", "n"]),
+        ("a.jsonl", "\n".join(json.dumps(optimade(s, i)) for i, s in (("m", SALT), ("n", QUARTZ))), ["m", "n"]),
+        ("a.cif", str(CifWriter(SALT)) + str(CifWriter(QUARTZ)), ["NaCl", "SiO2"]),
+    ],
+    ids=["extxyz", "list", "documents", "by id", "OPTIMADE", "lines", "CIF"],
+)
+def test_each_of_several_structures_has_its_own_name(name, content, ids):
+    found = read(name, content)
+    assert [crystal.material_id for crystal in found] == ids
+    assert all(same(crystal, expected) for crystal, expected in zip(found, (SALT, QUARTZ), strict=True))
+
+
+def test_one_bad_structure_among_several_spares_the_others():
+    broken = [SALT.as_dict(), {"lattice": 1}, 7, {"structure": MIXED.as_dict(), "material_id": "mixed"}, QUARTZ.as_dict()]
+    found = read("a.json", json.dumps(broken))
+    assert [isinstance(crystal, Crystal) for crystal in found] == [True, False, False, False, True]
+    assert [crystal.material_id for crystal in found] == ["a-0", "a-1", "a-2", "mixed", "a-4"]
+    assert "is disordered" in str(found[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.cif", b"", "a.cif cannot be read as a structure (it is empty)"),
+        ("a.cif", b" \n\t", "a.cif cannot be read as a structure (it is empty)"),
+        ("a.vasp", b"\x00\x01", "it is binary"),
+        ("a.json", b'{"lattice": 1}', "the document is no structure"),
+        ("a.json", b"{", "cannot be read as a structure"),
+        ("a.json", b"[]", "holds no structure"),
+        ("a.json", b"[" * 100_000, "recursion"),
+        ("a.jsonl", b"{]\n", "line 1 is not JSON"),
+        ("POSCAR", b"1\n2\n3\n4\n5\n6\n7\n8\n", "cannot be read as a structure"),
+        ("a.extxyz", b"1\nmolecule\nH 0 0 0\n", "no periodic cell"),
+        ("a.dat", b"x", "no ending of a known format"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_reason(name, content, reason):
+    (found,) = read(name, content)
+    assert isinstance(found, StructureError)
+    assert reason in str(found)
+    assert "\n" not in str(found)
+
+
+def test_accents_in_any_encoding_and_a_byte_order_mark_do_not_matter():
+    text = "# Müller & Å\n" + str(CifWriter(SALT))
+    for content in (text.encode("latin-1"), text.encode(), text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode()):
+        (found,) = read("a.cif", content)
+        assert same(found, SALT)
+
+
+@pytest.mark.parametrize("name", ["a.vasp", "a.extxyz", "a.json"])
+def test_cell_with_too_many_sites_is_refused_with_both_numbers(name):
+    (found,) = read(name, ONE[name](SALT), largest_cell=7)
+    assert "8 sites" in str(found)
+    assert "7" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("a.CIF", True),
+        ("a.cif.gz", True),
+        ("a.tar.zst", True),
+        ("CONTCAR", True),
+        ("t.parquet", True),
+        ("notes.txt", False),
+        ("OUTCAR", False),
+        ("a.gz", False),
+    ],
+)
+def test_files_are_known_by_their_names(name, known):
+    assert is_known(f"/some.where/{name}") == known
+
+
+def test_stem_is_the_name_without_folders_and_endings():
+    assert [stem(name) for name in ("a/b.c/quartz.cif.gz", "POSCAR", "x.tar.zst", "mp-1.2.json")] == ["quartz", "POSCAR", "x", "mp-1.2"]
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(name=st.sampled_from(sorted(ONE)), place=st.floats(0, 1), length=st.integers(0, 200), junk=st.binary(max_size=20))
+def test_any_damage_ends_in_crystals_or_reasons(name, place, length, junk):
+    content = ONE[name](QUARTZ).encode()
+    start = int(place * len(content))
+    found = read(name, content[:start] + junk + content[start + length :])
+    assert found
+    assert all(isinstance(crystal, Crystal) or "\n" not in str(crystal) for crystal in found)

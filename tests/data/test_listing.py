@@ -1,0 +1,70 @@
+import os
+
+import pytest
+
+from mat2spec.data.listing import list_sources
+from mat2spec.errors import TableError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.cif", "a/POSCAR", "a/deep/x.cif.gz", "a/notes.txt", ".hidden/y.cif", "table.parquet", "all.tar.zst"):
+        file = tmp_path / "in" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"12345")
+    return tmp_path / "in"
+
+
+def names(*paths) -> list[str]:
+    return [source.name for source in list_sources([str(path) for path in paths]).sources]
+
+
+def test_folder_gives_the_files_below_it_that_hold_structures(folder):
+    listing = list_sources([str(folder)])
+    assert [source.name for source in listing.sources] == ["a/POSCAR", "a/deep/x.cif.gz", "all.tar.zst", "b.cif", "table.parquet"]
+    assert {source.size for source in listing.sources} == {5}
+    assert (listing.rejects, listing.ignored) == ((), 1)
+
+
+def test_files_globs_and_urls_are_listed_once_each(folder):
+    assert names(folder / "b.cif", folder / "b.cif", folder / "*.cif") == ["b.cif"]
+    assert names(folder / "**/*.cif*") == ["x.cif.gz", "b.cif"]
+    assert names(f"file://{folder}") == names(folder), "an URL lists what its path does"
+    assert names(f"file://{folder}/a/*") == ["POSCAR"]
+
+
+def test_links_in_a_circle_are_rejects_and_the_rest_is_read(folder):
+    (folder / "a" / "again").symlink_to(folder)
+    (folder / "self.cif").symlink_to(folder / "self.cif")
+    (folder / "gone.cif").symlink_to(folder / "nowhere.cif")
+    listing = list_sources([str(folder)])
+    assert len(listing.sources) == 5
+    told = {str(row["source"]).removeprefix(f"{folder}/"): row["error"] for row in listing.rejects}
+    assert "a link to a folder above it" in told["a/again"]
+    assert "cannot be read" in told["self.cif"]
+    assert "No such file" in told["gone.cif"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_folder_is_a_reject(folder):
+    (folder / "a").chmod(0)
+    try:
+        (row,) = list_sources([str(folder)]).rejects
+    finally:
+        (folder / "a").chmod(0o755)
+    assert "cannot be listed (Permission denied)" in row["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("nowhere", "does not exist, or is empty"), ("in/a/notes.txt", "holds 1 files, none of a known format"), ("*.none", "does not exist")],
+)
+def test_nothing_to_read_is_refused(folder, path, message):
+    with pytest.raises(TableError, match=message):
+        list_sources([str(folder.parent / path)])
+
+
+def test_store_that_cannot_be_reached_is_one_line():
+    with pytest.raises(TableError, match=r"nowhere://x: cannot be listed") as caught:
+        list_sources(["nowhere://x"])
+    assert "\n" not in str(caught.value)
