@@ -79,10 +79,8 @@ def compare_with_pymatgen(archive: Path, folder: Path, repeats: int) -> None:
         ours.append(sum(seconds for name, seconds in stages.items() if name.endswith("_seconds")) / len(texts))
         theirs.append(seconds_of_pymatgen(texts) / len(texts))
     mine, its = statistics.median(ours), statistics.median(theirs)
-    print(
-    print(f"{len(texts)} CIFs, median of {repeats}: job {mine * 1e3:.3f} ms a file after start-up, CifParser {its * 1e3:.2f} ms", end="")
-    print(f", {its / mine:.1f} ×")
-    )
+    told = f"job {mine * 1e3:.3f} ms a file after start-up, CifParser {its * 1e3:.2f} ms, {its / mine:.1f} ×"
+    print(f"{len(texts)} CIFs, median of {repeats}: {told}")
 
 
 def seconds_of_pymatgen(texts: list[str]) -> float:
