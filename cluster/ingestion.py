@@ -23,16 +23,13 @@ from mat2spec.config.ingestion import IngestConfig, ReadingConfig
 from mat2spec.data.duplicates import Duplicates
 from mat2spec.data.ingestion import Batch, cut, read_batch
 from mat2spec.data.listing import Listing, list_sources
-from mat2spec.data.materials import MATERIALS, materials_table
+from mat2spec.data.materials import MATERIALS
 from mat2spec.errors import StorageError
 from mat2spec.rejects import reject_table
 from mat2spec.run_directory import REJECTS, RunDirectory
 
 SHARDS_WITHOUT_RAY = 3
 """So few are read in this process in less time than a Ray takes to start (12 s)."""
-
-_LISTING = "listing"
-
 
 @dataclass(frozen=True)
 class Ingestion:
@@ -105,9 +102,8 @@ class Ingestion:
                 if file.stem not in done:
                     table, repeated = duplicates.mark(position, pq.read_table(file))
                     rejects = pq.read_table(staged.path / REJECTS / file.name)
-                    final.commit(file.stem, table, pa.concat_tables([rejects, reject_table(repeated)]))
-            empty = materials_table([])
-            final.commit(_LISTING, empty, reject_table(listing.rejects))
+                    unlisted = listing.rejects if position == 0 else ()
+                    final.commit(file.stem, table, pa.concat_tables([rejects, reject_table([*repeated, *unlisted])]))
             rows = sum(staged.counts().values()) + len(listing.rejects)
             timing["place_seconds"] = time.perf_counter() - start
             final.finish(rows, {"stages": {key: round(value, 3) for key, value in timing.items()}, **duplicates.counts()})

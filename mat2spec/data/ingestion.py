@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 
 
 def cut(sources: Sequence[Source], rows_per_shard: int) -> list[Batch]:
-    """Cut sources into shards, always the same ones: each archive and each piece of a table by itself, other files together."""
+    """Cut sources into shards, always the same ones, at least one: archives and pieces of tables by themselves, other files together."""
     parts: list[tuple[tuple[tuple[str, str], ...], tuple[int, int] | None]] = []
     files: list[tuple[str, str]] = []
     for source in sources:
@@ -73,12 +73,12 @@ def cut(sources: Sequence[Source], rows_per_shard: int) -> list[Batch]:
         else:
             files.append(here)
     parts.extend((tuple(files[start : start + rows_per_shard]), None) for start in range(0, len(files), rows_per_shard))
-    return [Batch(f"part-{index:06d}", of_part, rows) for index, (of_part, rows) in enumerate(parts)]
+    return [Batch(f"part-{index:06d}", of_part, rows) for index, (of_part, rows) in enumerate(parts or [((), None)])]
 
 
 def read_batch(batch: Batch, config: ReadingConfig) -> Outcome:
     """Read a shard; whatever cannot be read is a reject, and nothing else is lost by it."""
-    if is_table(batch.sources[0][0]):
+    if batch.sources and is_table(batch.sources[0][0]):
         url, name = batch.sources[0]
         return _sort_out(*read_rows(url, name, batch.rows, config))
     found = [entry for url, name in batch.sources for entry in _structures(url, name, config)]
