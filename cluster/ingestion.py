@@ -31,6 +31,7 @@ from mat2spec.run_directory import REJECTS, RunDirectory
 SHARDS_WITHOUT_RAY = 3
 """So few are read in this process in less time than a Ray takes to start (12 s)."""
 
+
 @dataclass(frozen=True)
 class Ingestion:
     """An ingestion and the directory that holds it.

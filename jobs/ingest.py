@@ -2,28 +2,53 @@
 """Bring structures and labels in, as materials tables.
 
   ingest.py files PATHS… --output TABLE            files, folders, archives, tables and URLs: CIF, POSCAR, extXYZ, JSON, CSV, Parquet
+  ingest.py substitute TABLE --element X …         new candidates by ionic substitution
+  ingest.py split TABLE --output FILE …            a column `split`: by chemical system, at random, or by a list of ids
 
-Each command has its own --help.
+Each command has its own --help. All but a split write a directory with materials/*.parquet, rejects/*.parquet and a catalog for query.py.
 """
 
 import sys
 
 from cluster.ingestion import Ingestion
 from cluster.paths import resolve, resolve_output
+from cluster.substituting import substitute
 from jobs.command import run
-from mat2spec.config import IngestConfig, read_options
+from mat2spec.config import IngestConfig, SplitConfig, SubstituteConfig, read_options
+from mat2spec.data.materials import MATERIALS
+from mat2spec.data.splits import split_table
 from mat2spec.data.storage import is_remote
 from mat2spec.errors import ConfigError
+from mat2spec.query.catalog import create_catalog
 
 
-def files(words: list[str]) -> str:
+def read_files(words: list[str]) -> str:
     """Read structures of files."""
     config = read_options(IngestConfig, words, "ingest.py files")
     paths = tuple(path if is_remote(path) else str(resolve(path)) for path in config.paths)
-    return Ingestion(config, paths, resolve_output(config.output)).run()
+    output = resolve_output(config.output)
+    told = Ingestion(config, paths, output).run()
+    create_catalog(output, None, MATERIALS)
+    return told
 
 
-COMMANDS = {"files": files}
+def make_candidates(words: list[str]) -> str:
+    """Make new structures of known ones."""
+    config = read_options(SubstituteConfig, words, "ingest.py substitute")
+    output = resolve_output(config.output)
+    told = substitute(config, resolve(config.table), output)
+    create_catalog(output, None, MATERIALS)
+    return told
+
+
+def make_split(words: list[str]) -> str:
+    """Divide a table into parts for training, validation and test."""
+    config = read_options(SplitConfig, words, "ingest.py split")
+    config = config.model_copy(update={"ids": config.ids and str(resolve(config.ids))})
+    return split_table(config, resolve(config.table), resolve_output(config.output, directory=False))
+
+
+COMMANDS = {"files": read_files, "substitute": make_candidates, "split": make_split}
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def main() -> None:
         epilog=f"questions, and the kind of run that answers them:\n{questions}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="directory of a screening")
+    parser.add_argument("run", metavar="RUN", help="directory of a screening, or of an ingestion (views materials and rejects)")
     parser.add_argument("question", metavar="SQL|@name", help="SQL over the views predictions and rejects, or a question below")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--plot", metavar="FILE", help="draw the predicted spectra of the answer's materials")

@@ -24,6 +24,7 @@ from mat2spec.config.networks import (
     NetworkConfig,
 )
 from mat2spec.config.section import Section
+from mat2spec.config.substitution import SplitConfig, SubstituteConfig
 from mat2spec.config.tables import TableConfig, TableRow
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "ReadingConfig",
     "ScreenConfig",
     "Section",
+    "SplitConfig",
+    "SubstituteConfig",
     "TableConfig",
     "TableRow",
     "TrainConfig",

@@ -84,7 +84,8 @@ def declared_symmetry(block: cif.Block, alpha: float, gamma: float) -> Symmetry 
     if known:
         if not halls and known[-1].ext in _ORIGINS and not any(":" in _spelled(name) for name in names):
             raise _two_origins(known[-1])
-        certain = len(numbers) == 1 and all(group == known[-1] for group in named)
+        agree = all(group and (group == known[-1] or (halls and group.hm == known[-1].hm)) for group in named)
+        certain = len(numbers) == 1 and agree
         return _of_group(known[-1], certain)
     settings = [group for group in gemmi.spacegroup_table_itb() if {group.number} == numbers]
     if any(group.ext in _ORIGINS for group in settings):

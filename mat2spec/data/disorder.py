@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -69,20 +70,34 @@ def name_disorder(structure: Structure) -> str:
     return ""
 
 
+def disordered_formula(structure: Structure) -> str:
+    """Write the species that share a site in brackets: (Ca0.5Mg0.5)O."""
+    counts = Counter(
+        "".join(
+            f"{element.symbol}{occupancy:.4g}" if occupancy != 1 else element.symbol for element, occupancy in sorted(site.species.items())
+        )
+        for site in structure
+    )
+    divisor = math.gcd(*counts.values())
+    parts = ((f"({species})" if any(map(str.isdigit, species)) else species, count // divisor) for species, count in counts.items())
+    return "".join(f"{species}{count}" if count > 1 else species for species, count in parts)
+
+
 def _parse(structure: Structure, material_id: str, disorder: Disorder, largest_cell: int) -> Parsed:
     if len(structure) > largest_cell:
         raise StructureError("", f"{len(structure):,} sites; the largest cell that is read has {largest_cell:,} (largest_cell)")
     for index, site in enumerate(structure):
         for species in site.species:
-            if species.symbol in ISOTOPES:
-                raise StructureError("", isotope(f"site {index}", species.symbol))
+            name = getattr(getattr(species, "element", species), "name", "")  # the symbol of deuterium is H
+            if name in ISOTOPES:
+                raise StructureError("", isotope(f"site {index}", name))
     named = name_disorder(structure)
     if not named:
         return Parsed("", Crystal.from_structure(structure, material_id))
     if disorder == "reject":
         raise StructureError("", f"{named}; give an ordered structure, or take the most likely ordering with --disorder ordered")
     ordered = most_likely_ordering(structure, named)
-    return Parsed("", Crystal.from_structure(ordered, material_id), structure.composition.reduced_formula)
+    return Parsed("", Crystal.from_structure(ordered, material_id), disordered_formula(structure))
 
 
 def most_likely_ordering(structure: Structure, named: str) -> Structure:

@@ -117,14 +117,15 @@ def _sort_out(found: Sequence[tuple[str, Parsed]], further: pa.Table) -> Outcome
         found: Source and structure of each.
         further: The other columns of the table from which they come.
     """
-    kept = [i for i, (_, parsed) in enumerate(found) if isinstance(parsed.crystal, Crystal)]
+    crystals = {i: parsed.crystal for i, (_, parsed) in enumerate(found) if isinstance(parsed.crystal, Crystal)}
+    kept = list(crystals)
     columns = {
         "source": pa.array([found[i][0] for i in kept], pa.string()),
         "ordered_from": pa.array([found[i][1].ordered_from for i in kept], pa.string()),
         **{name: further[name].take(pa.array(kept, pa.int64())) for name in further.column_names},
     }
     rejects = [reject(c.crystal.material_id, source, STAGE, c.crystal) for source, c in found if isinstance(c.crystal, StructureError)]
-    return Outcome(materials_table([found[i][1].crystal for i in kept], columns), reject_table(rejects))
+    return Outcome(materials_table(list(crystals.values()), columns), reject_table(rejects))
 
 
 def _pieces(url: str, rows_per_shard: int) -> Iterator[tuple[int, int] | None]:

@@ -5,6 +5,7 @@ import re
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -17,14 +18,20 @@ from mat2spec.spectrum import SpectrumGrid
 _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
 
-def create_catalog(run: Path, grid: SpectrumGrid) -> None:
-    """Write RUN/catalog.duckdb: views of the files, and the macros of the grid. Its paths are relative, so that the run can be moved."""
+def create_catalog(run: Path, grid: SpectrumGrid | None, results: str = PREDICTIONS) -> None:
+    """Write RUN/catalog.duckdb: views of the files, and the macros of the grid. Its paths are relative, so that the run can be moved.
+
+    Args:
+        run: The directory.
+        grid: Axis of its spectra; None if it has none.
+        results: Folder of what the run made.
+    """
     partial = run / f".{CATALOG}.{os.getpid()}.partial"
     partial.unlink(missing_ok=True)
     with chdir(run), duckdb.connect(str(partial)) as connection:
-        for view in (PREDICTIONS, REJECTS):
+        for view in (results, REJECTS):
             connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{view}/*.parquet', union_by_name = true)")
-        for macro in macros(grid):
+        for macro in macros(grid) if grid else ():
             connection.execute(macro)
     partial.replace(run / CATALOG)
 
@@ -38,8 +45,8 @@ def ask(run: Path, question: str) -> pa.Table:
     """
     record = RunDirectory(run).read_record()
     if not (run / CATALOG).exists():
-        raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same screen command again")
-    sql = cookbook_question(question[1:], record["grid"]["name"]) if question.startswith("@") else question
+        raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
+    sql = cookbook_question(question[1:], record) if question.startswith("@") else question
     try:
         with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
             answer = connection.sql(sql)
@@ -74,12 +81,15 @@ def cookbook() -> dict[str, Question]:
     return {name: Question(grid, title, sql.strip()) for name, grid, title, sql in named}
 
 
-def cookbook_question(name: str, grid: str) -> str:
-    """Give the SQL of a question to a run with spectra on a grid.
+def cookbook_question(name: str, record: dict[str, Any]) -> str:
+    """Give the SQL of a question to a run of this record.
 
     Raises:
-        QueryError: If there is no such question, or none for this grid; the message lists those there are.
+        QueryError: If there is no such question, or none for its spectra; the message lists those there are.
     """
+    if "grid" not in record:
+        raise QueryError(f"@{name} is a question to a screening, and this run holds no spectra; ask it in SQL")
+    grid = record["grid"]["name"]
     questions = cookbook()
     fitting = ", ".join(f"@{known}" for known, question in questions.items() if question.fits(grid))
     if name not in questions:

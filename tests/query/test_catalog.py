@@ -117,5 +117,5 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_unfinished_run_says_so(tmp_path):
     RunDirectory(tmp_path / "run").claim({}, {})
-    with pytest.raises(RunError, match=f"not finished, so it has no {CATALOG}; run the same screen command again"):
+    with pytest.raises(RunError, match=f"not finished, so it has no {CATALOG}; run the same command again"):
         ask(tmp_path / "run", "SELECT 1")

@@ -1,0 +1,169 @@
+"""Candidates of a whole table: every parent is accounted for, and neither shards, nor a kill, nor Ray changes what is made."""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+import cluster.substituting
+from cluster.substituting import Distinguish, Make, substitute
+from mat2spec.config.loading import validate
+from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.errors import ConfigError, RunError, TableError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+PARENTS = 402
+"""The real ones, and two rows that are none."""
+
+
+def config_of(**values: object) -> SubstituteConfig:
+    return validate(SubstituteConfig, {"table": "table", "output": "output", "element": "K,Na"} | values, "test")
+
+
+@pytest.fixture(scope="module")
+def table(materials: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 real structures, one of them again, and one without a lattice; as an ingestion leaves them."""
+    lost = materials.slice(5, 1).to_pylist()[0] | {"material_id": "lost", "lattice": None}
+    schema = materials.schema.set(materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64())))
+    directory = tmp_path_factory.mktemp("ingested")
+    (directory / "materials").mkdir()
+    rows = [*materials.to_pylist(), materials.slice(3, 1).to_pylist()[0], lost]
+    pq.write_table(pa.Table.from_pylist(rows, schema), directory / "materials" / "part-000000.parquet")
+    (directory / "rejects").mkdir()
+    pq.write_table(pa.table({"material_id": ["rejected"]}), directory / "rejects" / "part-000000.parquet")
+    return directory
+
+
+@pytest.fixture
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, however many shards there are."""
+    monkeypatch.setattr(cluster.substituting, "SHARDS_WITHOUT_RAY", 1000)
+
+
+@pytest.fixture(scope="module")
+def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All at once."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    substitute(config_of(), table, output)
+    return output
+
+
+def rows_of(output: Path, folder: str = "materials") -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in (output / folder).glob("*.parquet")]).sort_by("material_id")
+
+
+def counts_of(output: Path) -> dict[str, int]:
+    return json.loads((output / "run.json").read_text())["counts"]
+
+
+def test_every_parent_has_candidates_or_none_or_is_a_reject(whole):
+    counts = counts_of(whole)
+    assert counts["input"] == PARENTS
+    assert counts["parents_with_candidates"] + counts["parents_without"] + counts["rejects"] == PARENTS
+    assert counts["made"] == counts["materials"] + counts["duplicates"] + counts["known"]
+    assert (len(rows_of(whole)), len(rows_of(whole, "rejects"))) == (counts["materials"], counts["rejects"])
+    told = dict(zip(*(rows_of(whole, "rejects")[name].to_pylist() for name in ("material_id", "error")), strict=True))
+    assert "atomic_numbers, lattice or frac_coords is NULL" in told["lost"]
+    assert sum("came before" in error for error in told.values()) == 1
+
+
+def test_nothing_but_the_results_is_left(whole):
+    assert {path.name for path in whole.iterdir()} == {"run.json", "materials", "rejects"}
+
+
+def test_lineage_names_a_parent_of_the_table(whole, materials):
+    made = rows_of(whole)
+    assert set(made["parent_id"].to_pylist()) <= set(materials["material_id"].to_pylist())
+    assert len(set(made["material_id"].to_pylist())) == len(made)
+    assert made["known_as"].null_count == len(made), "those that exist are dropped"
+
+
+@pytest.mark.usefixtures("_without_ray")
+def test_shards_change_nothing(whole, table, tmp_path):
+    substitute(config_of(rows_per_shard=60), table, tmp_path / "out")
+    assert len(list((tmp_path / "out/materials").glob("*.parquet"))) > 1
+    assert rows_of(tmp_path / "out").equals(rows_of(whole))
+    assert rows_of(tmp_path / "out", "rejects").equals(rows_of(whole, "rejects"))
+
+
+def test_ray_changes_nothing(whole, table, tmp_path):
+    substitute(config_of(rows_per_shard=210), table, tmp_path / "out")
+    assert rows_of(tmp_path / "out").equals(rows_of(whole))
+
+
+@pytest.mark.usefixtures("_without_ray")
+@pytest.mark.parametrize(("step", "shards"), [(Make, 3), (Distinguish, 1)])
+def test_interrupted_run_continues_to_the_same_result(whole, table, tmp_path, monkeypatch, step, shards):
+    done = []
+
+    def interrupted(self, row, work=step.__call__):
+        if len(done) == shards:
+            raise KeyboardInterrupt
+        done.append(row["name"])
+        return work(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            substitute(config_of(rows_per_shard=60), table, tmp_path / "out")
+    assert not list((tmp_path / "out/materials").glob("*.parquet"))
+    again = []
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "__call__", lambda self, row, work=step.__call__: again.append(row["name"]) or work(self, row))
+        substitute(config_of(rows_per_shard=60), table, tmp_path / "out")
+    assert not set(done) & set(again), "what was finished is not done again"
+    assert rows_of(tmp_path / "out").equals(rows_of(whole))
+
+
+def test_finished_run_is_told_again(whole, table):
+    before = (whole / "run.json").stat().st_mtime_ns
+    told = substitute(config_of(), table, whole)
+    assert re.match(rf"{PARENTS} parents \(\d+ with candidates, \d+ without, \d+ rejects\): \d+ candidates in ", told)
+    assert (whole / "run.json").stat().st_mtime_ns == before
+
+
+def test_other_elements_need_another_directory(whole, table):
+    with pytest.raises(RunError, match="holds another run"):
+        substitute(config_of(element="Li"), table, whole)
+
+
+def test_limit_keeps_the_most_probable(whole, table, tmp_path):
+    substitute(config_of(limit=20), table, tmp_path / "out")
+    ranked = rows_of(whole).sort_by([("probability", "descending"), ("material_id", "ascending")])
+    assert rows_of(tmp_path / "out").equals(ranked.slice(0, 20).sort_by("material_id"))
+    assert counts_of(tmp_path / "out")["beyond_limit"] == len(ranked) - 20
+
+
+def test_known_ones_are_marked_on_request(whole, table, tmp_path):
+    substitute(config_of(known="mark"), table, tmp_path / "out")
+    marked = rows_of(tmp_path / "out")
+    assert marked.filter(pc.field("known_as").is_null()).equals(rows_of(whole))
+    assert len(marked) - marked["known_as"].null_count == counts_of(whole)["known"] > 0
+
+
+def test_table_without_an_ionic_compound_gives_an_empty_table(materials, tmp_path):
+    silicon = materials.filter(pc.field("formula_pretty") == "Si").slice(0, 3)
+    pq.write_table(silicon, tmp_path / "silicon.parquet")
+    substitute(config_of(limit=5), tmp_path / "silicon.parquet", tmp_path / "out")
+    assert (len(rows_of(tmp_path / "out")), len(rows_of(tmp_path / "out", "rejects"))) == (0, len(silicon))
+
+
+def test_structure_files_are_to_be_ingested_first(tmp_path):
+    (tmp_path / "a.cif").write_text("data_a\n")
+    with pytest.raises(TableError, match=r"holds structure files, not a materials table; make one with ingest\.py files"):
+        substitute(config_of(), tmp_path / "a.cif", tmp_path / "out")
+
+
+def test_mistake_leaves_nothing(table, tmp_path):
+    with pytest.raises(ConfigError, match="no ion of He"):
+        substitute(config_of(element="He"), table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
