@@ -113,7 +113,7 @@ def test_every_structure_is_one_row_or_one_reject_with_its_reason(ingested, fold
     record = json.loads((output / "run.json").read_text())
     assert record["counts"] == {"input": len(rows) + len(rejects), "materials": len(rows), "rejects": len(rejects)}
     assert record["ignored_files"] == 1
-    assert f"{len(rows) + len(rejects)} structures in 12 files (1 others ignored): {len(rows)} rows" in printed
+    assert f"{len(rows) + len(rejects)} structures in 13 files (1 others ignored): {len(rows)} rows" in printed
     assert not (output / "staged").exists()
 
 
