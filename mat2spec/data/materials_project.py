@@ -1,33 +1,28 @@
 """The Materials Project: the door to mp-api, with patience for a server that is busy, and one line for whatever is wrong."""
 
 import os
-import random
 import re
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64
-from pymatgen.core import SETTINGS, Structure
+from pymatgen.core import SETTINGS
 
 from mat2spec.config.materials_project import DownloadConfig
+from mat2spec.data.materials_project_curve import Curve, electronic_curve, phonon_curve
+from mat2spec.data.materials_project_ids import stored_ids
+from mat2spec.data.patience import Patience
 from mat2spec.errors import ConfigError, ServiceError
 
-T = TypeVar("T")
 Document = dict[str, Any]
 
 KEY_LENGTH = 32
 """Characters of an API key; those of the API that was shut down in 2024 have 16."""
-
-FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0
-"""[s] After a request that failed, and at most. mp-api itself repeats 429, 502 and 504 thrice, at once or as Retry-After says."""
 
 PAGE = 1000
 """Documents of a listing in one answer: what the API gives at most."""
@@ -36,25 +31,6 @@ _BUCKET = "materialsproject-parsed"
 _ELECTRONIC, _PHONON = "core/electronic-structure/total-dos/", "phonon/electronic-structure/dos/"
 
 _WAY_OUT = "get one at https://materialsproject.org/api and set MP_API_KEY, or PMG_MAPI_KEY in ~/.config/.pmgrc.yaml"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A density of states as the Materials Project has it.
-
-    Args:
-        points: Energies [eV] or frequencies [THz].
-        densities: One row for each spin channel, or the total; states per unit of the points and cell of the calculation.
-        efermi: Fermi level [eV].
-        structure: Of the calculation, if it is known.
-        run_type: Functional, as emmet names it.
-    """
-
-    points: Float64[np.ndarray, " points"]
-    densities: Float64[np.ndarray, "spins densities"]
-    efermi: float | None = None
-    structure: Structure | None = None
-    run_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,18 +49,21 @@ class MaterialsProject:
     key: str = field(repr=False)
     config: DownloadConfig
     _clients: threading.local = field(default_factory=threading.local, repr=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
-    _free_from: list[float] = field(default_factory=lambda: [0.0], repr=False)
+    _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @cached_property
+    def _patience(self) -> Patience:
+        """mp-api itself repeats 429, 502 and 504 three times, at once or when Retry-After says so; it leaves the rest to us."""
+        return Patience("Materials Project", self.config.patience, self.config.requests_per_second, self._problem)
 
     @cached_property
     def database_version(self) -> str:
         """Release of the database, "unknown" where the server's heartbeat is kept from us (some networks are)."""
-        return self._patiently(lambda: self._client("summary").db_version) or "unknown"
+        return self._patience.ask(lambda: self._client("summary").db_version) or "unknown"
 
     def stop(self) -> None:
         """Let other threads be patient no longer."""
-        self._stopped.set()
+        self._patience.stop()
 
     @property
     def endpoint(self) -> str:
@@ -100,41 +79,41 @@ class MaterialsProject:
         """
         asked = {"deprecated": False, "include_gnome": include_gnome, **_as_parameters(conditions)}
         fixed = {"fields": ["material_id", "has_props"], "chunk_size": PAGE, "_sort_fields": "material_id"}
+        before: list[Document] = []
         for page in count(1):
-            documents = self._patiently(partial(self._search, **asked, **fixed, _page=page))
+            documents = self._patience.ask(partial(self._search, **asked, **fixed, _page=page))
             if not documents:  # not where a page is short: a server may give less than it is asked for
                 return
+            if documents == before:
+                raise ServiceError("the Materials Project gives one page of its listing again and again; is there a newer mp-api?")
+            before = documents
             yield documents
 
     def summaries(self, material_ids: Sequence[str], fields: Sequence[str]) -> list[Document]:
         """Fetch the summaries of materials, those that there are, in any order."""
         options = {"material_ids": list(material_ids), "fields": list(fields), "deprecated": False, "chunk_size": len(material_ids)}
-        return self._patiently(partial(self._search, **options))
+        return self._patience.ask(partial(self._search, **options))
 
     def electronic_dos(self, task_ids: Sequence[str]) -> Iterator[tuple[str, Curve | str]]:
         """Fetch total electronic densities of states: task id and curve, or what is wrong with it, for those that there are."""
-        from emmet.core.band_theory import ElectronicDos
-
         columns = ("identifier", "run_type", "structure", "efermi", "energies", "spin_up_densities", "spin_down_densities")
         for identifier, document in self._spectra("dos", _ELECTRONIC, task_ids, columns):
-            yield identifier, _curve(ElectronicDos, document, ("spin_up_densities", "spin_down_densities"), "energies")
+            yield identifier, electronic_curve(document)
 
     def phonon_dos(self, phonon_ids: Sequence[str], method: str) -> Iterator[tuple[str, Curve | str]]:
         """Fetch phonon densities of states: phonon id and curve, or what is wrong with it, for those that there are."""
-        from emmet.core.phonon import PhononDOS
-
         columns, further = ("identifier", "dos"), f"AND phonon_method = '{method}'"
         for identifier, document in self._spectra("phonon", _PHONON, phonon_ids, columns, further):
-            yield identifier, _curve(PhononDOS, document["dos"], ("densities",), "frequencies")
+            yield identifier, phonon_curve(document)
 
     def _spectra(
         self, client: str, prefix: str, ids: Sequence[str], columns: Sequence[str], further: str = ""
     ) -> Iterator[tuple[str, Document]]:
         """Look ids up in a table of S3, all at once: one by one, as the client's own methods do, each would read the table's index anew."""
-        names = dict(zip(_stored_ids(ids), ids, strict=True))
+        names = dict(zip(stored_ids(ids), ids, strict=True))
         if not names:
             return
-        found = self._patiently(lambda: self._query(self._client(client), prefix, list(names), columns, further))
+        found = self._patience.ask(lambda: self._query(self._client(client), prefix, list(names), columns, further))
         for row in range(len(found)):  # row by row, as Python's numbers take eight times the space of Arrow's
             document = found.slice(row, 1).to_pylist(maps_as_pydicts="strict")[0]
             if name := names.pop(document["identifier"], ""):  # of several, mp-api too takes the first
@@ -159,7 +138,7 @@ class MaterialsProject:
         """This thread's client of a part of the API; sessions and query builders are not made to be shared."""
         if not hasattr(self._clients, name):
             kind = _client_kinds()[name]
-            with self._turn, warnings.catch_warnings():
+            with self._making, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a heartbeat that is kept from us
                 made = kind(
                     api_key=self.key,
@@ -171,37 +150,15 @@ class MaterialsProject:
             setattr(self._clients, name, made)
         return getattr(self._clients, name)
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer, patience is at its end, or it is clear that there will be none."""
-        end, wait = time.monotonic() + self.config.patience, FIRST_WAIT
-        while True:
-            self._wait_for_turn()
-            try:
-                return ask()
-            except (ConfigError, ServiceError):
-                raise
-            except Exception as error:  # requests, orjson, boto and deltalake each have errors of their own
-                problem = self._problem(error)
-            if time.monotonic() + wait > end:
-                patience = f"no answer for {self.config.patience:g} s"
-                way_out = "what is fetched is kept, and the same command goes on from here"
-                raise ServiceError(f"Materials Project: {patience} ({problem}); {way_out}")
-            if self._stopped.wait(wait * random.uniform(0.5, 1.0)):
-                raise ServiceError("Materials Project: stopped")
-            wait = min(2 * wait, LONGEST_WAIT)
-
-    def _wait_for_turn(self) -> None:
-        """Keep to the number of requests per second, over all threads."""
-        with self._turn:
-            time.sleep(max(0.0, self._free_from[0] - time.monotonic()))
-            self._free_from[0] = time.monotonic() + 1 / self.config.requests_per_second
-
     def _problem(self, error: Exception) -> str:
         """Say in a line what happened, without the key.
 
         Raises:
-            ConfigError: If it will happen again.
+            ConfigError: If it will happen again, and the user can change it.
+            ServiceError: If it will happen again.
         """
+        if type(error).__name__ == "TableNotFoundError":
+            raise ServiceError(f"the table of spectra is no longer in s3://{_BUCKET}; is there a newer mp-api?")
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).replace(self.key, "(the key)")
         text = " ".join(text.split()) or type(error).__name__
         if status := re.search(r"error status code (\d{3}) on URL \S+ with message: (?:Response )?(.*)", text):
@@ -226,42 +183,6 @@ def read_key() -> str:
     if len(key) != KEY_LENGTH or not key.isascii() or not key.isalnum():
         raise ConfigError(f"Materials Project: the API key has {len(key)} characters, must be {KEY_LENGTH} letters and digits; {_WAY_OUT}")
     return key
-
-
-def usual_id(identifier: str) -> str:
-    """Write an id as the bundled tables have it: mp-149, also if it is given as mp-aaaaaaft; eight letters where MP gave no number.
-
-    Raises:
-        ConfigError: If it is none.
-    """
-    from emmet.core.mpid import AlphaID
-
-    try:
-        found = AlphaID(identifier, padlen=8)
-        if not found._prefix:
-            raise ValueError("it has no prefix")
-        return found.string
-    except ValueError as error:
-        raise ConfigError(f"{identifier!r} is no id of the Materials Project ({error}); ids look like mp-149 or mp-aaaaaaft") from None
-
-
-def _curve(model: Any, document: Document | None, channels: Sequence[str], points: str) -> Curve | str:
-    """Read a row as one of emmet's models."""
-    try:
-        found = model.model_validate(document)
-        densities = [getattr(found, channel) for channel in channels if getattr(found, channel)]
-        axis = np.array(getattr(found, points) or [], np.float64)
-        run_type = str(getattr(found.run_type, "value", found.run_type)) if found.run_type else None
-        return Curve(axis, np.array(densities, np.float64), getattr(found, "efermi", None), found.structure, run_type)
-    except ValueError as error:  # pydantic's among them
-        return f"its row is not as emmet's schema has it ({' '.join(str(error).split())[:150]})"
-
-
-def _stored_ids(ids: Sequence[str]) -> list[str]:
-    """Ids as the tables of spectra have them: eight letters."""
-    from emmet.core.mpid import AlphaID
-
-    return [str(AlphaID(identifier.split("-")[-1], padlen=8)) for identifier in ids]
 
 
 def _client_kinds() -> dict[str, Any]:

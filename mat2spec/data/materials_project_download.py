@@ -13,7 +13,9 @@ from mat2spec.config.materials_project import MaterialsProjectConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.ingestion import Outcome
 from mat2spec.data.materials import materials_table
-from mat2spec.data.materials_project import Curve, Document, MaterialsProject, usual_id
+from mat2spec.data.materials_project import Document, MaterialsProject
+from mat2spec.data.materials_project_curve import Curve
+from mat2spec.data.materials_project_ids import usual_id
 from mat2spec.data.materials_project_labels import EDOS_COLUMNS, PHDOS_COLUMNS, Label, electronic_label, phonon_label
 from mat2spec.data.materials_project_summary import FIELDS, Summary, properties, read_crystal, read_summary, summary_columns
 from mat2spec.errors import ConfigError, Mat2SpecError, MissingError, ServiceError, SpectrumError, StructureError, TableError

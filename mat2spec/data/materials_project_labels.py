@@ -9,9 +9,9 @@ from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import Dos
 
 from mat2spec.crystal import Crystal
-from mat2spec.data.materials_project import Curve
+from mat2spec.data.materials_project_curve import Curve
 from mat2spec.data.materials_project_summary import Summary
-from mat2spec.dos import METAL_GAP, band_edges, resample
+from mat2spec.dos import METAL_GAP, band_edges, check_curve, resample
 from mat2spec.errors import SpectrumError
 from mat2spec.phonon_dos import WAVENUMBERS_PER_THZ, resample_phonons
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
@@ -66,6 +66,7 @@ def electronic_label(summary: Summary, crystal: Crystal, curve: Curve, *, nonmag
     """
     if curve.efermi is None or not len(curve.densities) or curve.densities.shape[1] != len(curve.points):
         raise SpectrumError(crystal.material_id, "its density of states lacks energies, densities or the Fermi level; leave it out")
+    check_curve(crystal.material_id, curve.points, curve.densities)
     vbm, cbm, found_in = _edges(summary, crystal.material_id, curve, curve.efermi)
     dos = resample(crystal.material_id, curve.points, curve.densities, vbm, cbm, nonmagnetic=nonmagnetic)
     spectrum = dos.spectrum * primitive_nsites(crystal) / _nsites_of_curve(crystal, curve)

@@ -1,22 +1,25 @@
 """Summaries of the Materials Project as rows of a materials table: each a crystal and what is known of it, or the reason why it is none."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 
 from mat2spec.config.ingestion import ReadingConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.formats import read_document
-from mat2spec.data.materials_project import usual_id
+from mat2spec.data.materials_project_ids import usual_id
 from mat2spec.errors import StructureError
+
+CalculationId = Annotated[str, StringConstraints(pattern=r"^([a-z]+-)?([a-z]+|[0-9]+)$")]
+"""mp-1056831, mp-aaacidjj or aaacidjj."""
 
 
 class Dos(BaseModel):
     """Which calculation an electronic density of states is of."""
 
-    task_id: str | None = None
+    task_id: CalculationId | None = None
 
 
 class Symmetry(BaseModel):
@@ -51,7 +54,7 @@ class Summary(BaseModel):
     symmetry: Symmetry = Symmetry()
     builder_meta: Metadata = Metadata()
     dos: Dos = Dos()
-    phonon_ids: dict[str, list[str]] = Field({}, alias="phonon_IDs", description="by method")
+    phonon_ids: dict[str, list[CalculationId]] = Field({}, alias="phonon_IDs", description="by method")
     has_props: tuple[str, ...] = ()
 
     @field_validator("symmetry", "builder_meta", "dos", "phonon_ids", "has_props", mode="before")
@@ -141,4 +144,4 @@ def properties(has_props: Any) -> tuple[str, ...]:
     """Names of what was computed; the API has them as {name: whether}, and older releases as a list."""
     if isinstance(has_props, Mapping):
         return tuple(name for name, there in has_props.items() if there)
-    return tuple(map(str, has_props or ()))
+    return tuple(map(str, has_props)) if isinstance(has_props, list | tuple) else ()

@@ -26,6 +26,7 @@ from running import ROOT, environment, wait_until
 
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data import materials_project as door
+from mat2spec.data import patience
 from mat2spec.data.labels import read_labels
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
@@ -178,12 +179,12 @@ def server(documents) -> Iterator[Server]:
 def fetch(job, server, tmp_path, monkeypatch) -> Callable[..., Any]:
     """Run the command with a good key, quick to lose patience; its outcome, and the output's directory."""
     monkeypatch.setenv("MP_API_KEY", KEY)
-    monkeypatch.setattr(door, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "BACKOFF_FACTOR", 0.0)
     fixed = ("--endpoint", server.url, "--requests-per-second", 25)
 
-    def run(what: str, *options: object, patience: float = 5.0) -> Any:
-        outcome = job("ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--patience", patience, *options)
+    def run(what: str, *options: object, seconds: float = 5.0) -> Any:
+        outcome = job("ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--patience", seconds, *options)
         assert KEY not in outcome.out + outcome.err
         if outcome.code:
             assert outcome.err.count("\n") == 1, outcome.err
@@ -306,7 +307,7 @@ def test_faults_that_pass_cost_nothing(fetch, server, tmp_path):
 @pytest.mark.parametrize(("fault", "told"), [(429, "too many 429"), (500, "500: made to fail"), ("half", "JSONDecodeError")])
 def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, server, tmp_path, fault, told):
     server.faults += [fault] * 4 * 3
-    outcome = fetch("candidates", "--preset", "paper", patience=0)
+    outcome = fetch("candidates", "--preset", "paper", seconds=0)
     assert outcome.code == 1
     assert told in outcome.err
     assert "the same command goes on from here" in outcome.err
