@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from mat2spec.config import GraphConfig
 from mat2spec.config.materials_project import MaterialsProjectConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.ingestion import Outcome
@@ -19,6 +20,7 @@ from mat2spec.data.materials_project_ids import usual_id
 from mat2spec.data.materials_project_labels import EDOS_COLUMNS, PHDOS_COLUMNS, Label, electronic_label, phonon_label
 from mat2spec.data.materials_project_summary import FIELDS, Summary, properties, read_crystal, read_summary, summary_columns
 from mat2spec.errors import ConfigError, Mat2SpecError, MissingError, ServiceError, SpectrumError, StructureError, TableError
+from mat2spec.graph import build_graph
 from mat2spec.rejects import Reject, reject, reject_table
 
 Found = tuple[Summary, Crystal]
@@ -126,13 +128,13 @@ class Fetching:
         nonmagnetic = self.config.conditions.get("magnetic_ordering") == "NM"
         tasks = {name: summary.dos.task_id for name, (summary, _) in shard.found.items()}
         make = partial(electronic_label, nonmagnetic=nonmagnetic)
-        return shard.outcome(shard.labels(tasks, self.project.electronic_dos, make), EDOS_COLUMNS)
+        return shard.outcome(shard.labels("density of states", tasks, self.project.electronic_dos, make), EDOS_COLUMNS)
 
     def _phonons(self, shard: "_Shard") -> Outcome:
         method = self.config.phonon_method
         calculations = {name: next(iter(summary.phonon_ids.get(method, ())), None) for name, (summary, _) in shard.found.items()}
         fetch, make = partial(self.project.phonon_dos, method=method), partial(phonon_label, method=method)
-        return shard.outcome(shard.labels(calculations, fetch, make), PHDOS_COLUMNS)
+        return shard.outcome(shard.labels(f"phonon density of states by {method}", calculations, fetch, make), PHDOS_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class _Shard:
 
     def labels(
         self,
+        what: str,
         calculations: dict[str, str | None],
         fetch: Callable[[Sequence[str]], Iterable[tuple[str, Curve | str]]],
         make: Callable[[Summary, Crystal, Curve], Label],
@@ -166,19 +169,21 @@ class _Shard:
         for name, calculation in calculations.items():
             names.setdefault(calculation or "", []).append(name)
         for name in names.pop("", []):
-            self.refuse(name, "dos", "its summary names no calculation of a density of states, although it is listed with one")
+            self.refuse(name, "dos", f"the Materials Project has no {what} of it; leave it out")
         for calculation, curve in fetch(list(names)):
             for name in names.pop(calculation):
                 summary, crystal = self.found[name]
                 try:
                     if isinstance(curve, str):
-                        raise SpectrumError(name, f"the density of states of {calculation} cannot be read: {curve}")
-                    made[name] = summary, make(summary, crystal, curve)
+                        raise SpectrumError(name, f"the {what} of calculation {calculation} cannot be read: {curve}")
+                    label = make(summary, crystal, curve)
+                    build_graph(label.crystal, GraphConfig())  # a training takes no crystal that has no graph
+                    made[name] = summary, label
                 except Mat2SpecError as error:
                     self.rejects.append(reject(name, self.source, "label", error))
         for calculation, left in names.items():
             for name in left:
-                self.refuse(name, "dos", f"the density of states of its calculation {calculation} is not among the open data")
+                self.refuse(name, "dos", f"its {what}, calculation {calculation}, is not among the open data; leave it out")
         return [made[name] for name in self.found if name in made]
 
     def outcome(self, labels: Sequence[tuple[Summary, Label]], columns: Mapping[str, pa.DataType]) -> Outcome:

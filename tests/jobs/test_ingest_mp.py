@@ -38,6 +38,8 @@ THZ = 0.0299792458
 ELECTRONIC = 14
 """Of the bundled crystals with electronic spectra, so many are served."""
 
+LONELY = Structure(Lattice.cubic(20.0), ["H"], [[0.0, 0.0, 0.0]])
+
 Row = dict[str, Any]
 
 
@@ -141,6 +143,7 @@ def documents(electronic, phonons) -> list[Row]:
         summary(salt | {"material_id": "mp-7000007"}, dos={"task_id": "mp-5000013"}, **with_dos) | {"band_gap": "wide"},
         summary(salt | {"material_id": "mp-7000008"}, dos={"task_id": "mp-5000013"}, **with_dos) | {"structure": {"lattice": {}}},
         phonon_document(phonons[0] | {"material_id": "mp-7000009"}, 100),
+        summary(salt | {"material_id": "mp-7000010"}, structure=LONELY, dos={"task_id": "mp-5000101"}, **with_dos),
     ]
     hidden = [
         summary(salt | {"material_id": "mp-8000001"}, dos={"task_id": "mp-5000013"}, ordering="FM", **with_dos),
@@ -158,6 +161,7 @@ def store(electronic, phonons) -> Iterator[str]:
         port = free.getsockname()[1]
     rows = [electronic_dos(row, index) for index, row in enumerate(electronic)]
     rows.append(rows[0] | {"identifier": stored(5_000_100), "efermi": None})
+    rows.append(electronic_dos(electronic[-1], 101) | {"structure": None})
     fields = [field for field in arrowize(ElectronicDos) if field.name != "projected_densities"]
     curves = [{"identifier": stored(6_000_000 + i), "phonon_method": "dfpt", "dos": phonon_curve(row)} for i, row in enumerate(phonons)]
     curves.append({"identifier": stored(6_000_100), "phonon_method": "dfpt", "dos": phonon_curve(phonons[0], shift=300.0)})
@@ -183,7 +187,7 @@ def fetch(job, server, tmp_path, monkeypatch) -> Callable[..., Any]:
     monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "BACKOFF_FACTOR", 0.0)
     fixed = ("--endpoint", server.url, "--requests-per-second", 25)
 
-    def run(what: str, *options: object, seconds: float = 5.0) -> Any:
+    def run(what: str, *options: object, seconds: float = 60.0) -> Any:
         outcome = job("ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--patience", seconds, *options)
         assert KEY not in outcome.out + outcome.err
         if outcome.code:
@@ -251,18 +255,19 @@ def test_electronic_labels_are_those_of_the_same_curves(fetch, electronic, tmp_p
     reasons = {row["material_id"]: (row["stage"], row["error"]) for row in read(tmp_path / "mp", "rejects")}
     expected = {
         7_000_001: ("dos", "is not among the open data"),
-        7_000_002: ("dos", "names no calculation"),
+        7_000_002: ("dos", "the Materials Project has no density of states of it"),
         7_000_003: ("label", "lacks energies, densities or the Fermi level"),
         7_000_004: ("label", "disagree, leave it out"),
         7_000_005: ("label", "its bands have no gap, its density of states a gap of"),
         7_000_006: ("summary", "is disordered"),
         7_000_007: ("summary", "the summary's band_gap is not as emmet's schema has it"),
         7_000_008: ("summary", "the document is no structure"),
+        7_000_010: ("label", "site 0 has no neighbour within 8 Å"),
     }
     assert {name: stage for name, (stage, _) in reasons.items()} == {new(n): stage for n, (stage, _) in expected.items()}
     for number, (_, text) in expected.items():
         assert text in reasons[new(number)][1]
-    assert record(tmp_path / "mp")["missing"] == {"dos": 2, "label": 3, "summary": 3}
+    assert record(tmp_path / "mp")["missing"] == {"dos": 2, "label": 4, "summary": 3}
     data = DataConfig(table="", label="edos", fold=1)
     splits = read_labels(tmp_path / "mp" / "materials", data, GraphConfig(), EDOS_GRID)
     assert len(splits.everything) == len(electronic), "a training takes the directory as it is"
