@@ -1,6 +1,8 @@
 """The Materials Project, played by a server of this machine: candidates and labels of real crystals, and what can go wrong."""
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data import materials_project as door
 from mat2spec.data import patience
 from mat2spec.data.labels import read_labels
+from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
@@ -318,6 +321,39 @@ def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, ser
     assert "the same command goes on from here" in outcome.err
     server.faults.clear()
     assert fetch("candidates", "--preset", "paper").code == 0
+
+
+@pytest.mark.usefixtures("spectra")
+def test_spectra_out_of_reach_end_in_a_line(fetch, electronic, tmp_path, monkeypatch, store):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    outcome = fetch("edos", seconds=0)
+    assert outcome.code == 1
+    assert "the same command goes on from here" in outcome.err
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store)
+    assert fetch("edos").code == 0
+    assert len(read(tmp_path / "mp", "materials")) == len(electronic)
+
+
+def test_a_full_disk_ends_in_a_line_and_what_is_written_stays(fetch, tmp_path, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(RunDirectory, "commit", fails_after(2, RunDirectory.commit))
+        outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 1, "--threads", 1)
+    assert outcome.code == 1
+    assert f"{tmp_path / 'mp'}: cannot be written (No space left on device); what is finished is kept" in outcome.err
+    assert len(list((tmp_path / "mp" / "staged" / "materials").glob("*.parquet"))) == 2
+    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 1).code == 0
+
+
+def fails_after(times: int, commit: Callable[..., None]) -> Callable[..., None]:
+    """A disk that is full after some shards."""
+    left = iter(range(times))
+
+    def full(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        commit(*arguments)
+
+    return full
 
 
 @pytest.mark.parametrize(
