@@ -1,17 +1,13 @@
 """An ingestion on the cluster: every structure of a user's files becomes one row of a materials table or one reject."""
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from cluster.placement import place
 from cluster.progress import Progress
 from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
 
@@ -20,12 +16,10 @@ import ray.data
 
 from mat2spec.checkpoint import environment
 from mat2spec.config.ingestion import IngestConfig, ReadingConfig
-from mat2spec.data.duplicates import Duplicates
 from mat2spec.data.ingestion import Batch, cut, read_batch
 from mat2spec.data.listing import Listing, list_sources
 from mat2spec.data.materials import MATERIALS
 from mat2spec.errors import StorageError
-from mat2spec.rejects import reject_table
 from mat2spec.run_directory import REJECTS, RunDirectory
 
 SHARDS_WITHOUT_RAY = 3
@@ -71,7 +65,7 @@ class Ingestion:
             staged.claim(identity, {})
             batches = cut(listing.sources, self.config.rows_per_shard)
             timing = {"list_seconds": time.perf_counter() - start, **self._stage(staged, batches)}
-            self._place(staged, final, listing, timing)
+            place(staged, final, listing.rejects, timing)
         return _told(final.read_record(), self.output)
 
     def _stage(self, staged: RunDirectory, batches: list[Batch]) -> dict[str, float]:
@@ -91,24 +85,6 @@ class Ingestion:
         with ray_session():
             shards = ray.data.from_items([{"batch": batch.to_json()} for batch in todo], override_num_blocks=len(todo))
             yield from shards.map(Read(staged, self.config.reading)).iter_rows()
-
-    def _place(self, staged: RunDirectory, final: RunDirectory, listing: Listing, timing: dict[str, float]) -> None:
-        """Move staged shards to their place, with duplicates marked and repeated ids taken out."""
-        start = time.perf_counter()
-        files = sorted((staged.path / MATERIALS).glob("*.parquet"))
-        duplicates = Duplicates.find(files)
-        done = final.committed()
-        with _storage(self.output):
-            for position, file in enumerate(files):
-                if file.stem not in done:
-                    table, repeated = duplicates.mark(position, pq.read_table(file))
-                    rejects = pq.read_table(staged.path / REJECTS / file.name)
-                    unlisted = listing.rejects if position == 0 else ()
-                    final.commit(file.stem, table, pa.concat_tables([rejects, reject_table([*repeated, *unlisted])]))
-            rows = sum(staged.counts().values()) + len(listing.rejects)
-            timing["place_seconds"] = time.perf_counter() - start
-            final.finish(rows, {"stages": {key: round(value, 3) for key, value in timing.items()}, **duplicates.counts()})
-            shutil.rmtree(staged.path)
 
 
 class Read:
@@ -136,17 +112,6 @@ class Read:
 def _read_here(staged: Path, todo: Iterable[Batch], config: ReadingConfig) -> Iterator[dict[str, Any]]:
     read = Read(staged, config)
     return (read({"batch": batch.to_json()}) for batch in todo)
-
-
-@contextmanager
-def _storage(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(
-            f"{output}: cannot be written ({reason}); what is finished is kept, and the same command goes on from here"
-        ) from None
 
 
 def _told(record: dict[str, Any], output: Path) -> str:

@@ -3,6 +3,7 @@
 
   ingest.py files PATHS… --output TABLE            files, folders, archives, tables and URLs: CIF, POSCAR, extXYZ, JSON, CSV, Parquet
   ingest.py substitute TABLE --element X …         new candidates by ionic substitution
+  ingest.py mp candidates|edos|phdos --output TABLE …   structures, and densities of states to train on, of the Materials Project
   ingest.py split TABLE --output FILE …            a column `split`: by chemical system, at random, or by a list of ids
 
 Each command has its own --help. All but a split write a directory with materials/*.parquet, rejects/*.parquet and a catalog for query.py.
@@ -10,11 +11,12 @@ Each command has its own --help. All but a split write a directory with material
 
 import sys
 
+from cluster.downloading import Download
 from cluster.ingestion import Ingestion
 from cluster.paths import resolve, resolve_output
 from cluster.substituting import substitute
 from jobs.command import run
-from mat2spec.config import IngestConfig, SplitConfig, SubstituteConfig, read_options
+from mat2spec.config import IngestConfig, MaterialsProjectConfig, SplitConfig, SubstituteConfig, read_options
 from mat2spec.data.materials import MATERIALS
 from mat2spec.data.splits import split_table
 from mat2spec.data.storage import is_remote
@@ -28,6 +30,15 @@ def read_files(words: list[str]) -> str:
     paths = tuple(path if is_remote(path) else str(resolve(path)) for path in config.paths)
     output = resolve_output(config.output)
     told = Ingestion(config, paths, output).run()
+    create_catalog(output, None, MATERIALS)
+    return told
+
+
+def download(words: list[str]) -> str:
+    """Fetch structures, or labels, of the Materials Project."""
+    config = read_options(MaterialsProjectConfig, words, "ingest.py mp")
+    output = resolve_output(config.output)
+    told = Download(config, output, resolve(config.query.ids) if config.query.ids else None).run()
     create_catalog(output, None, MATERIALS)
     return told
 
@@ -48,7 +59,7 @@ def make_split(words: list[str]) -> str:
     return split_table(config, resolve(config.table), resolve_output(config.output, directory=False))
 
 
-COMMANDS = {"files": read_files, "substitute": make_candidates, "split": make_split}
+COMMANDS = {"files": read_files, "mp": download, "substitute": make_candidates, "split": make_split}
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def resample(
     """
     channels = np.atleast_2d(densities).astype(np.float64)
     energies = energies.astype(np.float64)
-    _check_curve(material_id, energies, channels)
+    check_curve(material_id, energies, channels)
     _check_range(material_id, energies, vbm, cbm)
     per_channel = np.array([_bin_means(energies, np.maximum(channel, 0), vbm, cbm) for channel in channels])
     spectrum = per_channel.sum(axis=0)
@@ -106,7 +106,7 @@ def resample_pymatgen(material_id: str, dos: Dos, *, nonmagnetic: bool = False) 
     if len(lengths := {len(curve) for curve in curves}) != 1:
         raise SpectrumError(material_id, f"{len(curves)} spin channels of {sorted(lengths)} densities; give one or two of one length")
     energies, channels = np.asarray(dos.energies, np.float64), np.array(curves, np.float64)
-    _check_curve(material_id, energies, channels)
+    check_curve(material_id, energies, channels)
     vbm, cbm = band_edges(dos)
     return resample(material_id, energies, channels, vbm, cbm, nonmagnetic=nonmagnetic)
 
@@ -138,8 +138,12 @@ def _bin_means(
     return np.concatenate(per_bin) / EDOS_GRID.widths
 
 
-def _check_curve(material_id: str, energies: np.ndarray, channels: Float[np.ndarray, "spins densities"]) -> None:
-    """Refuse what is no density of states."""
+def check_curve(material_id: str, energies: np.ndarray, channels: Float[np.ndarray, "spins densities"]) -> None:
+    """Refuse what is no density of states.
+
+    Raises:
+        SpectrumError: Naming the material and what is wrong.
+    """
     if energies.ndim != 1 or len(energies) < 2 or channels.shape[1] != len(energies):
         raise SpectrumError(material_id, f"{channels.shape[1]} densities at {len(energies)} energies; give one for each, and at least two")
     if len(channels) not in (1, 2):

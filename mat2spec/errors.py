@@ -29,6 +29,13 @@ class SpectrumError(Mat2SpecError):
         return type(self), (self.material_id, self.rule)
 
 
+class MissingError(Mat2SpecError):
+    """A material, or what was computed of it, that a database does not have."""
+
+    def __init__(self, material_id: str, rule: str) -> None:
+        super().__init__(f"{material_id}: {rule}")
+
+
 class ConfigError(Mat2SpecError):
     """A configuration with an unknown key, a value out of range or a path that does not exist."""
 
@@ -47,6 +54,10 @@ class RunError(Mat2SpecError):
 
 class StorageError(Mat2SpecError):
     """Storage that fails under way: full, gone, read-only. What is finished is kept; jobs exit with 1."""
+
+
+class ServiceError(Mat2SpecError):
+    """A service on the network that does not answer, or no longer as it did. What is finished is kept; jobs exit with 1."""
 
 
 class QueryError(Mat2SpecError):

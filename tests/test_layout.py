@@ -36,6 +36,7 @@ LIBRARY = (
         "gaps",
         "thermo",
         "dos",
+        "phonon_dos",
         "pymatgen_dos",
         "crystal",
         "symmetry",

@@ -11,6 +11,7 @@ from mat2spec.config.experiments import (
 )
 from mat2spec.config.ingestion import IngestConfig, ReadingConfig
 from mat2spec.config.loading import AnyConfig, load_config, read_options, validate
+from mat2spec.config.materials_project import DownloadConfig, MaterialsProjectConfig, QueryConfig
 from mat2spec.config.networks import (
     AdditiveConfig,
     CombinedConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "AnyConfig",
     "CombinedConfig",
     "DataConfig",
+    "DownloadConfig",
     "E3NNConfig",
     "ElementalConfig",
     "EnsembleConfig",
@@ -41,8 +43,10 @@ __all__ = [
     "InferenceConfig",
     "IngestConfig",
     "Mat2SpecConfig",
+    "MaterialsProjectConfig",
     "MeanConfig",
     "NetworkConfig",
+    "QueryConfig",
     "ReadingConfig",
     "ScreenConfig",
     "Section",

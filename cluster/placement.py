@@ -1,0 +1,69 @@
+"""The last step of every ingestion: staged shards move to their place, with duplicates marked."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mat2spec.data.duplicates import Duplicates
+from mat2spec.data.materials import MATERIALS
+from mat2spec.errors import StorageError
+from mat2spec.rejects import Reject, reject_table
+from mat2spec.run_directory import REJECTS, RunDirectory
+
+
+def place(
+    staged: RunDirectory,
+    final: RunDirectory,
+    unlisted: Sequence[Reject],
+    timing: Mapping[str, float],
+    details: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Move staged shards to their place and close the run; what was moved before a kill is not moved again.
+
+    Args:
+        staged: Shards as they were read, all of them.
+        final: Where they go; column `duplicate_of` is added, and rows whose material_id came before become rejects.
+        unlisted: Rejects that belong to no shard; they go with the first.
+        timing: Seconds of the steps before, for the record.
+        details: What else the record should say.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    start = time.perf_counter()
+    files = sorted((staged.path / MATERIALS).glob("*.parquet"))
+    duplicates = Duplicates.find(files)
+    done = final.committed()
+    with storage(final.path):
+        for position, file in enumerate(files):
+            if file.stem not in done:
+                table, repeated = duplicates.mark(position, pq.read_table(file))
+                rejects = pq.read_table(staged.path / REJECTS / file.name)
+                final.commit(file.stem, table, pa.concat_tables([rejects, reject_table([*repeated, *(unlisted if position == 0 else ())])]))
+        rows = sum(staged.counts().values()) + len(unlisted)
+        seconds = {**timing, "place_seconds": time.perf_counter() - start}
+        final.finish(rows, {"stages": {key: round(value, 3) for key, value in seconds.items()}, **duplicates.counts(), **details})
+        shutil.rmtree(staged.path)
+
+
+@contextmanager
+def storage(output: Path) -> Iterator[None]:
+    """Say in a line that a directory cannot be written.
+
+    Raises:
+        StorageError: In place of whatever the system raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"{output}: cannot be written ({reason}); what is finished is kept, and the same command goes on from here"
+        ) from None

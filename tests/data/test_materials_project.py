@@ -1,0 +1,235 @@
+"""Documents of the Materials Project as rows and labels: ids of both forms, band edges of two calculations, and documents of no schema."""
+
+import json
+import threading
+import time
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Structure
+
+from mat2spec.config import DownloadConfig, MaterialsProjectConfig
+from mat2spec.crystal import Crystal
+from mat2spec.data import patience
+from mat2spec.data.materials_project import MaterialsProject
+from mat2spec.data.materials_project_curve import Curve, electronic_curve, phonon_curve
+from mat2spec.data.materials_project_download import Fetching
+from mat2spec.data.materials_project_ids import stored_ids, usual_id
+from mat2spec.data.materials_project_labels import electronic_label
+from mat2spec.data.materials_project_summary import FIELDS, Summary
+from mat2spec.data.patience import Patience
+from mat2spec.errors import ConfigError, ServiceError, SpectrumError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
+
+LAST_NUMBER = 3_347_529
+"""Materials that came later have letters only."""
+
+
+def letters(number: int) -> str:
+    found = ""
+    for _ in range(8):
+        number, rest = divmod(number, 26)
+        found = chr(ord("a") + rest) + found
+    return found
+
+
+@given(st.integers(1, LAST_NUMBER))
+def test_an_old_material_has_its_number_in_whatever_form_it_is_given(number):
+    assert usual_id(f"mp-{number}") == usual_id(f"mp-{letters(number)}") == f"mp-{number}"
+    assert stored_ids([f"mp-{number}", f"mp-{letters(number)}", letters(number)]) == [letters(number)] * 3
+
+
+@given(st.integers(LAST_NUMBER + 1, 26**8 - 1))
+def test_a_new_material_has_eight_letters(number):
+    assert usual_id(f"mp-{number}") == usual_id(f"mp-{letters(number)}") == f"mp-{letters(number)}"
+
+
+@pytest.mark.parametrize("name", ["", "149", "mp-", "MP-149", "mp 149", "mp-14.9", "None", "silicon"])
+def test_what_is_no_id_is_refused(name):
+    with pytest.raises(ConfigError, match="is no id of the Materials Project"):
+        usual_id(name)
+
+
+@cache
+def insulator() -> tuple[dict, Crystal]:
+    """A crystal with its curve, whose gap is wide enough to be seen in it."""
+    path = "mat2spec/data/bundled/edos_gpaw.parquet"
+    row = next(row for row in pq.read_table(path).to_pylist() if row["band_gap"] > 1.0)
+    lattice, coords = np.reshape(row["lattice"], (3, 3)), np.reshape(row["frac_coords"], (-1, 3))
+    return row, Crystal(row["material_id"], np.array(row["atomic_numbers"], np.uint8), lattice, coords)
+
+
+def curve_of(row: dict, **changes: object) -> Curve:
+    known = {"points": np.array(row["energies"]), "densities": np.array([row["densities"]]), "efermi": row["efermi"]}
+    return Curve(**known | changes)  # type: ignore[arg-type]
+
+
+def summary_of(row: dict, **changes: object) -> Summary:
+    known = {name: row[name] for name in ("material_id", "band_gap", "vbm", "cbm", "efermi", "is_metal")}
+    return Summary.model_validate({"structure": {}, "dos": {"task_id": "mp-1"}, **known, **changes})
+
+
+def test_a_label_is_that_of_the_bundled_table():
+    row, crystal = insulator()
+    label = electronic_label(summary_of(row), crystal, curve_of(row), nonmagnetic=True).columns
+    np.testing.assert_allclose(label["edos"], row["edos"], rtol=1e-5, atol=1e-6)
+    assert (label["vbm"], label["cbm"], label["edos_edges"]) == (row["vbm"], row["cbm"], "bands")
+
+
+def test_edges_are_sought_in_the_curve_where_the_bands_have_none():
+    row, crystal = insulator()
+    label = electronic_label(summary_of(row, vbm=None, cbm=None), crystal, curve_of(row), nonmagnetic=True).columns
+    assert label["edos_edges"] == "curve"
+    assert abs(label["vbm"] - row["vbm"]) < 0.1
+    assert abs(label["cbm"] - row["cbm"]) < 0.1
+
+
+def test_states_are_those_of_the_primitive_cell_whatever_cell_was_calculated():
+    row, crystal = insulator()
+    structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords).make_supercell([2, 1, 1])
+    twice = curve_of(row, densities=2 * np.array([row["densities"]]), structure=structure)
+    label = electronic_label(summary_of(row), crystal, twice, nonmagnetic=True).columns
+    np.testing.assert_allclose(label["edos"], row["edos"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"band_gap": 0.0, "is_metal": True, "vbm": None, "cbm": None}, "its bands have no gap, its density of states a gap of"),
+        ({"vbm": -1.0, "cbm": 0.3, "band_gap": 1.3}, "the two calculations disagree, leave it out"),
+        ({"vbm": None, "cbm": None, "band_gap": 9.0}, "the two calculations disagree, leave it out"),
+    ],
+)
+def test_bands_and_curve_of_calculations_that_disagree_are_no_label(changes, told):
+    row, crystal = insulator()
+    with pytest.raises(SpectrumError) as caught:
+        electronic_label(summary_of(row, **changes), crystal, curve_of(row), nonmagnetic=True)
+    assert told in str(caught.value)
+
+
+def test_channels_that_differ_are_magnetic():
+    row, crystal = insulator()
+    total = np.array(row["densities"])
+    polarised = curve_of(row, densities=np.array([0.6 * total, 0.4 * total]))
+    with pytest.raises(SpectrumError, match="spin channels differ by 20"):
+        electronic_label(summary_of(row), crystal, polarised, nonmagnetic=True)
+    label = electronic_label(summary_of(row), crystal, polarised, nonmagnetic=False).columns
+    np.testing.assert_allclose(label["edos"], row["edos"], rtol=1e-5, atol=1e-6)
+
+
+KEYS = st.sampled_from(["a", "sites", "total", "task_id", "dfpt"])
+
+PLAIN = st.none() | st.booleans() | st.floats() | st.integers(-3, 300) | st.text(max_size=8) | st.sampled_from(["mp-1", "mp-149", "NM"])
+
+LISTS = st.lists(PLAIN, max_size=3) | st.dictionaries(KEYS, PLAIN, max_size=3)
+
+JSON = PLAIN | LISTS | st.lists(LISTS, max_size=2) | st.dictionaries(KEYS, LISTS, max_size=2)
+
+
+class Played(MaterialsProject):
+    """Gives the same documents to whoever asks."""
+
+    def __init__(self, document: dict, electronic: dict, phonon: dict) -> None:
+        super().__init__("key", DownloadConfig())
+        self.__dict__.update(document=document, electronic=electronic, phonon=phonon)
+
+    def summaries(self, material_ids, fields):
+        return [self.document]
+
+    def electronic_dos(self, task_ids):
+        return ((name, electronic_curve(self.electronic)) for name in task_ids)
+
+    def phonon_dos(self, phonon_ids, method):
+        return ((name, phonon_curve({"dos": self.phonon})) for name in phonon_ids)
+
+
+def changes(*fields: str) -> st.SearchStrategy[dict]:
+    """Anything in place of some fields."""
+    return st.dictionaries(st.sampled_from(sorted(fields)), JSON, max_size=2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    in_summary=changes(*(field for field in FIELDS if field != "material_id")),
+    in_electronic=changes("efermi", "energies", "spin_up_densities", "spin_down_densities", "structure", "run_type"),
+    in_phonon=changes("frequencies", "densities", "structure"),
+)
+def test_documents_of_no_schema_are_rejects(in_summary, in_electronic, in_phonon):
+    """Whatever stands in a summary or in its curves, the material is a row or a reject with its reason."""
+    row, crystal = insulator()
+    structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords).as_dict()
+    document = {**summary_of(row).model_dump(), "structure": structure, "phonon_IDs": {"dfpt": ["mp-2"]}, **in_summary}
+    electronic = {"efermi": row["efermi"], "energies": row["energies"], "spin_up_densities": row["densities"], **in_electronic}
+    phonon = {"frequencies": [0.0, 5.0, 9.0, 10.0], "densities": [0.0, 1.0, 1.0, 0.0], "structure": structure, **in_phonon}
+    project = Played(document, electronic, phonon)
+    for what in ("edos", "phdos"):
+        config = MaterialsProjectConfig(what=what, output="")
+        outcome = Fetching(project, config, "fuzz").fetch([crystal.material_id])
+        assert len(outcome.materials) + len(outcome.rejects) == 1
+        for reject in outcome.rejects.to_pylist():
+            assert reject["error"].startswith(f"{crystal.material_id}: ")
+            assert "\n" not in reject["error"]
+
+
+def test_a_request_that_fails_is_repeated_at_growing_distances(monkeypatch):
+    waits: list[float] = []
+    asking = Patience("The service", 100.0, 1000.0, str)
+    monkeypatch.setattr(asking, "_stopped", SimpleNamespace(wait=lambda seconds: waits.append(seconds)))
+    answers = iter([OSError("busy")] * 7 + ["answer"])
+
+    def request() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert asking.ask(request) == "answer"
+    for wait, longest in zip(waits, [2, 4, 8, 16, 32, 60, 60], strict=True):
+        assert longest / 2 <= wait <= longest
+
+
+def test_patience_ends_in_a_line_that_says_why(monkeypatch):
+    monkeypatch.setattr(patience, "FIRST_WAIT", 1e-3)
+
+    def request() -> None:
+        raise OSError("busy")
+
+    with pytest.raises(ServiceError, match=r"The service: no answer for 0.05 s \(busy\); what is fetched is kept"):
+        Patience("The service", 0.05, 1e6, str).ask(request)
+
+
+def test_threads_together_keep_to_the_rate():
+    asking = Patience("The service", 1.0, 100.0, str)
+    times: list[float] = []
+
+    def ask_five_times() -> None:
+        for _ in range(5):
+            asking.ask(lambda: times.append(time.monotonic()))
+
+    threads = [threading.Thread(target=ask_five_times) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(times) - min(times) >= 19 / 100 - 0.005
+
+
+def test_conditions_are_the_preset_s_where_none_is_given():
+    def conditions(what: str, **query: object) -> dict:
+        return MaterialsProjectConfig.model_validate({"what": what, "output": "", "query": query}).conditions
+
+    paper = {"num_elements": (1, 4), "energy_above_hull": (0.0, 0.5), "band_gap": (0.0, 0.0), "magnetic_ordering": "NM"}
+    assert conditions("candidates") == {}
+    assert conditions("candidates", preset="paper") == paper
+    assert conditions("candidates", preset="paper", energy_above_hull=(0.0, 0.1)) == paper | {"energy_above_hull": (0.0, 0.1)}
+    assert conditions("candidates", preset="paper", magnetic_ordering="any").keys() == paper.keys() - {"magnetic_ordering"}
+    assert conditions("edos") == {"magnetic_ordering": "NM", "has": ("dos",)}
+    assert conditions("edos", magnetic_ordering="any", has="phonon") == {"has": ("dos", "phonon")}
+    assert conditions("phdos") == {"has": ("phonon",)}
+    assert json.dumps(DownloadConfig().model_dump(mode="json"))
