@@ -336,12 +336,12 @@ def test_spectra_out_of_reach_end_in_a_line(fetch, electronic, tmp_path, monkeyp
 
 def test_a_full_disk_ends_in_a_line_and_what_is_written_stays(fetch, tmp_path, monkeypatch):
     with monkeypatch.context() as full:
-        full.setattr(RunDirectory, "commit", fails_after(2, RunDirectory.commit))
-        outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 1, "--threads", 1)
+        full.setattr(RunDirectory, "commit", fails_after(1, RunDirectory.commit))
+        outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 3, "--threads", 1)
     assert outcome.code == 1
     assert f"{tmp_path / 'mp'}: cannot be written (No space left on device); what is finished is kept" in outcome.err
-    assert len(list((tmp_path / "mp" / "staged" / "materials").glob("*.parquet"))) == 2
-    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 1).code == 0
+    assert len(list((tmp_path / "mp" / "staged" / "materials").glob("*.parquet"))) == 1
+    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 3).code == 0
 
 
 def fails_after(times: int, commit: Callable[..., None]) -> Callable[..., None]:
@@ -414,28 +414,28 @@ def test_a_heartbeat_that_is_kept_from_us_does_not_stop_a_download(fetch, server
 
 
 def test_two_releases_are_not_mixed(fetch, server, tmp_path):
-    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 2, "--threads", 1).code == 0
+    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 8).code == 0
     told = record(tmp_path / "mp") | {"status": "running", "database_version": "2024.01.01"}
     (tmp_path / "mp" / "run.json").write_text(json.dumps(told))
-    outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 2)
+    outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 8)
     assert outcome.code == 2
     assert "was begun with release 2024.01.01 of the Materials Project, which is now at 2025.09.25" in outcome.err
 
 
 def test_a_killed_download_goes_on_and_fetches_nothing_twice(fetch, server, tmp_path, monkeypatch):
-    options = ("--rows-per-shard", 1, "--threads", 1, "--lacks", "phonon")
+    options = ("--rows-per-shard", 3, "--threads", 1, "--lacks", "phonon")
     output = tmp_path / "mp"
     command = [sys.executable, "jobs/ingest.py", "mp", "candidates", "--output", output, "--endpoint", server.url, *options]
     staged = output / "staged" / "materials"
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment(MP_API_KEY=KEY), **streams) as process:
-        wait_until(lambda: len(list(staged.glob("*.parquet"))) >= 3 or process.poll() is not None, "three shards")
+        wait_until(lambda: len(list(staged.glob("*.parquet"))) >= 2 or process.poll() is not None, "two shards")
         process.kill()
         assert KEY.encode() not in process.communicate()[0]
-    finished = len(list(staged.glob("*.parquet")))
+    finished = 3 * len(list(staged.glob("*.parquet")))
     first = server.fetched()
-    assert 3 <= finished < ELECTRONIC, "killed too late to test anything"
-    assert len(first) - finished in (0, 1), "at most the shard under way is lost"
+    assert 6 <= finished < ELECTRONIC, "killed too late to test anything"
+    assert len(first) - finished in (0, 3), "at most the shard under way is lost"
     server.asked.clear()
     assert fetch("candidates", *options).code == 0
     then = server.fetched()
