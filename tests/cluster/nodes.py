@@ -104,6 +104,7 @@ def start_cluster(nodes: int, **variables: object) -> Iterator[Cluster]:
     kept |= {name: str(value) for name, value in variables.items()}
     with local_head(kept, num_cpus=0) as head, ExitStack() as ending:
         cluster = Cluster(head.gcs, head.address, kept, [], ending)
+        wait_until(cluster.alive, "the head's entry")
         for _ in range(nodes):
             cluster.add_node()
         yield cluster
