@@ -29,16 +29,28 @@ _PORT_OF_NEXT_HEAD = "RAY_GCS_SERVER_PORT"
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone."""
+    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone.
+
+    Raises:
+        RunError: If none answers there.
+    """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_knows_its_cluster(address))
+        _join(address)
     else:
         _start_here()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_knows_its_cluster(address))
+    except ConnectionError:  # also of a Ray that asks for another token: it does not say so
+        hint = f"give this process its token (RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']}; see docs/clusters.md)"
+        raise RunError(f"RAY_ADDRESS {address}: no Ray answers; start it, or {hint}") from None
 
 
 class Head(NamedTuple):

@@ -183,7 +183,7 @@ def _train_worker(loop: dict[str, Any]) -> None:
             training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
     attempt = uuid.uuid4().hex[:8]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
     while training.next_epoch < config.training.epochs:
-        metrics = training.run_epoch()
+        metrics = training.run_epoch() | {"workers": training.workers}
         epoch = training.next_epoch
         if rank > 0 or (epoch % config.training.checkpoint_every and epoch < config.training.epochs):
             ray.train.report(metrics)

@@ -1,12 +1,11 @@
 """A small cluster on this machine: a head that only steers, and nodes that can be killed and added."""
 
-import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import requests
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own
@@ -60,8 +60,13 @@ class Cluster:
     nodes: list[subprocess.Popen]
     ending: ExitStack
 
-    def add_node(self) -> None:
-        """Join a node of one core; it is up when the call returns."""
+    @property
+    def token(self) -> dict[str, str]:
+        """The token as a header of HTTP."""
+        return {"Authorization": f"Bearer {self.variables['RAY_AUTH_TOKEN']}"}
+
+    def add_nodes(self, count: int) -> None:
+        """Join nodes of one core each; they are up when the call returns."""
         command = [
             RAY,
             "start",
@@ -72,11 +77,12 @@ class Cluster:
             "--dashboard-agent-listen-port=0",
             "--disable-usage-stats",
         ]
-        process = subprocess.Popen(command, env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.ending.callback(kill, process)
         before = self.alive()
-        self.nodes.append(process)
-        wait_until(lambda: self.alive() - before, "the node's joining", process)
+        for _ in range(count):
+            process = subprocess.Popen(command, env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.ending.callback(kill, process)
+            self.nodes.append(process)
+        wait_until(lambda: len(self.alive() - before) == count, "the nodes' joining")
 
     def kill_node(self) -> None:
         """Kill the node that joined first, raylet and workers at once, as a machine that loses power does."""
@@ -84,9 +90,7 @@ class Cluster:
 
     def alive(self) -> set[str]:
         """Ids of the nodes that the head counts as alive."""
-        header = {"Authorization": f"Bearer {self.variables['RAY_AUTH_TOKEN']}"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.jobs}/nodes?view=summary", headers=header)) as answer:
-            nodes = json.load(answer)["data"]["summary"]
+        nodes = requests.get(f"{self.jobs}/nodes?view=summary", headers=self.token, timeout=30).json()["data"]["summary"]
         return {node["raylet"]["nodeId"] for node in nodes if node["raylet"]["state"] == "ALIVE"}
 
     def start(self, *command: object, **variables: object) -> subprocess.Popen:
@@ -94,6 +98,12 @@ class Cluster:
         environment = self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -105,8 +115,7 @@ def start_cluster(nodes: int, **variables: object) -> Iterator[Cluster]:
     with local_head(kept, num_cpus=0) as head, ExitStack() as ending:
         cluster = Cluster(head.gcs, head.address, kept, [], ending)
         wait_until(cluster.alive, "the head's entry")
-        for _ in range(nodes):
-            cluster.add_node()
+        cluster.add_nodes(nodes)
         yield cluster
 
 
