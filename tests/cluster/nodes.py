@@ -97,7 +97,9 @@ class Cluster:
         """Start a job of the repository whose driver joins this cluster."""
         environment = self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
+        process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
+        self.ending.callback(kill, process)
+        return process
 
 
 def free_port() -> int:
@@ -124,10 +126,10 @@ def kill(process: subprocess.Popen) -> None:
     try:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     except psutil.NoSuchProcess:
-        return
+        family = []
     for member in family:
         try:
             member.kill()
         except psutil.NoSuchProcess:
             continue
-    process.wait()
+    process.communicate()
