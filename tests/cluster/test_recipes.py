@@ -20,6 +20,8 @@ with warnings.catch_warnings():
     import kubernetes_validate
     from ray.autoscaler._private.util import prepare_config, validate_config
 
+from mat2spec.config import WorkersConfig
+
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "cluster" / "recipes"
 BIN = Path(sys.executable).parent
@@ -219,3 +221,15 @@ def test_slurm_script_brings_up_its_nodes_runs_the_job_and_ends_with_its_code(tm
 def test_slurm_script_without_a_job_says_what_to_give():
     told = subprocess.run(["bash", RECIPES / "slurm.sh"], capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+
+
+def test_page_on_clusters_names_what_exists():
+    page = (ROOT / "docs" / "clusters.md").read_text()
+    named = set(re.findall(r"(?<![\w/])(?:cluster|configs|jobs|benchmarks)/[\w./-]*\w", page)) | set(re.findall(r"[\w-]+\.yaml", page))
+    missing = [
+        name for name in named if not (ROOT / name).exists() and not list(RECIPES.glob(name)) and not (ROOT / "configs" / name).exists()
+    ]
+    assert not missing
+    assert {f"cluster/recipes/{path.name}" for path in RECIPES.iterdir()} <= named | {"cluster/recipes/Dockerfile"}
+    settings = {name for option in re.findall(r"`workers\.(\w+)`|--workers\.(\w+)", page) for name in option if name}
+    assert {"min_workers", "num_workers", "resize_interval", "max_failures"} == settings == settings & set(WorkersConfig.model_fields)
