@@ -108,7 +108,7 @@ def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path,
     cluster.add_nodes(1)
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
-    assert out.startswith(f"{ROWS} input rows: ")
+    assert out.splitlines()[-1].startswith(f"{ROWS} input rows: "), "Ray says above it what it lost"
     return output, table
 
 
