@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 import psutil
 
+from cluster.authentication import token_settings
 from mat2spec.errors import RunError
 
-# Before Ray is imported: the mode of its token, which it would otherwise choose by what earlier sessions left in the home directory.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Before Ray is imported, which reads them once.
+os.environ.update(token_settings(os.environ))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+# isort: split
 import ray
 
 _PORT_OF_NEXT_HEAD = "RAY_GCS_SERVER_PORT"
@@ -27,10 +29,14 @@ _PORT_OF_NEXT_HEAD = "RAY_GCS_SERVER_PORT"
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone."""
+    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone.
+
+    Raises:
+        RunError: If none answers there.
+    """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_knows_its_cluster(address))
+        _join(address)
     else:
         _start_here()
     try:
@@ -39,24 +45,35 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
+def _join(address: str) -> None:
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_knows_its_cluster(address))
+    except ConnectionError:  # also of a Ray that asks for another token: it does not say so
+        hint = f"give this process its token (RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']}; see docs/clusters.md)"
+        raise RunError(f"RAY_ADDRESS {address}: no Ray answers; start it, or {hint}") from None
+
+
 class Head(NamedTuple):
     """A running Ray with a job server.
 
     Args:
         address: Of the job server.
         pid: Process that started it; all its others descend from this one.
+        gcs: Address that further nodes join (`ray start --address`), and RAY_ADDRESS of drivers.
     """
 
     address: str
     pid: int
+    gcs: str
 
 
 @contextmanager
-def local_head(variables: Mapping[str, str] | None = None) -> Iterator[Head]:
+def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None = None) -> Iterator[Head]:
     """Run `ray start --head` here for as long as the block lasts, on free ports, so that it can stand beside any other Ray.
 
     Args:
         variables: Environment of the head and its jobs; default: this process's. Jobs find this process's python first.
+        num_cpus: Cores that the head offers; default: all.
 
     Raises:
         RunError: If Ray does not start.
@@ -65,6 +82,7 @@ def local_head(variables: Mapping[str, str] | None = None) -> Iterator[Head]:
     inherited = os.environ if variables is None else variables
     ports = dict(zip(("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"), _free_ports(4), strict=True))
     options = ["--block", "--disable-usage-stats", "--dashboard-host=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
+    options += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
     with (
         TemporaryFile("w+") as log,
         subprocess.Popen(
@@ -80,7 +98,7 @@ def local_head(variables: Mapping[str, str] | None = None) -> Iterator[Head]:
                     log.seek(0)
                     raise RunError(f"Ray did not start: {' '.join(log.read().split())[-500:]}")
                 time.sleep(0.1)
-            yield Head(f"http://127.0.0.1:{ports['dashboard-port']}", process.pid)
+            yield Head(f"http://127.0.0.1:{ports['dashboard-port']}", process.pid, f"{ray.util.get_node_ip_address()}:{ports['port']}")
         finally:
             _kill_with_children(process.pid)
 

@@ -75,7 +75,11 @@ class TrackedRun:
 
     def last_epoch(self) -> int:
         """Give the last epoch of which anything is logged; -1 if there is none."""
-        return max((point.step for point in self._client.get_metric_history(self.run_id, "train_loss")), default=-1)
+        return max(self.history("train_loss"), default=-1)
+
+    def history(self, metric: str) -> dict[int, float]:
+        """Give what is logged of a number, by epoch; of an epoch that was run twice, the second."""
+        return {point.step: point.value for point in self._client.get_metric_history(self.run_id, metric)}
 
     def log_file(self, file: Path) -> None:
         """Keep a file beside the run."""

@@ -20,6 +20,7 @@ import torch
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sources import Sources, first_weights
 from mat2spec.checkpoint import environment
@@ -89,13 +90,21 @@ class TrainingRun:
     def _scaling(self) -> ScalingConfig:
         """Say how many workers of which size; refuse what the cluster does not hold, for which Ray would wait for ever."""
         workers, resources = self.config.workers, ray.cluster_resources()
-        use_gpu = resources.get("GPU", 0) >= workers.num_workers if workers.use_gpu is None else workers.use_gpu
-        cpus = workers.cpus_per_worker or max(1, int(resources["CPU"]) // workers.num_workers)
-        if workers.num_workers * cpus > resources["CPU"] or (use_gpu and workers.num_workers > resources.get("GPU", 0)):
-            asked = f"{workers.num_workers} workers of {cpus} CPUs{' and a GPU' * use_gpu}"
-            has = f"{resources['CPU']:.0f} CPUs and {resources.get('GPU', 0):.0f} GPUs"
-            raise ConfigError(f"workers: {asked} do not fit the cluster, which has {has}; lower workers.num_workers or add nodes first")
-        return ScalingConfig(num_workers=workers.num_workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)})
+        held, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        fewest = workers.min_workers or workers.num_workers
+        use_gpu = gpus >= fewest if workers.use_gpu is None else workers.use_gpu
+        cpus = workers.cpus_per_worker or max(1, held // workers.num_workers)
+        if fewest * cpus > held or (use_gpu and fewest > gpus):
+            asked = f"{fewest} workers of {cpus} CPUs{' and a GPU' * use_gpu}"
+            setting = "num_workers" if workers.min_workers is None else "min_workers"
+            has = f"{held} CPUs and {gpus} GPUs"
+            raise ConfigError(f"workers: {asked} do not fit the cluster, which has {has}; lower workers.{setting} or add nodes first")
+        return ScalingConfig(
+            num_workers=workers.num_workers if workers.min_workers is None else (fewest, workers.num_workers),
+            elastic_resize_monitor_interval_s=workers.resize_interval,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)},
+        )
 
     def _fit(self, tracked: TrackedRun, scaling: ScalingConfig) -> dict[str, Any]:
         """Run the workers to the last epoch and give the final training state."""
@@ -174,7 +183,7 @@ def _train_worker(loop: dict[str, Any]) -> None:
             training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
     attempt = uuid.uuid4().hex[:8]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
     while training.next_epoch < config.training.epochs:
-        metrics = training.run_epoch()
+        metrics = training.run_epoch() | {"workers": training.workers}
         epoch = training.next_epoch
         if rank > 0 or (epoch % config.training.checkpoint_every and epoch < config.training.epochs):
             ray.train.report(metrics)
@@ -209,7 +218,8 @@ class _EpochLog(UserCallback):
 @contextmanager
 def _printed_lines() -> Iterator[Queue]:
     """Print here what other processes put into the queue: their own output would come with all of Ray's."""
-    lines = Queue()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # the queue dies with no other node
+    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def print_until_none() -> None:
         while (line := lines.get()) is not None:

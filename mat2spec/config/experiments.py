@@ -76,9 +76,22 @@ class WorkersConfig(Section):
     """How many processes train together."""
 
     num_workers: Positive = Field(1, description="processes; gradients are averaged and BatchNorm is synchronised")
+    min_workers: Positive | None = Field(
+        None,
+        description="go on with as few while nodes are missing, up to num_workers when they come; default: always num_workers",
+    )
+    resize_interval: float = Field(
+        60.0, gt=0, description="[s] between looks for nodes that came; each resize repeats epochs since a checkpoint"
+    )
     cpus_per_worker: Positive | None = Field(None, description="cores, and torch threads, of each; default: all cores shared equally")
     use_gpu: bool | None = Field(None, description="a GPU for each worker; default: if the cluster has enough")
     max_failures: int = Field(2, ge=0, description="times a killed worker group is started again")
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> "WorkersConfig":
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than num_workers, {self.num_workers}; lower it")
+        return self
 
 
 class TrainConfig(Section):

@@ -33,7 +33,7 @@ def head() -> Iterator[Head]:
         from cluster.runtime import local_head
 
     with contextlib.chdir(ROOT), local_head(environment(**interval)) as started:
-        yield Head(*started)
+        yield Head(started.address, started.pid)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,135 @@
+"""A small cluster on this machine: a head that only steers, and nodes that can be killed and added."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own
+    from cluster.runtime import local_head
+
+ROOT = Path(__file__).parents[2]
+
+RAY = Path(sys.executable).with_name("ray")
+
+SCRUBBED = ("MAT2SPEC_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+"""Variables that decide where jobs read and write."""
+
+QUICKLY = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_timeout_ms": "20000"}
+"""A node that is gone is missed after 5 s instead of 17; one that is merely slow has 20 s to answer."""
+
+DEADLINE = 240
+"""[s] For whatever is waited for; each takes a few seconds where nothing else runs."""
+
+
+def wait_until(condition: Callable[[], object], what: str, alive: subprocess.Popen | None = None) -> None:
+    """Poll until something has happened; not on, once the process that should do it has ended."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
+        assert alive is None or alive.poll() is None, f"ended before {what}: {alive.communicate()}"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray of several nodes.
+
+    Args:
+        gcs: Address that nodes and drivers join.
+        jobs: Address of the job server.
+        variables: Environment of its processes, with its token.
+        nodes: Process of each node but the head, which also starts all others of that node.
+        ending: Ends what was started.
+    """
+
+    gcs: str
+    jobs: str
+    variables: dict[str, str]
+    nodes: list[subprocess.Popen]
+    ending: ExitStack
+
+    @property
+    def token(self) -> dict[str, str]:
+        """The token as a header of HTTP."""
+        return {"Authorization": f"Bearer {self.variables['RAY_AUTH_TOKEN']}"}
+
+    def add_nodes(self, count: int) -> None:
+        """Join nodes of one core each; they are up when the call returns."""
+        command = [
+            RAY,
+            "start",
+            "--address",
+            self.gcs,
+            "--num-cpus=1",
+            "--block",
+            "--dashboard-agent-listen-port=0",
+            "--disable-usage-stats",
+        ]
+        before = self.alive()
+        for _ in range(count):
+            process = subprocess.Popen(command, env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.ending.callback(kill, process)
+            self.nodes.append(process)
+        wait_until(lambda: len(self.alive() - before) == count, "the nodes' joining")
+
+    def kill_node(self) -> None:
+        """Kill the node that joined first, raylet and workers at once, as a machine that loses power does."""
+        kill(self.nodes.pop(0))
+
+    def alive(self) -> set[str]:
+        """Ids of the nodes that the head counts as alive."""
+        nodes = requests.get(f"{self.jobs}/nodes?view=summary", headers=self.token, timeout=30).json()["data"]["summary"]
+        return {node["raylet"]["nodeId"] for node in nodes if node["raylet"]["state"] == "ALIVE"}
+
+    def start(self, *command: object, **variables: object) -> subprocess.Popen:
+        """Start a job of the repository whose driver joins this cluster."""
+        environment = self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
+        self.ending.callback(kill, process)
+        return process
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def start_cluster(nodes: int, **variables: object) -> Iterator[Cluster]:
+    """Start a head without cores for tasks, and nodes of one core each."""
+    kept = {name: value for name, value in os.environ.items() if name not in SCRUBBED}
+    kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **QUICKLY}
+    kept |= {name: str(value) for name, value in variables.items()}
+    with local_head(kept, num_cpus=0) as head, ExitStack() as ending:
+        cluster = Cluster(head.gcs, head.address, kept, [], ending)
+        wait_until(cluster.alive, "the head's entry")
+        cluster.add_nodes(nodes)
+        yield cluster
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill a process and all that descend from it, at once."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.communicate()

@@ -1,0 +1,81 @@
+"""Who may speak to a Ray that we start: only who has its token."""
+
+import subprocess
+import sys
+
+import pytest
+import requests
+from nodes import ROOT
+
+from cluster.authentication import token_settings
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home directory without a token."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_ray_that_starts_here_gets_a_token_of_its_own(home):
+    one, two = token_settings({}), token_settings({})
+    assert one["RAY_AUTH_MODE"] == two["RAY_AUTH_MODE"] == "token"
+    assert len(one["RAY_AUTH_TOKEN"]) == len(two["RAY_AUTH_TOKEN"]) == 64
+    assert one["RAY_AUTH_TOKEN"] != two["RAY_AUTH_TOKEN"]
+    assert not list(home.iterdir()), "nothing is left for later sessions"
+
+
+@pytest.mark.parametrize("found", [{"RAY_AUTH_TOKEN": "t"}, {"RAY_AUTH_TOKEN_PATH": "/a/file"}])
+def test_token_of_the_user_is_used_wherever_it_lies(home, found):
+    assert token_settings(found) == token_settings(found | {"RAY_ADDRESS": "head:6379"}) == {"RAY_AUTH_MODE": "token"}
+
+
+def test_token_in_the_home_directory_is_used(home):
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text("t")
+    assert token_settings({}) == {"RAY_AUTH_MODE": "token"}
+
+
+def test_who_joins_without_any_token_says_so(home):
+    assert token_settings({"RAY_ADDRESS": "head:6379"}) == {"RAY_AUTH_MODE": "disabled"}
+
+
+@pytest.mark.parametrize("mode", ["disabled", "token"])
+def test_mode_that_is_set_stays(home, mode):
+    assert token_settings({"RAY_AUTH_MODE": mode}) == {}
+
+
+JOIN = """
+import sys
+from cluster.runtime import ray_session
+from mat2spec.errors import RunError
+try:
+    with ray_session():
+        print("joined")
+except RunError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_cluster_takes_drivers_and_jobs_with_its_token_only(cluster):
+    """Ray tries for 20 s to join before it gives up: at once for both."""
+    mine = cluster.variables | {"RAY_ADDRESS": cluster.gcs}
+    drivers = {
+        "right": mine,
+        "wrong": mine | {"RAY_AUTH_TOKEN": "0" * 64},
+        "none": {name: value for name, value in mine.items() if name != "RAY_AUTH_TOKEN"} | {"RAY_AUTH_MODE": "disabled"},
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = {
+        name: subprocess.Popen([sys.executable, "-c", JOIN], cwd=ROOT, env=environment, **pipes) for name, environment in drivers.items()
+    }
+    told = {name: process.communicate(timeout=120) for name, process in processes.items()}
+    assert (processes["right"].returncode, told["right"][0]) == (0, "joined\n"), told["right"]
+    for name, mode in {"wrong": "token", "none": "disabled"}.items():
+        assert (processes[name].returncode, told[name][0]) == (1, "")
+        last = told[name][1].splitlines()[-1]
+        assert last.startswith(f"RAY_ADDRESS {cluster.gcs}: no Ray answers; start it, or give this process its token"), told[name]
+        assert f"RAY_AUTH_MODE is {mode}" in last
+
+    for headers, status in (({}, 401), ({"Authorization": "Bearer " + "0" * 64}, 403), (cluster.token, 200)):
+        assert requests.get(f"{cluster.jobs}/api/jobs/", headers=headers, timeout=30).status_code == status
