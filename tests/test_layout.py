@@ -42,6 +42,8 @@ LIBRARY = (
         "perturbation",
         "run_directory",
         "rejects",
+        "location",
+        "lease",
     },
     {"errors", "spectrum", "elements"},
 )

@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+import mat2spec.run_directory
 from mat2spec.errors import RunError
 from mat2spec.run_directory import RECORD, RunDirectory
 
@@ -66,14 +67,13 @@ def test_missing_or_damaged_record_is_refused_in_one_line(run):
 
 def test_rejects_are_written_before_predictions(run, monkeypatch):
     """Predictions make a shard done: when they lie there, its rejects must too."""
-    written = []
-    write_table = pq.write_table
+    written, write = [], mat2spec.run_directory.put
 
-    def record(table, file, **options) -> None:
-        written.append((file.parent.name, files(run)))
-        write_table(table, file, **options)
+    def record(place, content) -> None:
+        written.append((place.parent.name, files(run)))
+        write(place, content)
 
-    monkeypatch.setattr(pq, "write_table", record)
+    monkeypatch.setattr("mat2spec.run_directory.put", record)
     run.commit("part-000000", TWO, ONE)
     assert [folder for folder, _ in written] == ["rejects", "predictions"]
     assert "rejects/part-000000.parquet" in written[1][1], "rejects lie under their name before predictions are begun"
@@ -82,15 +82,15 @@ def test_rejects_are_written_before_predictions(run, monkeypatch):
 
 @pytest.mark.parametrize("killed_in", ["rejects", "predictions"])
 def test_shard_killed_while_it_is_written_is_not_done_and_counts_nothing_twice(run, monkeypatch, killed_in):
-    write_table = pq.write_table
+    replace = Path.replace
 
-    def killed(table, file, **options) -> None:
-        write_table(table, file, **options)
+    def killed(partial, file) -> Path:
         if file.parent.name == killed_in:
-            file.write_bytes(file.read_bytes()[:20])
+            partial.write_bytes(partial.read_bytes()[:20])
             raise KeyboardInterrupt
+        return replace(partial, file)
 
-    monkeypatch.setattr(pq, "write_table", killed)
+    monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         run.commit("part-000000", TWO, ONE)
     monkeypatch.undo()

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Structure
 
-from mat2spec.data.inputs import MaterialsInput, Shard, read_shard
+from mat2spec.data.inputs import MaterialsInput
 from mat2spec.data.schema import COLUMNS
+from mat2spec.data.shards import Shard, read_shard
 from mat2spec.errors import ConfigError, Mat2SpecError, TableError
 
 
