@@ -104,6 +104,7 @@ class Crew:
         self._inference, self._recipe, self._tick = recipe.inference, ray.put(recipe), tick
         self._members: list[_Member] = []
         self._failed_starts = 0
+        self.began = 0.0  # when the first worker was ready, by time.perf_counter
         self.layout = Layout.of_cluster(self._inference)
 
     def work(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Done | None]]:
@@ -189,10 +190,12 @@ class Crew:
         try:
             ray.get(member.starting)
             member.starting, self._failed_starts = None, 0
+            self.began = self.began or time.perf_counter()
         except RayError as error:
             self._failed_starts += 1
             if self._failed_starts == PATIENCE:
                 raise UnfinishedError(f"no worker can be started: {str(error).strip().splitlines()[-1]}") from None
+            time.sleep(1)
             member.begin()
 
     def _outcome(self, member: _Member, ref: Any) -> Done | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +12,7 @@ from cluster.runtime import ray_session  # before ray itself: sets how Ray start
 
 # isort: split
 from cluster.crew import Crew, memory_of_process
+from cluster.screening_record import Tracking
 from cluster.stage_times import StageTimes, told
 from cluster.stages import Done, Recipe
 from mat2spec.checkpoint import Checkpoint, environment
@@ -60,7 +62,13 @@ class Screening:
         run.make_folders()
         with Lease(run.path / LOCK).held() as lease, storage(self.output):
             run.claim(identity, self._details(checkpoint, materials), new_rows=new_rows)
-            report = self._finish(checkpoint, materials, run, lease, start)
+            with Tracking(self.checkpoint, run) if self.config.track else nullcontext() as tracking:
+                shards, before = self._shards(materials, run)
+                report = self._screen(checkpoint, shards, lease, start)
+                create_catalog(run.path, checkpoint.grid)
+                if tracking:
+                    tracking.wait()
+                run.finish(sum(map(len, shards)) + before, {"stages": report})
         return "\n".join([*([told(report)] if report else []), self._told(run)])
 
     def _told(self, run: RunDirectory) -> str:
@@ -85,29 +93,21 @@ class Screening:
             "versions": environment() | {name: version(name) for name in ("ray", "pyarrow", "duckdb", "spglib")},
         }
 
-    def _finish(
-        self, checkpoint: Checkpoint, materials: MaterialsInput, run: RunDirectory, lease: Lease, start: float
-    ) -> dict[str, float | int | str]:
-        """Do all shards that are not done, and close the run."""
-        done = run.committed()
-        shards, before = self._shards(materials, run, done)
-        todo = [shard for shard in shards if shard.name not in done]
-        report = self._screen(checkpoint, todo, lease, start) if todo else {}
-        create_catalog(run.path, checkpoint.grid)
-        run.finish(sum(map(len, shards)) + before, {"stages": report})
-        return report
-
-    def _shards(self, materials: MaterialsInput, run: RunDirectory, done: set[str]) -> tuple[list[Shard], int]:
+    def _shards(self, materials: MaterialsInput, run: RunDirectory) -> tuple[list[Shard], int]:
         """Cut the input; where rows were added, those that were not done before, and the number of the others."""
         size, additions = self.config.inference.rows_per_shard, len(run.read_record().get("additions", []))
         if not additions:
             return materials.shards(size), 0
         prefix = f"added-{additions:03d}"
-        before = run.rows_by_id(name for name in done if not name.startswith(prefix))
+        before = run.rows_by_id(name for name in run.committed() if not name.startswith(prefix))
         return materials.shards(size, prefix, before), sum(before["rows"].to_pylist())
 
     def _screen(self, checkpoint: Checkpoint, shards: list[Shard], lease: Lease, start: float) -> dict[str, float | int | str]:
-        """Do shards; give where the time went."""
+        """Do those shards that are not done; give where the time went."""
+        done = RunDirectory(self.output).committed()
+        shards = [shard for shard in shards if shard.name not in done]
+        if not shards:
+            return {}
         with ray_session():
             ready, progress = time.perf_counter(), Progress(sum(map(len, shards)), "rows")
             times = StageTimes(start)
@@ -123,7 +123,7 @@ class Screening:
                     raise StorageError(done.failed)
                 times.add(done, isolated=isolated)
                 progress.step(done.predictions + done.rejects, rejects=done.rejects)
-            return times.record(min(crew.layout.predictors, len(shards)), ready)
+            return times.record(min(crew.layout.predictors, len(shards)), ready, crew.began)
 
     @staticmethod
     def _done(crew: Crew, shards: list[Shard]) -> Iterator[tuple[Done, bool]]:

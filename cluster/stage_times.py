@@ -24,7 +24,7 @@ class StageTimes:
     """
 
     def __init__(self, start: float) -> None:
-        self._start, self._began, self._first = start, time.perf_counter(), 0.0
+        self._start, self._first = start, 0.0
         self._seconds: Counter[str] = Counter()
         self.predictions = self.rejects = self.isolated = 0
 
@@ -36,17 +36,18 @@ class StageTimes:
         self.rejects += done.rejects
         self.isolated += isolated
 
-    def record(self, workers: int, ray_ready: float) -> dict[str, float | int | str]:
+    def record(self, workers: int, ray_ready: float, began: float) -> dict[str, float | int | str]:
         """Give what run.json and MLflow keep; call it when the last shard is done.
 
         Args:
             workers: Processes that computed.
             ray_ready: When Ray had started, by `time.perf_counter`.
+            began: When the first of them was ready.
         """
-        rows, wall = self.predictions + self.rejects, time.perf_counter() - self._first
-        pipeline = time.perf_counter() - ray_ready
+        rows, end = self.predictions + self.rejects, time.perf_counter()
+        pipeline, working = end - ray_ready, end - (began or ray_ready)
         stages = {stage: self._seconds[stage] for stage in STAGES}
-        busy = (stages[GRAPH] + stages[PREDICT]) / (workers * pipeline)
+        busy = (stages[GRAPH] + stages[PREDICT]) / (workers * working)
         return {
             "rows": rows,
             "workers": workers,
@@ -56,7 +57,7 @@ class StageTimes:
             "pipeline_seconds": round(pipeline, 3),
             **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in stages.items()},
             "rows_per_second": round(rows / pipeline, 1),
-            "rows_per_second_after_first_shard": round(rows / wall, 1) if wall > 1 else 0.0,
+            "rows_per_second_after_start": round(rows / working, 1),
             "utilisation": round(busy, 3),
             "bottleneck": self._bottleneck(stages, busy),
         }
@@ -68,7 +69,7 @@ class StageTimes:
             return WORK[max((GRAPH, PREDICT), key=stages.__getitem__)]
         if max(stages[READ], stages[WRITE]) > stages[GRAPH] + stages[PREDICT]:
             return WORK[max((READ, WRITE), key=stages.__getitem__)]
-        return "starting processes"
+        return "processes that start, or wait for the last shards"
 
 
 def told(record: dict[str, float | int | str]) -> str:
@@ -77,8 +78,8 @@ def told(record: dict[str, float | int | str]) -> str:
     total = sum(time for _, time in seconds) or 1.0
     lines = [f"  {work:<20}{time:>10.1f} s of the workers' time{time / total:>7.0%}" for work, time in seconds]
     head = (
-        f"{record['rows']} rows in {record['pipeline_seconds']:.1f} s, {record['rows_per_second']:.0f} rows/s; "
-        f"first shard {record['first_shard_seconds']:.1f} s after the start"
+        f"{record['rows']} rows in {record['pipeline_seconds']:.1f} s, {record['rows_per_second_after_start']:.0f} rows/s once workers were "
+        f"ready; first shard {record['first_shard_seconds']:.1f} s after the start"
     )
     isolated = f"; {record['isolated_shards']} shards done in isolation" if record["isolated_shards"] else ""
     tail = f"  {record['workers']} workers computed {record['utilisation']:.0%} of the time; bottleneck: {record['bottleneck']}{isolated}"

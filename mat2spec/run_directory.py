@@ -177,6 +177,10 @@ class RunDirectory:
         self._write_record(self.read_record() | {"status": "finished", "counts": {"input": input_rows, **counts}, **details})
         return counts
 
+    def note(self, **details: Any) -> None:
+        """Add something to run.json."""
+        self._write_record(self.read_record() | details)
+
     def _remove_rejects_without_results(self) -> None:
         """Remove what a kill between the two files of a shard left, where the shard itself was never done: rows came or went since."""
         done = self.committed()
