@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.placement import place, storage
+from cluster.placement import place
 from cluster.progress import Progress
 from mat2spec.checkpoint import environment
 from mat2spec.config.materials_project import MaterialsProjectConfig
@@ -20,6 +20,7 @@ from mat2spec.data.materials import MATERIALS
 from mat2spec.data.materials_project import MaterialsProject, read_key
 from mat2spec.data.materials_project_download import Fetching, list_materials, read_ids
 from mat2spec.errors import RunError
+from mat2spec.location import storage
 from mat2spec.run_directory import REJECTS, RunDirectory
 
 _LISTING = "listing.parquet"

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mat2spec.errors import ConfigError, RunError
+from mat2spec.location import Location, is_url, locate
 
 _UPLOADED_COPY = "runtime_resources/working_dir_files"
 
@@ -11,6 +12,16 @@ _UPLOADED_COPY = "runtime_resources/working_dir_files"
 def resolve(path: str) -> Path:
     """Make a path absolute: relative ones start at MAT2SPEC_HOME, else in the current directory."""
     return Path(os.environ.get("MAT2SPEC_HOME") or Path.cwd(), path).absolute()
+
+
+def resolve_location(path: str) -> Location:
+    """Make a path absolute, and leave a URL as it is."""
+    return locate(path) if is_url(path) else resolve(path)
+
+
+def resolve_run(path: str) -> Location:
+    """Make the path of a run's directory absolute, as `resolve_output` does, and leave a URL as it is."""
+    return locate(path) if is_url(path) else resolve_output(path)
 
 
 def resolve_output(path: str, *, directory: bool = True) -> Path:
@@ -24,8 +35,8 @@ def resolve_output(path: str, *, directory: bool = True) -> Path:
         ConfigError: If a relative path would land in Ray's uploaded copy of the working directory, which Ray deletes.
         RunError: If the directory cannot be made or written.
     """
-    if "://" in path:
-        raise RunError(f"{path}: results go to a local or shared directory in this version; give a path")
+    if is_url(path):
+        raise RunError(f"{path}: this job's results go to a local or shared directory; give a path")
     if not (Path(path).is_absolute() or os.environ.get("MAT2SPEC_HOME")) and _UPLOADED_COPY in str(Path.cwd()):
         raise ConfigError(f"output {path} is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME")
     output = resolve(path)

@@ -2,9 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mat2spec.data.duplicates import Duplicates
 from mat2spec.data.materials import MATERIALS
-from mat2spec.errors import StorageError
+from mat2spec.location import storage
 from mat2spec.rejects import Reject, reject_table
 from mat2spec.run_directory import REJECTS, RunDirectory
 
@@ -51,19 +49,3 @@ def place(
         seconds = {**timing, "place_seconds": time.perf_counter() - start}
         final.finish(rows, {"stages": {key: round(value, 3) for key, value in seconds.items()}, **duplicates.counts(), **details})
         shutil.rmtree(staged.path)
-
-
-@contextmanager
-def storage(output: Path) -> Iterator[None]:
-    """Say in a line that a directory cannot be written.
-
-    Raises:
-        StorageError: In place of whatever the system raised.
-    """
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(
-            f"{output}: cannot be written ({reason}); what is finished is kept, and the same command goes on from here"
-        ) from None

@@ -1,28 +1,29 @@
 """A screening on the cluster: every input row becomes one prediction or one reject, however often the job is stopped."""
 
 import time
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from cluster.progress import Progress
 from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
-from cluster.stages import Commit, Featurize, Predict
 
 # isort: split
-import ray
-import ray.data
-
+from cluster.crew import Crew, memory_of_process
+from cluster.screening_record import Tracking
+from cluster.stage_times import StageTimes, told
+from cluster.stages import Done, Recipe
 from mat2spec.checkpoint import Checkpoint, environment
 from mat2spec.config import ScreenConfig
-from mat2spec.data.inputs import MaterialsInput, Shard
+from mat2spec.data.inputs import MaterialsInput
+from mat2spec.data.shards import Shard
+from mat2spec.errors import StorageError
+from mat2spec.lease import LOCK, Lease
+from mat2spec.location import Location, storage
 from mat2spec.query.catalog import create_catalog
 from mat2spec.run_directory import RunDirectory
-
-_SIDE_TASK_CPUS = 0.25
-"""Share of a core that reading, featurising and writing take beside a predictor on it."""
 
 
 @dataclass(frozen=True)
@@ -31,34 +32,46 @@ class Screening:
 
     Args:
         config: The settings.
-        input: Path of the structures, absolute.
-        checkpoint: Directory of the checkpoint, absolute, readable by every worker.
+        input: Where the structures are, absolute.
+        checkpoint: Where the checkpoint is, absolute.
         output: The run's directory, absolute.
     """
 
     config: ScreenConfig
-    input: Path
-    checkpoint: Path
-    output: Path
+    input: Location
+    checkpoint: Location
+    output: Location
 
     def run(self) -> str:
-        """Screen what is not yet done; give a line that says what the run holds.
+        """Screen what is not yet done; say what the run holds, and after work where the time went.
 
         Raises:
             TableError: If the input cannot be read.
             CheckpointError: If the checkpoint cannot be used.
-            RunError: If the directory holds another run.
+            RunError: If the directory holds another run, cannot be written, or another job works on it.
+            UnfinishedError: If the job had to stop under way; what is finished is kept.
         """
+        start = time.perf_counter()
         checkpoint = Checkpoint.load(self.checkpoint)
         materials = MaterialsInput.open(self.input, self.config.where)
-        shards = materials.shards(self.config.inference.rows_per_shard)
-        run = RunDirectory(self.output)
-        run.claim(self._identity(checkpoint, materials), self._details(checkpoint, materials))
-        todo = [shard for shard in shards if shard.name not in run.committed()]
-        if todo or run.read_record()["status"] != "finished":
-            timing = self._screen(checkpoint, todo) if todo else {}
-            create_catalog(run.path, checkpoint.grid)
-            run.finish(sum(map(len, shards)), {"stages": timing})
+        run, identity, new_rows = RunDirectory(self.output), self._identity(checkpoint, materials), self.config.allow_new_rows
+        if not run.check(identity, new_rows=new_rows):
+            materials.shards(self.config.inference.rows_per_shard)  # a condition that is no SQL is refused before anything is written
+        elif run.is_finished(identity):
+            return self._told(run)
+        run.make_folders()
+        with Lease(run.path / LOCK).held() as lease, storage(self.output):
+            run.claim(identity, self._details(checkpoint, materials), new_rows=new_rows)
+            with Tracking(self.checkpoint, run) if self.config.track else nullcontext() as tracking:
+                shards, before = self._shards(materials, run)
+                report = self._screen(checkpoint, shards, lease, start)
+                create_catalog(run.path, checkpoint.grid)
+                if tracking:
+                    tracking.wait()
+                run.finish(sum(map(len, shards)) + before, {"stages": report})
+        return "\n".join([*([told(report)] if report else []), self._told(run)])
+
+    def _told(self, run: RunDirectory) -> str:
         counts = run.read_record()["counts"]
         return f"{counts['input']} input rows: {counts['predictions']} predictions, {counts['rejects']} rejects in {self.output}"
 
@@ -80,37 +93,46 @@ class Screening:
             "versions": environment() | {name: version(name) for name in ("ray", "pyarrow", "duckdb", "spglib")},
         }
 
-    def _screen(self, checkpoint: Checkpoint, shards: list[Shard]) -> dict[str, float]:
-        """Run the pipeline over shards and give the seconds that each stage took."""
-        start = time.perf_counter()
-        with ray_session():
-            started = time.perf_counter()
-            totals: Counter[str] = Counter()
-            progress = Progress(sum(map(len, shards)), "rows")
-            for row in self._pipeline(checkpoint, shards).iter_rows():
-                totals.update(row)
-                progress.step(row["predictions"] + row["rejects"], rejects=row["rejects"])
-            ended = time.perf_counter()
-        seconds = {key: round(totals[key], 3) for key in ("featurize_seconds", "predict_seconds", "write_seconds")}
-        rows = totals["predictions"] + totals["rejects"]
-        wall = {"ray_start_seconds": round(started - start, 3), "pipeline_seconds": round(ended - started, 3)}
-        return {"rows": rows, **wall, **seconds, "rows_per_second": round(rows / (ended - started), 1)}
+    def _shards(self, materials: MaterialsInput, run: RunDirectory) -> tuple[list[Shard], int]:
+        """Cut the input; where rows were added, those that were not done before, and the number of the others."""
+        size, additions = self.config.inference.rows_per_shard, len(run.read_record().get("additions", []))
+        if not additions:
+            return materials.shards(size), 0
+        prefix = f"added-{additions:03d}"
+        before = run.rows_by_id(name for name in run.committed() if not name.startswith(prefix))
+        return materials.shards(size, prefix, before), sum(before["rows"].to_pylist())
 
-    def _pipeline(self, checkpoint: Checkpoint, shards: list[Shard]) -> ray.data.Dataset:
-        inference = self.config.inference
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        cpus = max(1, int(resources["CPU"]))
-        predictors = min(len(shards), inference.predictors or gpus or cpus)
-        share = {"num_gpus": gpus / max(predictors, gpus)} if gpus else {"num_cpus": (1 - _SIDE_TASK_CPUS) * cpus / max(predictors, cpus)}
-        return (
-            ray.data.from_items([{"shard": shard.to_json()} for shard in shards], override_num_blocks=len(shards))
-            .map(Featurize(checkpoint.card.config.graph.model_dump()), num_cpus=_SIDE_TASK_CPUS)
-            .map(
-                Predict,
-                fn_constructor_args=(str(self.checkpoint), inference.edges_per_batch, 1),
-                compute=ray.data.ActorPoolStrategy(size=predictors),
-                **share,
-            )
-            .map(Commit(str(self.output)), num_cpus=_SIDE_TASK_CPUS)
-        )
+    def _screen(self, checkpoint: Checkpoint, shards: list[Shard], lease: Lease, start: float) -> dict[str, float | int | str]:
+        """Do those shards that are not done; give where the time went."""
+        done = RunDirectory(self.output).committed()
+        shards = [shard for shard in shards if shard.name not in done]
+        if not shards:
+            return {}
+        with ray_session():
+            ready, progress = time.perf_counter(), Progress(sum(map(len, shards)), "rows")
+            times = StageTimes(start)
+
+            def tick() -> None:
+                lease.check()
+                progress.step(0)
+
+            recipe = Recipe(checkpoint, self.config.inference, str(self.output), memory_of_process(self.config.inference))
+            crew = Crew(recipe, tick)
+            for done, isolated in self._done(crew, shards):
+                if done.failed:
+                    raise StorageError(done.failed)
+                times.add(done, isolated=isolated)
+                progress.step(done.predictions + done.rejects, rejects=done.rejects)
+            return times.record(min(crew.layout.predictors, len(shards)), ready, crew.began)
+
+    @staticmethod
+    def _done(crew: Crew, shards: list[Shard]) -> Iterator[tuple[Done, bool]]:
+        """Do all shards, then by themselves those that died with their worker."""
+        lost = []
+        for shard, done in crew.work(shards):
+            if done:
+                yield done, False
+            else:
+                lost.append(shard)
+        for _, done in crew.isolate(lost):
+            yield done, True

@@ -1,148 +1,216 @@
-"""The stages of a screening as Ray Data runs them: shards in, graphs, predictions, files.
+"""The stages of a screening in one process: a shard of rows in; graphs, spectra and files out; and what becomes of each row."""
 
-A row of the pipeline is a whole shard, its tables serialised: no engine can split, merge or lose a part of it unnoticed.
-"""
-
+import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from mat2spec.checkpoint import Checkpoint
-from mat2spec.config import GraphConfig
-from mat2spec.data.inputs import Shard, read_shard
+from mat2spec.config import GraphConfig, InferenceConfig
+from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
+from mat2spec.data.shards import Rows, Shard, read_shard
 from mat2spec.errors import StructureError
 from mat2spec.graph import CrystalGraph, build_graph
-from mat2spec.predict import Predictor
-from mat2spec.rejects import reject, reject_table
+from mat2spec.location import locate, storage_failure
+from mat2spec.predict import Prediction, Predictor
+from mat2spec.rejects import Reject, reject, reject_table
 from mat2spec.results import prediction_table
 from mat2spec.run_directory import RunDirectory
 from mat2spec.symmetry import primitive_nsites
 
-Row = dict[str, Any]
+READ, GRAPH, PREDICT, WRITE = STAGES = ("read", "graph", "predict", "write")
 
 
-class Featurize:
-    """Read a shard and build its graphs.
+UNREADABLE = (OSError, pa.ArrowInvalid)
+"""What a table that is gone or damaged raises; a structure file that is becomes a reject."""
+
+
+class Recipe(NamedTuple):
+    """What every process of a screening is given.
 
     Args:
-        graph: Which atoms are neighbours.
+        checkpoint: What predicts; sent, so that no process depends on where it was read.
+        inference: How the work is done.
+        output: The run's directory.
+        memory: Data that a process may hold [bytes]; None: any.
     """
 
-    def __init__(self, graph: dict[str, Any]) -> None:
-        self._config = GraphConfig.model_validate(graph)
+    checkpoint: Checkpoint
+    inference: InferenceConfig
+    output: str
+    memory: int | None
 
-    def __call__(self, row: Row) -> Row:
-        start = time.perf_counter()
+
+class Clock:
+    """Counts the seconds of each stage.
+
+    Args:
+        told: Is told each stage when it begins.
+    """
+
+    def __init__(self, told: Callable[[str], None] | None = None) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._stage, self._since, self._told = "", 0.0, told
+
+    def begin(self, stage: str) -> None:
+        """End the stage before and begin this one; an empty name begins none."""
+        now = time.perf_counter()
+        if self._stage:
+            self.seconds[self._stage] += now - self._since
+        self._stage, self._since = stage, now
+        if self._told and stage:
+            self._told(stage)
+
+
+class Featurized(NamedTuple):
+    """A shard before it is predicted.
+
+    Args:
+        inputs: Rows that have a graph.
+        crystals: The crystal of each.
+        graphs: The graph of each.
+        nsites_primitive: Sites of the primitive cell of each.
+        sources: Where each comes from.
+        rejects: The other rows.
+    """
+
+    inputs: pa.Table
+    crystals: list[Crystal]
+    graphs: list[CrystalGraph]
+    nsites_primitive: list[int]
+    sources: list[str]
+    rejects: list[Reject]
+
+
+class Outcome(NamedTuple):
+    """A shard when it is done.
+
+    Args:
+        predictions: Rows with a spectrum.
+        rejects: The others.
+    """
+
+    predictions: pa.Table
+    rejects: pa.Table
+
+
+class Done(NamedTuple):
+    """What is told of a shard.
+
+    Args:
+        predictions: Number of its predictions.
+        rejects: Number of its rejects.
+        seconds: Time of each stage.
+        failed: Why its input cannot be read or its files not be written; empty if they were.
+    """
+
+    predictions: int
+    rejects: int
+    seconds: dict[str, float]
+    failed: str = ""
+
+
+def featurize(rows: Rows, config: GraphConfig, clock: Clock) -> Featurized:
+    """Build the graphs of a shard's rows; whatever a structure does to its reader is that row's matter alone.
+
+    Raises:
+        MemoryError: If memory runs out; whose fault that is is to be found out.
+    """
+    clock.begin(GRAPH)
+    torch.set_num_threads(1)  # of this thread of the process, which may be a new one
+    kept, found, graphs, primitive, rejects = [], [], [], [], []
+    for position, crystal in enumerate(crystals(rows.table)):
+        stage = READ
+        try:
+            if refused := rows.refused.get(position):
+                raise refused
+            if isinstance(crystal, StructureError):
+                raise crystal
+            stage = GRAPH
+            graph, sites = build_graph(crystal, config), primitive_nsites(crystal)
+        except MemoryError:
+            raise
+        except Exception as error:
+            rejects.append(reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
+            continue
+        kept.append(position)
+        found.append(crystal)
+        graphs.append(graph)
+        primitive.append(sites)
+    inputs, sources = rows.table.take(pa.array(kept, pa.int64())), [rows.sources[position] for position in kept]
+    return Featurized(inputs, found, graphs, primitive, sources, rejects)
+
+
+class Screener:
+    """Holds the network and does shards, several at a time if asked by several threads: one computes while others read or write.
+
+    Args:
+        recipe: What to do.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
         torch.set_num_threads(1)
-        rows = read_shard(Shard.from_json(row["shard"]))
-        kept, graphs, primitive, rejects = [], [], [], []
-        for position, crystal in enumerate(crystals(rows.table)):
-            stage = "read"
-            try:
-                if refused := rows.refused.get(position):
-                    raise refused
-                if isinstance(crystal, StructureError):
-                    raise crystal
-                stage = "graph"
-                graph, sites = build_graph(crystal, self._config), primitive_nsites(crystal)
-            except Exception as error:  # whatever a structure does to its reader is that row's matter alone
-                rejects.append(reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
-                continue
-            kept.append(position)
-            graphs.append(graph)
-            primitive.append(sites)
-        inputs = rows.table.take(pa.array(kept, pa.int64()))
-        return {
-            "name": row["shard"]["name"],
-            "inputs": _to_bytes(inputs),
-            "graphs": _to_bytes(_graph_table(graphs, primitive)),
-            "rejects": _to_bytes(reject_table(rejects)),
-            "featurize_seconds": time.perf_counter() - start,
-        }
-
-
-class Predict:
-    """Hold the network and turn graphs into rows of predictions.
-
-    Args:
-        checkpoint: Its directory.
-        edges_per_batch: Edges in one forward pass; None takes what suits the device.
-        threads: Cores that this process may use.
-    """
-
-    def __init__(self, checkpoint: str, edges_per_batch: int | None, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._checkpoint = Checkpoint.load(Path(checkpoint))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._predictor = Predictor(self._checkpoint, device, edges_per_batch)
+        self._checkpoint = recipe.checkpoint
+        self._predictor = Predictor(recipe.checkpoint, device, recipe.inference.edges_per_batch)
+        self._run = RunDirectory(locate(recipe.output))
+        self._computing = threading.Lock()
 
-    def __call__(self, row: Row) -> Row:
-        start = time.perf_counter()
-        inputs, graphs = _from_bytes(row["inputs"]), _from_bytes(row["graphs"])
-        prediction = self._predictor.of_graphs(list(_graphs(inputs, graphs)))
-        kept = [crystal for crystal in crystals(inputs) if not isinstance(crystal, StructureError)]
-        predictions = prediction_table(inputs, kept, graphs["nsites_primitive"].to_pylist(), prediction, self._checkpoint)
-        return {
-            "name": row["name"],
-            "predictions": _to_bytes(predictions),
-            "rejects": row["rejects"],
-            "featurize_seconds": row["featurize_seconds"],
-            "predict_seconds": time.perf_counter() - start,
-        }
+    def screen(self, shard: Shard) -> Done:
+        """Do a shard and write what became of its rows."""
+        clock = Clock()
+        try:
+            clock.begin(READ)
+            rows = read_shard(shard)
+        except UNREADABLE as error:
+            return Done(0, 0, clock.seconds, storage_failure(shard.files[0], error, "read"))
+        clock.begin("")
+        with self._computing:
+            outcome = self.outcome(rows, clock)
+        return commit(self._run, shard.name, outcome, clock)
 
+    def predict(self, shard: Shard, featurized: Featurized, clock: Clock) -> Done:
+        """Do the rest of a shard whose graphs were built elsewhere."""
+        with self._computing:
+            clock.begin(PREDICT)
+            outcome = self._outcome(featurized)
+        return commit(self._run, shard.name, outcome, clock)
 
-class Commit:
-    """Write the outcome of a shard into the run.
+    def outcome(self, rows: Rows, clock: Clock) -> Outcome:
+        """Do rows without writing anything."""
+        featurized = featurize(rows, self._checkpoint.card.config.graph, clock)
+        clock.begin(PREDICT)
+        outcome = self._outcome(featurized)
+        clock.begin("")
+        return outcome
 
-    Args:
-        run: The run's directory.
-    """
-
-    def __init__(self, run: str) -> None:
-        self._run = RunDirectory(Path(run))
-
-    def __call__(self, row: Row) -> Row:
-        start = time.perf_counter()
-        predictions, rejects = _from_bytes(row["predictions"]), _from_bytes(row["rejects"])
-        self._run.commit(row["name"], predictions, rejects)
-        return {
-            "predictions": len(predictions),
-            "rejects": len(rejects),
-            "featurize_seconds": row["featurize_seconds"],
-            "predict_seconds": row["predict_seconds"],
-            "write_seconds": time.perf_counter() - start,
-        }
-
-
-def _graph_table(graphs: list[CrystalGraph], primitive: list[int]) -> pa.Table:
-    return pa.table(
-        {
-            "edge_index": pa.array([graph.edge_index.ravel() for graph in graphs], pa.list_(pa.int32())),
-            "distances": pa.array([graph.distances for graph in graphs], pa.list_(pa.float32())),
-            "vectors": pa.array([graph.vectors.ravel() for graph in graphs], pa.list_(pa.float32())),
-            "nsites_primitive": pa.array(primitive, pa.int32()),
-        }
-    )
+    def _outcome(self, featurized: Featurized) -> Outcome:
+        torch.set_num_threads(1)
+        prediction = self._predictor.of_graphs(featurized.graphs)
+        finite = np.flatnonzero(np.isfinite(prediction.spectra).all(axis=1))
+        rejects = [*featurized.rejects]
+        for i in set(range(len(featurized.crystals))).difference(finite.tolist()):
+            crystal = featurized.crystals[i]
+            error = StructureError(crystal.material_id, "the network gives no finite spectrum")
+            rejects.append(reject(crystal.material_id, featurized.sources[i], PREDICT, error))
+        kept = Prediction(*(None if part is None else part[finite] for part in prediction))
+        found, primitive = ([of_all[i] for i in finite] for of_all in (featurized.crystals, featurized.nsites_primitive))
+        predictions = prediction_table(featurized.inputs.take(pa.array(finite)), found, primitive, kept, self._checkpoint)
+        return Outcome(predictions, reject_table(rejects))
 
 
-def _graphs(inputs: pa.Table, graphs: pa.Table) -> Iterator[CrystalGraph]:
-    columns = (inputs["atomic_numbers"], graphs["edge_index"], graphs["distances"], graphs["vectors"])
-    for atomic_numbers, edge_index, distances, vectors in zip(*(column.to_numpy() for column in columns), strict=True):
-        yield CrystalGraph(atomic_numbers.astype(np.uint8), edge_index.reshape(2, -1), distances, vectors.reshape(-1, 3))
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _from_bytes(content: bytes) -> pa.Table:
-    return pa.ipc.open_stream(content).read_all()
+def commit(run: RunDirectory, name: str, outcome: Outcome, clock: Clock) -> Done:
+    """Write the outcome of a shard."""
+    clock.begin(WRITE)
+    failed = ""
+    try:
+        run.commit(name, outcome.predictions, outcome.rejects)
+    except OSError as error:
+        failed = storage_failure(run.path, error)
+    clock.begin("")
+    return Done(len(outcome.predictions), len(outcome.rejects), clock.seconds, failed)

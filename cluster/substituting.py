@@ -22,9 +22,10 @@ from mat2spec.checkpoint import environment
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.data.candidates import distinct, substitute_rows
 from mat2spec.data.formulas import Selection, count_parents, cut, group
-from mat2spec.data.inputs import MaterialsInput, Shard, read_shard
+from mat2spec.data.inputs import MaterialsInput
 from mat2spec.data.materials import MATERIALS
 from mat2spec.data.parquet_rows import read_parquet_rows
+from mat2spec.data.shards import Shard, read_shard
 from mat2spec.data.substitution import Substituter
 from mat2spec.errors import TableError
 from mat2spec.rejects import reject_table

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from mat2spec.checkpoint import CARD
 from mat2spec.errors import CheckpointError
+from mat2spec.location import Location
 
 EXPERIMENT = "mat2spec"
 RUN_ID_FILE = "mlflow_run_id"
@@ -102,6 +103,45 @@ class TrackedRun:
         self._client.set_terminated(self.run_id, status)
 
 
+def open_screening(output: Location, record: Mapping[str, Any], training_run: str | None) -> TrackedRun | None:
+    """Open the record of a screening: the one that run.json names, else a new one, linked to the training of its checkpoint.
+
+    Args:
+        output: The run's directory.
+        record: What run.json says so far.
+        training_run: MLflow's name of the training, if there was one.
+
+    Returns:
+        The run; None if the directory is in an object store and no server is named: there is nowhere for the store.
+    """
+    if not isinstance(output, Path) and "MLFLOW_TRACKING_URI" not in os.environ:
+        return None
+    uri = store_uri(Path(str(output)))
+    _connect(uri)
+    if known := record.get("mlflow_run_id"):
+        run = TrackedRun(uri, known)
+        if run._exists():
+            run._client.set_terminated(run.run_id, "RUNNING")
+            return run
+    tags = {"kind": "screening"}
+    if training_run and TrackedRun(uri, training_run)._exists():
+        tags |= {"training_run_id": training_run, "mlflow.parentRunId": training_run}
+    client = TrackedRun._client_of(uri)
+    run = TrackedRun(uri, client.create_run(_experiment(uri, Path(str(output))), run_name=output.name, tags=tags).info.run_id)
+    params = {"output": str(output), **record["identity"], **{f"checkpoint_{key}": value for key, value in record["checkpoint"].items()}}
+    client.log_batch(run.run_id, params=[Param(key, str(value)[:500]) for key, value in params.items()])
+    return run
+
+
+def close_screening(run: TrackedRun, record: Mapping[str, Any]) -> None:
+    """Log counts, times and run.json of a finished screening."""
+    numbers = {**record["counts"], **record["stages"]}
+    run.log_metrics({key: float(value) for key, value in numbers.items() if not isinstance(value, str)})
+    run._client.set_tag(run.run_id, "bottleneck", record["stages"].get("bottleneck", ""))
+    run._client.log_dict(run.run_id, dict(record), "run.json")
+    run.finish()
+
+
 def _experiment(uri: str, output: Path) -> str:
     """Id of the project's experiment; in an embedded store its artifacts lie beside the database, at an absolute place."""
     client = mlflow.MlflowClient(tracking_uri=uri)
@@ -119,7 +159,7 @@ def _connect(uri: str) -> None:
     mlflow.set_registry_uri(uri)
 
 
-def fetch_checkpoint(uri: str, output: Path) -> Path:
+def fetch_checkpoint(uri: str, output: Location) -> Path:
     """Download the checkpoint of a models:/NAME@ALIAS or models:/NAME/VERSION address, beside the results that it will make.
 
     Raises:
@@ -133,7 +173,7 @@ def fetch_checkpoint(uri: str, output: Path) -> Path:
     _connect(store)
     place = output.parent / ".checkpoints" / re.sub(r"\W+", "-", uri)
     try:
-        mlflow.models.get_model_info(uri)
+        made_by = mlflow.models.get_model_info(uri).run_id
         place.mkdir(parents=True, exist_ok=True)
         model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(place)))
     except (MlflowException, OSError) as error:
@@ -141,4 +181,5 @@ def fetch_checkpoint(uri: str, output: Path) -> Path:
     found = next(model.rglob(CARD), None)
     if found is None:
         raise CheckpointError(f"{uri}: the registered model holds no {CARD}; register a checkpoint that jobs/train.py logged")
+    (found.parent.parent / RUN_ID_FILE).write_text(made_by)  # where a checkpoint lies beside its training, so does this
     return found.parent

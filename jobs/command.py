@@ -1,15 +1,17 @@
 """What all commands share: the configuration's file and options, one line for a user's mistake, and the exit code."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import duckdb
 import pyarrow as pa
 
 from cluster.paths import resolve
 from mat2spec.config import AnyConfig, load_config
-from mat2spec.errors import Mat2SpecError, ServiceError, StorageError
+from mat2spec.errors import Mat2SpecError, UnfinishedError
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
@@ -20,11 +22,18 @@ def run(command: Callable[[], None]) -> int:
         command()
     except Mat2SpecError as error:
         print(f"error: {error}", file=sys.stderr)
-        return FAILED if isinstance(error, StorageError | ServiceError) else REFUSED
+        return FAILED if isinstance(error, UnfinishedError) else REFUSED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return FAILED
     return DONE
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: Ray's actors make DuckDB complain of objects that live on when Python takes itself apart."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def read_command_line(kind: type[AnyConfig], description: str) -> tuple[AnyConfig, str]:

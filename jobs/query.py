@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import pyarrow.csv
 
-from cluster.paths import resolve, resolve_output
+from cluster.paths import resolve_location, resolve_output
 from jobs.command import print_table, run
 from mat2spec.query.catalog import ask, cookbook
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE", help="draw the predicted spectra of the answer's materials")
     arguments = parser.parse_args()
     picture = resolve_output(arguments.plot, directory=False) if arguments.plot else None
-    answer = ask(resolve(arguments.run), arguments.question)
+    answer = ask(resolve_location(arguments.run), arguments.question)
     if arguments.format == "csv":
         pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
     elif arguments.format == "json":
@@ -38,7 +38,7 @@ def main() -> None:
         from mat2spec.query.plot import plot_answer  # matplotlib takes seconds to import
 
         picture.parent.mkdir(parents=True, exist_ok=True)
-        plot_answer(resolve(arguments.run), answer, picture)
+        plot_answer(resolve_location(arguments.run), answer, picture)
 
 
 def _flat(table: pa.Table) -> pa.Table:

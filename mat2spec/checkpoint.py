@@ -15,12 +15,13 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mat2spec.config import Section, TrainConfig, validate
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError
+from mat2spec.location import Location, errors_of_stores
 from mat2spec.model.network import Network
 from mat2spec.model.registry import build_network
 from mat2spec.spectrum import GRIDS, SpectrumGrid
@@ -74,16 +75,13 @@ class Checkpoint:
     fingerprint: str
 
     @classmethod
-    def load(cls, directory: Path) -> "Checkpoint":
+    def load(cls, directory: Location) -> "Checkpoint":
         """Read a checkpoint.
 
         Raises:
             CheckpointError: If a file is missing or damaged, or it was made for another version, grid or element table.
         """
-        for name in (CARD, WEIGHTS, TRAINING_IDS):
-            if not (directory / name).is_file():
-                raise CheckpointError(f"{directory}: no checkpoint here: {name} is missing")
-        text = (directory / CARD).read_bytes()
+        text, weights, ids = (_read(directory, name) for name in (CARD, WEIGHTS, TRAINING_IDS))
         card = _read_card(text, directory)
         grid = SpectrumGrid.from_json(card.grid)
         if grid != GRIDS[card.config.grid]:
@@ -92,12 +90,11 @@ class Checkpoint:
             raise CheckpointError(
                 f"{directory}: made with other element features; use the mat2spec version that trained it, or train again"
             )
-        if _sha256(directory / WEIGHTS) != card.weights:
+        if hashlib.sha256(weights).hexdigest() != card.weights:
             raise CheckpointError(f"{directory}: {WEIGHTS} is not the file that {CARD} describes; copy the checkpoint again")
         network = build_network(card.config)
-        _load_weights(network, directory / WEIGHTS)
-        ids = frozenset((directory / TRAINING_IDS).read_text().splitlines())
-        return cls(card, network.eval(), grid, ids, hashlib.sha256(text).hexdigest())
+        _load_weights(network, weights, f"{directory / WEIGHTS}")
+        return cls(card, network.eval(), grid, frozenset(ids.decode().splitlines()), hashlib.sha256(text).hexdigest())
 
 
 def write_checkpoint(
@@ -156,7 +153,17 @@ def _stored(tensor: Tensor, config: TrainConfig) -> Tensor:
     return (tensor.to(kind) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
 
 
-def _read_card(text: bytes, directory: Path) -> Card:
+def _read(directory: Location, name: str) -> bytes:
+    try:
+        with errors_of_stores():
+            return (directory / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{directory}: no checkpoint here: {name} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{directory / name}: cannot be read ({error})") from None
+
+
+def _read_card(text: bytes, directory: Location) -> Card:
     try:
         record = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -170,12 +177,12 @@ def _read_card(text: bytes, directory: Path) -> Card:
         raise CheckpointError(str(error)) from None
 
 
-def _load_weights(network: Network, path: Path) -> None:
+def _load_weights(network: Network, content: bytes, source: str) -> None:
     try:
-        weights = load_file(path)
+        weights = load(content)
         network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
     except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: the weights do not fit the network: {' '.join(str(error).split())[:300]}") from None
+        raise CheckpointError(f"{source}: the weights do not fit the network: {' '.join(str(error).split())[:300]}") from None
 
 
 def _sha256(path: Path) -> str:

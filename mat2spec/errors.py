@@ -52,12 +52,16 @@ class RunError(Mat2SpecError):
     """A run directory that cannot be written or belongs to another screening."""
 
 
-class StorageError(Mat2SpecError):
-    """Storage that fails under way: full, gone, read-only. What is finished is kept; jobs exit with 1."""
+class UnfinishedError(Mat2SpecError):
+    """A job that had to stop under way. What is finished is kept, and the same command goes on; jobs exit with 1."""
 
 
-class ServiceError(Mat2SpecError):
-    """A service on the network that does not answer, or no longer as it did. What is finished is kept; jobs exit with 1."""
+class StorageError(UnfinishedError):
+    """Storage that fails under way: full, gone, read-only."""
+
+
+class ServiceError(UnfinishedError):
+    """A service on the network that does not answer, or no longer as it did."""
 
 
 class QueryError(Mat2SpecError):

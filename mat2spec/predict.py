@@ -132,8 +132,15 @@ def _forward(network: Network, graphs: list[CrystalGraph], device: torch.device)
     try:
         with torch.inference_mode():
             return network.outputs(GraphBatch.from_graphs(graphs).to(device)).float().cpu().numpy()
-    except (torch.OutOfMemoryError, MemoryError):
-        if len(graphs) == 1:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
             raise
+        if len(graphs) == 1:
+            raise MemoryError(f"{graphs[0].num_edges} edges do not fit into the memory of the {device.type}") from None
     middle = len(graphs) // 2
     return np.concatenate([_forward(network, half, device) for half in (graphs[:middle], graphs[middle:])])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; of a CPU torch says so in an error of no kind of its own."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

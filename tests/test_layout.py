@@ -43,6 +43,8 @@ LIBRARY = (
         "perturbation",
         "run_directory",
         "rejects",
+        "location",
+        "lease",
     },
     {"errors", "spectrum", "elements"},
 )

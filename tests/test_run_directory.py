@@ -1,10 +1,15 @@
 import json
+import os
+import subprocess
+import uuid
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.errors import RunError
+import mat2spec.run_directory
+from mat2spec.errors import RunError, StorageError
+from mat2spec.location import storage
 from mat2spec.run_directory import RECORD, RunDirectory
 
 IDENTITY = {"checkpoint": "a" * 64, "input": "b" * 64, "where": None, "rows_per_shard": 2}
@@ -66,14 +71,13 @@ def test_missing_or_damaged_record_is_refused_in_one_line(run):
 
 def test_rejects_are_written_before_predictions(run, monkeypatch):
     """Predictions make a shard done: when they lie there, its rejects must too."""
-    written = []
-    write_table = pq.write_table
+    written, write = [], mat2spec.run_directory.put
 
-    def record(table, file, **options) -> None:
-        written.append((file.parent.name, files(run)))
-        write_table(table, file, **options)
+    def record(place, content) -> None:
+        written.append((place.parent.name, files(run)))
+        write(place, content)
 
-    monkeypatch.setattr(pq, "write_table", record)
+    monkeypatch.setattr("mat2spec.run_directory.put", record)
     run.commit("part-000000", TWO, ONE)
     assert [folder for folder, _ in written] == ["rejects", "predictions"]
     assert "rejects/part-000000.parquet" in written[1][1], "rejects lie under their name before predictions are begun"
@@ -82,15 +86,15 @@ def test_rejects_are_written_before_predictions(run, monkeypatch):
 
 @pytest.mark.parametrize("killed_in", ["rejects", "predictions"])
 def test_shard_killed_while_it_is_written_is_not_done_and_counts_nothing_twice(run, monkeypatch, killed_in):
-    write_table = pq.write_table
+    replace = Path.replace
 
-    def killed(table, file, **options) -> None:
-        write_table(table, file, **options)
+    def killed(partial, file) -> Path:
         if file.parent.name == killed_in:
-            file.write_bytes(file.read_bytes()[:20])
+            partial.write_bytes(partial.read_bytes()[:20])
             raise KeyboardInterrupt
+        return replace(partial, file)
 
-    monkeypatch.setattr(pq, "write_table", killed)
+    monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         run.commit("part-000000", TWO, ONE)
     monkeypatch.undo()
@@ -125,3 +129,75 @@ def test_run_whose_rows_do_not_add_up_is_not_finished(run):
     with pytest.raises(RuntimeError, match="do not add up to 3 input rows"):
         run.finish(3, {})
     assert run.read_record()["status"] == "running"
+
+
+def test_rows_may_be_added_to_the_input_if_that_is_allowed(run):
+    run.commit("part-000000", TWO, ONE)
+    run.finish(3, {})
+    grown = IDENTITY | {"input": "d" * 64}
+    with pytest.raises(RunError, match=f"input: {'b' * 64} there, {'d' * 64} here.*--allow-new-rows adds the rows that came since"):
+        run.claim(grown, {})
+    assert run.is_finished(IDENTITY)
+    run.claim(grown, {}, new_rows=True)
+    record = run.read_record()
+    assert (record["status"], record["identity"]) == ("running", grown)
+    assert record["additions"] == [{"replaced_input": "b" * 64}]
+    run.claim(grown, {}, new_rows=True)
+    assert run.read_record() == record, "once is enough"
+    with pytest.raises(RunError, match="where: None there, nsites < 9 here"):
+        run.claim(grown | {"where": "nsites < 9", "input": "e" * 64}, {}, new_rows=True)
+
+
+def test_rows_are_counted_by_id_in_results_and_rejects(run):
+    run.commit("part-000000", TWO, pa.table({"material_id": pa.array(["mp-1", None, None])}))
+    run.commit("part-000001", ONE, NONE)
+    found = {row["material_id"]: row["rows"] for row in run.rows_by_id(["part-000000"]).to_pylist()}
+    assert found == {"mp-0": 1, "mp-1": 2, None: 2}
+    assert run.rows_by_id([]).num_rows == 0
+
+
+def test_rejects_of_a_shard_that_was_never_done_do_not_count(run, monkeypatch):
+    """Killed between its two files; then rows were added, and its rows went into other shards."""
+    write = mat2spec.run_directory.put
+    monkeypatch.setattr(
+        "mat2spec.run_directory.put", lambda place, content: None if place.parent.name == "predictions" else write(place, content)
+    )
+    run.commit("part-000000", TWO, ONE)
+    monkeypatch.undo()
+    run.commit("added-001-000000", TWO, ONE)
+    assert run.finish(3, {}) == {"predictions": 2, "rejects": 1}
+    assert files(run) == ["predictions/added-001-000000.parquet", "rejects/added-001-000000.parquet", RECORD]
+
+
+def test_directory_of_a_job_killed_before_its_first_word_is_free(tmp_path):
+    for folder in ("predictions", "rejects"):
+        (tmp_path / "run" / folder).mkdir(parents=True)
+    (tmp_path / "run" / ".lock").write_text("{")
+    RunDirectory(tmp_path / "run").claim(IDENTITY, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is made by mounting it")
+def test_full_disk_leaves_a_shard_to_be_done_again_and_no_debris(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine cannot mount a file system")
+    try:
+        run = RunDirectory(disk / "run")
+        run.claim(IDENTITY, {})
+        run.commit("part-000000", TWO, ONE)
+        large = pa.table({"material_id": pa.array([uuid.uuid4().hex for _ in range(4_000)])})
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left on device"):
+                run.commit("part-000001", large, ONE)
+        assert run.committed() == {"part-000000"}
+        assert not [name for name in files(run) if "partial" in name]
+        with (
+            pytest.raises(StorageError, match=r"run: cannot be written \(No space left on device\); what is finished is kept"),
+            storage(run.path),
+        ):
+            run.commit("part-000001", large, ONE)
+        run.commit("part-000001", TWO, ONE)
+        assert run.finish(6, {}) == {"predictions": 4, "rejects": 2}
+    finally:
+        subprocess.run(["umount", disk], check=True)

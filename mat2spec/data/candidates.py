@@ -8,9 +8,9 @@ from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from mat2spec.crystal import Crystal
-from mat2spec.data.inputs import Rows
 from mat2spec.data.materials import materials_table
 from mat2spec.data.schema import crystals
+from mat2spec.data.shards import Rows
 from mat2spec.data.substitution import Candidate, Substituter
 from mat2spec.elements import symbols
 from mat2spec.errors import StructureError

@@ -13,6 +13,7 @@ from mat2spec.data.formats import is_known, is_table, read_structures, stem
 from mat2spec.data.materials import SCHEMA as MATERIALS_SCHEMA
 from mat2spec.data.schema import COLUMNS
 from mat2spec.errors import Mat2SpecError, StructureError
+from mat2spec.location import Location, errors_of_stores, locate
 
 SCHEMA = pa.schema([MATERIALS_SCHEMA.field(name) for name in COLUMNS])
 """The columns that a file can fill."""
@@ -34,7 +35,7 @@ def read_structure_files(files: Sequence[str]) -> tuple[pa.Table, dict[int, Mat2
     for position, file in enumerate(files):
         material_id = stem(file)
         try:
-            crystal = read_structure_file(Path(file))
+            crystal = read_structure_file(locate(file))
         except StructureError as error:
             refused[position] = error
             rows.append({"material_id": material_id})
@@ -52,7 +53,7 @@ def read_structure_files(files: Sequence[str]) -> tuple[pa.Table, dict[int, Mat2
     return pa.Table.from_pylist(rows, schema=SCHEMA), refused
 
 
-def read_structure_file(file: Path) -> Crystal:
+def read_structure_file(file: Location) -> Crystal:
     """Read the crystal of one file.
 
     Raises:
@@ -60,10 +61,12 @@ def read_structure_file(file: Path) -> Crystal:
     """
     config = ReadingConfig()
     try:
-        size = file.stat().st_size
-        if size > config.largest_file:
-            raise StructureError(stem(file.name), f"{file.name} has {size:,} bytes, more than {config.largest_file:,}")
-        found = read_structures(file.name, file.read_bytes(), config)
+        with errors_of_stores():
+            size = file.stat().st_size
+            if size > config.largest_file:
+                raise StructureError(stem(file.name), f"{file.name} has {size:,} bytes, more than {config.largest_file:,}")
+            content = file.read_bytes()
+        found = read_structures(file.name, content, config)
     except OSError as error:
         raise StructureError(stem(file.name), f"{file.name} cannot be read ({error.strerror})") from None
     if len(found) > 1:

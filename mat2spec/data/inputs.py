@@ -1,10 +1,11 @@
-"""What a screening reads: files found, rows counted and cut into shards, each shard a table of materials."""
+"""What a screening reads: files found, rows counted and cut into shards."""
 
 import glob
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +14,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.files import is_structure_file, read_structure_files
+from mat2spec.data.files import is_structure_file
 from mat2spec.data.formats import stem
 from mat2spec.data.materials import MATERIALS
-from mat2spec.data.parquet_rows import read_parquet_rows
 from mat2spec.data.schema import check_schema
-from mat2spec.errors import ConfigError, Mat2SpecError, TableError
+from mat2spec.data.shards import Shard, as_range
+from mat2spec.data.storage import connect, find_remote, is_remote, open_file
+from mat2spec.errors import ConfigError, TableError
+from mat2spec.location import Location, errors_of_stores
 from mat2spec.run_directory import RECORD
 
 PARQUET = ".parquet"
 
+_READERS = 16
+"""Files that are read at once: an object store answers each after some 30 ms."""
 
-@dataclass(frozen=True)
-class Shard:
-    """The unit of work, of resumption and of output: some rows of one table, or some structure files.
-
-    Args:
-        name: Stem of its output files.
-        files: One Parquet file, or structure files.
-        rows: For a Parquet file, the positions of its rows; for structure files, None.
-        repeated: Positions within the shard whose material_id came before.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    rows: tuple[int, ...] | None
-    repeated: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.files if self.rows is None else self.rows)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the shard as plain values, to be sent."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Shard":
-        """Read what `to_json` gave, also where lists have become arrays on the way."""
-        rows = None if record["rows"] is None else tuple(map(int, record["rows"]))
-        return cls(record["name"], tuple(record["files"]), rows, tuple(map(int, record["repeated"])))
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a shard.
-
-    Args:
-        table: Materials; a row that could not be read has NULLs.
-        sources: Where each row comes from, for messages.
-        refused: Why rows cannot be used, by position.
-    """
-
-    table: pa.Table
-    sources: list[str]
-    refused: dict[int, Mat2SpecError]
+_NONE_DONE = pa.table({"material_id": pa.array([], pa.string()), "rows": pa.array([], pa.int64())})
 
 
 @dataclass(frozen=True)
@@ -86,8 +49,8 @@ class MaterialsInput:
     fingerprint: str
 
     @classmethod
-    def open(cls, pattern: Path, where: str | None = None) -> "MaterialsInput":
-        """Find the files of a path: one file, a folder, or a glob.
+    def open(cls, pattern: Location, where: str | None = None) -> "MaterialsInput":
+        """Find the files of a path or URL: one file, a folder, or a glob.
 
         Raises:
             TableError: If there is nothing to read, or a table cannot be read or lacks a column.
@@ -98,90 +61,106 @@ class MaterialsInput:
         if not tables and where is not None:
             raise ConfigError(f"where: {pattern} holds structure files, which have no columns; leave it out")
         digest = hashlib.sha256(f"{where}\n".encode())
-        for file in files:
-            digest.update(f"{os.path.relpath(file, os.path.commonpath([*files, str(pattern)]))}\n".encode())
-            digest.update(_check_table(file) if tables else Path(file).read_bytes())
+        above = os.path.commonpath([*files, str(pattern)])
+        with ThreadPoolExecutor(_READERS) as readers:
+            for file, content in zip(files, readers.map(_check_table if tables else _read_file, files), strict=True):
+                digest.update(f"{os.path.relpath(file, above)}\n".encode())
+                digest.update(content)
         return cls(tuple(files), where, tables, digest.hexdigest())
 
-    def shards(self, rows_per_shard: int) -> list[Shard]:
+    def shards(self, rows_per_shard: int, prefix: str = "part", done: pa.Table | None = None) -> list[Shard]:
         """Cut the input into shards; always the same ones for the same input. There is at least one, possibly empty.
+
+        Args:
+            rows_per_shard: Their size.
+            prefix: What their names begin with.
+            done: How many rows of each `material_id` are no longer input, the first ones; None: none are.
 
         Raises:
             ConfigError: If the condition is no SQL or names no column.
+            TableError: If more rows are done than there are.
         """
-        if not self.tables:
-            return list(self._shards_of_files(rows_per_shard))
-        selected = self._selected_rows()
+        selected = self._selected_rows(done)
         shards: list[Shard] = []
-        for index, file in enumerate(self.files):
-            of_file = selected.filter(pa.array(selected["file"].to_numpy() == index))
-            rows, repeated = of_file["row"].to_numpy(), of_file["repeated"].to_numpy()
-            for start in range(0, len(rows), rows_per_shard):
-                part = slice(start, start + rows_per_shard)
-                again = tuple(np.flatnonzero(repeated[part]).tolist())
-                shards.append(Shard(_shard_name(len(shards)), (file,), tuple(rows[part].tolist()), again))
-        return shards or [Shard(_shard_name(0), self.files[:1], (), ())]
+        for files, rows, repeated in self._runs(selected):
+            for start in range(0, len(repeated), rows_per_shard):
+                stop = min(start + rows_per_shard, len(repeated))
+                again = tuple(np.flatnonzero(repeated[start:stop]).tolist())
+                name = _shard_name(prefix, len(shards))
+                if rows is None:
+                    shards.append(Shard(name, files[start:stop], None, again))
+                else:
+                    shards.append(Shard(name, files, as_range(rows[start:stop]), again))
+        if shards or not self.tables:
+            return shards or [Shard(_shard_name(prefix, 0), (), None, ())]
+        return [Shard(_shard_name(prefix, 0), self.files[:1], (), ())]
 
-    def _selected_rows(self) -> pa.Table:
-        """Position of every input row, and whether its material_id came before."""
+    def _runs(self, selected: pa.Table) -> Iterator[tuple[tuple[str, ...], np.ndarray | None, np.ndarray]]:
+        """Give what may share a shard: rows of one table, or structure files; files, rows and whether the material_id came before."""
+        index, rows, repeated = (selected[name].to_numpy() for name in ("file", "row", "repeated"))
+        if not self.tables:
+            yield tuple(self.files[i] for i in index), None, repeated
+            return
+        borders = np.searchsorted(index, np.arange(len(self.files) + 1))
+        for i, file in enumerate(self.files):
+            part = slice(borders[i], borders[i + 1])
+            yield (file,), rows[part], repeated[part]
+
+    def _selected_rows(self, done: pa.Table | None) -> pa.Table:
+        """Position of every input row that is not done, and whether its material_id came before."""
         condition = f"WHERE ({self.where})" if self.where else ""
+        rows = """SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id
+                  FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true)"""
+        if not self.tables:
+            rows = "SELECT unnest(range(len($files))) AS file, 0 AS row, unnest($stems) AS material_id"
+        counted = f"SELECT *, row_number() OVER (PARTITION BY material_id ORDER BY file, row) AS nth FROM ({rows} {condition})"
         sql = f"""
-            SELECT file, row, material_id IS NOT NULL AND row_number() OVER (PARTITION BY material_id ORDER BY file, row) > 1 AS repeated
-            FROM (SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id
-                  FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true) {condition})
-            ORDER BY file, row"""
+            SELECT file, row, counted.material_id IS NOT NULL AND nth > 1 AS repeated
+            FROM ({counted}) AS counted LEFT JOIN done ON counted.material_id IS NOT DISTINCT FROM done.material_id
+            WHERE nth > coalesce(done.rows, 0) ORDER BY file, row"""
+        gone = f"""
+            SELECT done.material_id FROM done LEFT JOIN (SELECT material_id, max(nth) AS rows FROM ({counted}) GROUP BY ALL) AS there
+            ON there.material_id IS NOT DISTINCT FROM done.material_id WHERE done.rows > coalesce(there.rows, 0)"""
+        params: dict[str, Any] = {"files": list(self.files)} | ({} if self.tables else {"stems": [stem(file) for file in self.files]})
         try:
-            with duckdb.connect() as connection:
-                return connection.sql(sql, params={"files": list(self.files)}).to_arrow_table()
+            with connect(self.files) as connection:
+                connection.register("done", _NONE_DONE if done is None else done)
+                if done is not None and (lost := [row[0] for row in connection.execute(gone, params).fetchall()]):
+                    raise TableError(
+                        f"{len(lost)} materials of the run are no longer in the input, such as {lost[0]}; choose another --output"
+                    )
+                return connection.sql(sql, params=params).to_arrow_table()
         except duckdb.Error as error:
             raise ConfigError(f"where: {self.where}: {' '.join(str(error).split())}") from None
 
-    def _shards_of_files(self, files_per_shard: int) -> Iterator[Shard]:
-        seen: set[str] = set()
-        for start in range(0, len(self.files), files_per_shard):
-            files = self.files[start : start + files_per_shard]
-            stems = [stem(file) for file in files]
-            repeated = tuple(i for i, stem in enumerate(stems) if stem in seen or stem in stems[:i])
-            seen.update(stems)
-            yield Shard(_shard_name(start // files_per_shard), files, None, repeated)
 
-
-def read_shard(shard: Shard) -> Rows:
-    """Read the materials of a shard; what cannot be read is refused with the reason, row by row."""
-    if shard.rows is None:
-        table, refused = read_structure_files(shard.files)
-        sources = list(shard.files)
-    else:
-        table, refused = read_parquet_rows(shard.files[0], shard.rows), {}
-        sources = [f"{shard.files[0]}, row {row}" for row in shard.rows]
-    ids = table["material_id"].to_pylist()
-    for i in shard.repeated:
-        refused.setdefault(i, TableError(f"{ids[i]}: this material_id came before; only its first row is predicted"))
-    for i, material_id in enumerate(ids):
-        if material_id is None:
-            refused.setdefault(i, TableError(f"{sources[i]}: material_id is NULL; give every row a name of its own"))
-    return Rows(table, sources, refused)
-
-
-def _find_files(pattern: Path) -> list[str]:
+def _find_files(pattern: Location) -> list[str]:
     """Files of a path in order of their names: Parquet where there is any, else structure files; of an ingestion, its materials."""
-    if pattern.is_file():
-        return [str(pattern)]
-    if (pattern / RECORD).is_file() and (pattern / MATERIALS).is_dir():
-        pattern = pattern / MATERIALS
-    found = pattern.rglob("*") if pattern.is_dir() else map(Path, glob.iglob(str(pattern), recursive=True))
-    files = sorted(str(path) for path in found if path.is_file() and not path.name.startswith("."))
+    try:
+        with errors_of_stores():
+            if pattern.is_file():
+                return [str(pattern)]
+            if (pattern / RECORD).is_file() and (pattern / MATERIALS).is_dir():
+                pattern = pattern / MATERIALS
+    except OSError as error:
+        raise TableError(f"{pattern}: cannot be read ({error})") from None
+    files = [url for url, _, _ in find_remote(str(pattern))] if is_remote(str(pattern)) else _find_local(Path(str(pattern)))
     if kept := [file for file in files if file.endswith(PARQUET)] or [file for file in files if is_structure_file(Path(file))]:
         return kept
     what = "does not exist" if not files else f"holds {len(files)} files, none of them Parquet, CIF, POSCAR or JSON"
     raise TableError(f"{pattern}: {what}; give a materials table or structure files (a relative path starts at MAT2SPEC_HOME, if set)")
 
 
+def _find_local(pattern: Path) -> list[str]:
+    found = pattern.rglob("*") if pattern.is_dir() else map(Path, glob.iglob(str(pattern), recursive=True))
+    return sorted(str(path) for path in found if path.is_file() and not path.name.startswith("."))
+
+
 def _check_table(file: str) -> bytes:
     """Make sure that a Parquet file is a materials table; its size and footer stand for its contents."""
     try:
-        check_schema(pq.read_schema(file), file)
-        with open(file, "rb") as stream:
+        with errors_of_stores(), open_file(file) as stream:
+            check_schema(pq.read_schema(stream), file)
             size = stream.seek(0, os.SEEK_END)
             stream.seek(size - 8)
             footer = int.from_bytes(stream.read(4), "little") + 8
@@ -191,5 +170,13 @@ def _check_table(file: str) -> bytes:
         raise TableError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
 
 
-def _shard_name(index: int) -> str:
-    return f"part-{index:06d}"
+def _read_file(file: str) -> bytes:
+    try:
+        with errors_of_stores(), open_file(file) as stream:
+            return stream.read()
+    except OSError as error:
+        raise TableError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def _shard_name(prefix: str, index: int) -> str:
+    return f"{prefix}-{index:06d}"

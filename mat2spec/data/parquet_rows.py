@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.storage import open_file
+from mat2spec.data.storage import connect, open_file
 
 
-def read_parquet_rows(file: str, rows: Sequence[int]) -> pa.Table:
-    """Read some rows, ascending, of a Parquet file or URL."""
+def read_parquet_rows(file: str, rows: Sequence[int], columns: tuple[str, ...] | None = None) -> pa.Table:
+    """Read some rows, ascending, of a Parquet file or URL; all columns, or some."""
     with open_file(file) as stream:
         metadata = pq.read_metadata(stream)
     sizes = np.array([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)], dtype=np.int64)
@@ -22,16 +21,16 @@ def read_parquet_rows(file: str, rows: Sequence[int]) -> pa.Table:
     for group, start, size in zip(range(len(sizes)), starts, sizes, strict=True):
         inside = positions[(positions >= start) & (positions < start + size)] - start
         if len(inside):
-            parts.append(_row_group(file, group).take(inside))
+            parts.append(_row_group(file, group, columns).take(inside))
     return pa.concat_tables(parts) if parts else metadata.schema.to_arrow_schema().empty_table()
 
 
 @lru_cache(maxsize=1)  # the shards of a row group follow each other
-def _row_group(file: str, group: int) -> pa.Table:
+def _row_group(file: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
     with open_file(file) as stream:
         parquet = pq.ParquetFile(stream)
         try:
-            return parquet.read_row_group(group)
+            return parquet.read_row_group(group, columns and list(columns))
         except pa.ArrowInvalid:  # Arrow 25 cannot read back the NULL that it wrote in a fixed-size list; DuckDB can
             return _row_group_by_duckdb(file, parquet, group)
 
@@ -40,5 +39,5 @@ def _row_group_by_duckdb(file: str, parquet: pq.ParquetFile, group: int) -> pa.T
     sizes = [parquet.metadata.row_group(i).num_rows for i in range(group + 1)]
     sql = """SELECT * EXCLUDE (file_row_number) FROM read_parquet($file, file_row_number = true)
              WHERE file_row_number BETWEEN $first AND $last ORDER BY file_row_number"""
-    with duckdb.connect() as connection:
+    with connect([file]) as connection:
         return connection.sql(sql, params={"file": file, "first": sum(sizes[:-1]), "last": sum(sizes) - 1}).to_arrow_table()

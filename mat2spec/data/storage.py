@@ -2,10 +2,11 @@
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+import duckdb
 import fsspec
 from fsspec.core import url_to_fs
 
@@ -24,6 +25,14 @@ def open_file(path: str) -> Any:
         OSError: If it cannot be opened.
     """
     return fsspec.open(path, "rb").open() if is_remote(path) else open(path, "rb")
+
+
+def connect(files: Iterable[str]) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB in memory that can read these files; its own extension for URLs would have to be downloaded."""
+    connection = duckdb.connect()
+    for protocol in {file.split("://")[0] for file in files if is_remote(file)}:
+        connection.register_filesystem(fsspec.filesystem(protocol, use_listings_cache=False))
+    return connection
 
 
 def find_remote(url: str) -> Iterator[tuple[str, str, int]]:

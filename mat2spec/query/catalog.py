@@ -1,16 +1,20 @@
 """The catalog of a run: views over its Parquet files, and macros that know the axis of its spectra."""
 
-import os
 import re
-from contextlib import chdir
+from collections.abc import Iterable, Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from mat2spec.data.materials import MATERIALS
+from mat2spec.data.storage import connect
 from mat2spec.errors import QueryError, RunError
+from mat2spec.location import Location, locate, put
 from mat2spec.query.macros import macros
 from mat2spec.run_directory import CATALOG, PREDICTIONS, REJECTS, RunDirectory
 from mat2spec.spectrum import SpectrumGrid
@@ -18,7 +22,7 @@ from mat2spec.spectrum import SpectrumGrid
 _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
 
-def create_catalog(run: Path, grid: SpectrumGrid | None, results: str = PREDICTIONS) -> None:
+def create_catalog(run: Location, grid: SpectrumGrid | None, results: str = PREDICTIONS) -> None:
     """Write RUN/catalog.duckdb: views of the files, and the macros of the grid. Its paths are relative, so that the run can be moved.
 
     Args:
@@ -26,17 +30,27 @@ def create_catalog(run: Path, grid: SpectrumGrid | None, results: str = PREDICTI
         grid: Axis of its spectra; None if it has none.
         results: Folder of what the run made.
     """
-    partial = run / f".{CATALOG}.{os.getpid()}.partial"
-    partial.unlink(missing_ok=True)
-    with chdir(run), duckdb.connect(str(partial)) as connection:
-        for view in (results, REJECTS):
-            connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{view}/*.parquet', union_by_name = true)")
-        for macro in macros(grid) if grid else ():
-            connection.execute(macro)
-    partial.replace(run / CATALOG)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, CATALOG)
+        here = run if isinstance(run, Path) else Path(folder)
+        if here != run:  # a view needs a file, which tells it its columns
+            for view in (results, REJECTS):
+                (here / view).mkdir()
+                first = locate(min(map(str, (run / view).glob("*.parquet"))))
+                (here / view / "first.parquet").write_bytes(first.read_bytes())
+        with chdir(here), duckdb.connect(str(file)) as connection:
+            _fill(connection, (results, REJECTS), "", grid)
+        put(run / CATALOG, file.read_bytes())
 
 
-def ask(run: Path, question: str) -> pa.Table:
+def _fill(connection: duckdb.DuckDBPyConnection, views: Iterable[str], base: str, grid: SpectrumGrid | None) -> None:
+    for view in views:
+        connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{base}{view}/*.parquet', union_by_name = true)")
+    for macro in macros(grid) if grid else ():
+        connection.execute(macro)
+
+
+def ask(run: Location, question: str) -> pa.Table:
     """Answer SQL, or a question of the cookbook by its `@name`; the catalog is opened read-only.
 
     Raises:
@@ -48,11 +62,24 @@ def ask(run: Path, question: str) -> pa.Table:
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
     sql = cookbook_question(question[1:], record) if question.startswith("@") else question
     try:
-        with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
+        with _open(run, record) as connection:
             answer = connection.sql(sql)
             return pa.table({"answer": []}) if answer is None else answer.to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def _open(run: Location, record: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the catalog of a run; in an object store DuckDB cannot open it, so the same is made in memory, over the files there."""
+    if isinstance(run, Path):
+        with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
+            yield connection
+        return
+    with connect([str(run)]) as connection:
+        grid = SpectrumGrid.from_json(record["grid"]) if "grid" in record else None
+        _fill(connection, (PREDICTIONS if grid else MATERIALS, REJECTS), f"{run}/", grid)
+        yield connection
 
 
 @dataclass(frozen=True)

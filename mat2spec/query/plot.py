@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from mat2spec.errors import QueryError
 from mat2spec.figures import predicted_spectra
+from mat2spec.location import Location
 from mat2spec.query.catalog import ask
 from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import SpectrumGrid
@@ -14,7 +15,7 @@ from mat2spec.spectrum import SpectrumGrid
 MAX_PANELS = 50
 
 
-def plot_answer(run: Path, answer: pa.Table, file: Path) -> None:
+def plot_answer(run: Location, answer: pa.Table, file: Path) -> None:
     """Draw the predicted spectrum of each material in an answer.
 
     Raises:

@@ -1,12 +1,17 @@
-"""One cluster of a head and two nodes, with a token, and one MLflow server for all tests of clusters."""
+"""For tests of clusters: a head and two nodes, with a token, an MLflow server, and faults in the processes that are started."""
 
+import json
+import multiprocessing.forkserver
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
+from faults import SITECUSTOMIZE, VARIABLE
 from nodes import Cluster, free_port, kill, start_cluster, wait_until
 
 
@@ -42,3 +47,24 @@ def mlflow_server(server: tuple[str, subprocess.Popen]) -> str:
 
     wait_until(answers, "the server's first answer", process)
     return address
+
+
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Make materials do what they should not, in every process that begins within the block."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(folder=str(Path(__file__).parents[1])))
+
+    @contextmanager
+    def doing(deeds: dict[str, str]) -> Iterator[None]:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(__file__).parents[2])]))
+        monkeypatch.setenv(VARIABLE, json.dumps(deeds))
+        server = multiprocessing.forkserver._forkserver
+        server._stop()  # it would fork of a process that knows nothing of them
+        try:
+            yield
+        finally:
+            server._stop()
+
+    return doing

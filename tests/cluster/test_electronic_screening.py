@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cluster.stages import Commit, Featurize, Predict
+from cluster.stages import Recipe, Screener
 from mat2spec.checkpoint import Checkpoint
+from mat2spec.config import InferenceConfig
 from mat2spec.data.inputs import MaterialsInput
 from mat2spec.gaps import ValenceBandRule, vb_gaps
 from mat2spec.pymatgen_dos import to_pymatgen
@@ -35,10 +36,10 @@ def run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     threads, run = torch.get_num_threads(), RunDirectory(folder / "run")
     run.claim({}, {"grid": EDOS_GRID.to_json()})
     checkpoint = Checkpoint.load(SHIPPED)
-    featurize, predict, commit = Featurize(checkpoint.card.config.graph.model_dump()), Predict(str(SHIPPED), None, 1), Commit(str(run.path))
+    screener = Screener(Recipe(checkpoint, InferenceConfig(), str(run.path), None))
     materials = MaterialsInput.open(folder / "input.parquet")
     for shard in materials.shards(300):
-        commit(predict(featurize({"shard": shard.to_json()})))
+        assert not screener.screen(shard).failed
     create_catalog(run.path, checkpoint.grid)
     run.finish(600, {})
     torch.set_num_threads(threads)

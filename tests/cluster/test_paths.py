@@ -43,8 +43,8 @@ def test_result_below_a_file_is_refused(here):
             resolve_output(path)
 
 
-def test_object_stores_are_refused_in_this_version():
-    with pytest.raises(RunError, match="s3://bucket/run: results go to a local or shared directory"):
+def test_result_in_an_object_store_is_refused_by_jobs_that_cannot_write_there():
+    with pytest.raises(RunError, match="results go to a local or shared directory"):
         resolve_output("s3://bucket/run")
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import cluster.stages
-from cluster.stages import Commit, Featurize, Predict
-from mat2spec.config import GraphConfig
+from cluster.stages import STAGES, Recipe, Screener
+from mat2spec.config import InferenceConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.inputs import MaterialsInput
 from mat2spec.data.schema import crystals
@@ -36,17 +36,19 @@ def _threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def screen(checkpoint_directory, tmp_path):
+def screen(checkpoint, tmp_path):
     """Screen a table in shards and give predictions, rejects and what the stages said."""
 
     def run_stages(table: pa.Table, rows_per_shard: int = 50) -> tuple[pa.Table, pa.Table, Counter]:
         pq.write_table(table, tmp_path / "input.parquet")
         run = RunDirectory(tmp_path / "run")
         run.claim({}, {})
-        featurize, predict = Featurize(GraphConfig().model_dump()), Predict(str(checkpoint_directory), None, 1)
-        commit, said = Commit(str(run.path)), Counter()
+        screener, said = Screener(Recipe(checkpoint, InferenceConfig(), str(run.path), None)), Counter()
         for shard in MaterialsInput.open(tmp_path / "input.parquet").shards(rows_per_shard):
-            said.update(commit(predict(featurize({"shard": shard.to_json()}))))
+            done = screener.screen(shard)
+            assert not done.failed
+            assert min(done.seconds[stage] for stage in STAGES) > 0
+            said.update(predictions=done.predictions, rejects=done.rejects)
         return read(run.path / "predictions"), read(run.path / "rejects"), said
 
     return run_stages

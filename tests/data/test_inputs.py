@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Structure
 
-from mat2spec.data.inputs import MaterialsInput, Shard, read_shard
+from mat2spec.data.inputs import MaterialsInput
 from mat2spec.data.schema import COLUMNS
+from mat2spec.data.shards import Shard, material_id_of, read_shard, source_of
 from mat2spec.errors import ConfigError, Mat2SpecError, TableError
 
 
@@ -235,3 +236,48 @@ def test_fingerprint_of_structure_files_is_of_their_contents(structures):
     file = next(structures.glob("*.vasp"))
     file.write_text(file.read_text() + " ")
     assert MaterialsInput.open(structures).fingerprint != fingerprint
+
+
+def counted(**rows: int) -> pa.Table:
+    return pa.table({"material_id": pa.array(list(rows)), "rows": pa.array(list(rows.values()), pa.int64())})
+
+
+def test_rows_that_are_done_are_left_out_the_first_of_each_id(materials, tmp_path):
+    ids = ["a", "b", "a", None, "c", "a", None]
+    pq.write_table(with_column(materials.slice(0, 7), "material_id", ids), tmp_path / "table.parquet")
+    done = pa.concat_tables([counted(a=2, b=1), pa.table({"material_id": pa.array([None], pa.string()), "rows": pa.array([1])})])
+    shards = MaterialsInput.open(tmp_path / "table.parquet").shards(2, "added-001", done)
+    assert [shard.name for shard in shards] == ["added-001-000000", "added-001-000001"]
+    assert read(shards)["material_id"].to_pylist() == ["c", "a", None]
+    told = reasons(shards)
+    assert "a: this material_id came before" in told["added-001-000000", 1]
+    assert "material_id is NULL" in told["added-001-000001", 0]
+    assert len(told) == 2
+
+
+def test_input_that_lacks_rows_that_are_done_is_refused(file):
+    with pytest.raises(TableError, match="1 materials of the run are no longer in the input, such as gone"):
+        MaterialsInput.open(file).shards(100, "added-001", counted(gone=1))
+    with pytest.raises(TableError, match="such as mp-1000"):
+        MaterialsInput.open(file).shards(100, "added-001", counted(**{"mp-1000": 2}))
+
+
+def test_added_structure_files_are_told_by_their_stems(real_crystals, tmp_path):
+    for crystal in real_crystals[:3]:
+        Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords).to(
+            str(tmp_path / f"{crystal.material_id}.vasp"), fmt="poscar"
+        )
+    done = counted(**{crystal.material_id: 1 for crystal in real_crystals[:2]})
+    (shard,) = MaterialsInput.open(tmp_path).shards(10, "added-001", done)
+    assert [Path(file).stem for file in shard.files] == [real_crystals[2].material_id]
+
+
+def test_parts_of_a_shard_are_its_rows(materials, tmp_path):
+    ids = ["a", "b", "a", None, "c"]
+    pq.write_table(with_column(materials.slice(0, 5), "material_id", ids), tmp_path / "table.parquet")
+    (shard,) = MaterialsInput.open(tmp_path / "table.parquet").shards(10)
+    assert [row for start, stop in ((0, 2), (2, 3), (3, 5)) for row in read([shard.part(start, stop)])["material_id"].to_pylist()] == ids
+    assert read_shard(shard.part(2, 4)).refused.keys() == {0, 1}
+    assert len(read_shard(shard.part(0, 0)).table) == 0
+    assert [material_id_of(shard, i) for i in range(5)] == ids
+    assert [source_of(shard, i) for i in range(5)] == read_shard(shard).sources

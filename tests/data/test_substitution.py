@@ -13,8 +13,8 @@ from mat2spec.config.loading import read_options, validate
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.candidates import candidate_table, distinct, substitute_rows
-from mat2spec.data.inputs import Rows
 from mat2spec.data.schema import crystals
+from mat2spec.data.shards import Rows
 from mat2spec.data.substitution import Candidate, Substituter
 from mat2spec.elements import symbols
 from mat2spec.errors import ConfigError, StructureError

@@ -22,7 +22,7 @@ TRAIN = {
     "workers": {"num_workers": 2, "cpus_per_worker": 1},
 }
 
-SCREEN = {"input": "spoilt.parquet", "checkpoint": "shipped", "inference": {"rows_per_shard": 5, "predictors": 1}}
+SCREEN = {"input": "spoilt.parquet", "checkpoint": "shipped", "inference": {"rows_per_shard": 5, "predictors": 1}, "track": False}
 
 
 @pytest.fixture(scope="session")

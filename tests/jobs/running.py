@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -49,11 +50,18 @@ class Head:
     address: str
     pid: int
 
-    def submit(self, *command: object, home: Path | None = None, upload: bool = True, name: str | None = None) -> subprocess.Popen:
+    def submit(
+        self,
+        *command: object,
+        home: Path | None = None,
+        upload: bool = True,
+        name: str | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen:
         """Submit a job from the repository; its output goes to stdout."""
         options = ["--address", self.address, *(["--working-dir", "."] if upload else []), *(["--submission-id", name] if name else [])]
         if home:
-            options += ["--runtime-env-json", json.dumps({"env_vars": {"MAT2SPEC_HOME": str(home)}})]
+            options += ["--runtime-env-json", json.dumps({"env_vars": {"MAT2SPEC_HOME": str(home), **variables}})]
         arguments = [str(part) for part in (RAY, "job", "submit", *options, "--", *command)]
         return subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

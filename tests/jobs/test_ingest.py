@@ -20,8 +20,9 @@ from pymatgen.core import Structure
 from running import ROOT, environment, wait_until
 
 from mat2spec.crystal import Crystal
-from mat2spec.data.inputs import MaterialsInput, read_shard
+from mat2spec.data.inputs import MaterialsInput
 from mat2spec.data.schema import crystals
+from mat2spec.data.shards import read_shard
 
 SHARDS = 20
 """At least: 12 rows of a table, files, archives."""

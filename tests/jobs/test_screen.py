@@ -1,10 +1,14 @@
 """A screening that is killed, interrupted and finished by three different ways to start it, and what it then holds."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from faults import SITECUSTOMIZE, VARIABLE
 from pymatgen.core import Lattice, Structure
 from running import ROOT, environment, wait_until
 
@@ -40,43 +45,81 @@ def shards(run: Path) -> set[str]:
     return {file.name for file in (run / "predictions").glob("*.parquet")}
 
 
-def start(home: Path, *arguments: object) -> subprocess.Popen:
+def start(home: Path, *arguments: object, **variables: object) -> subprocess.Popen:
     """Start a screening as a user in a terminal does: a process group of its own, with its own Ray."""
     command = [sys.executable, "jobs/screen.py", "screen.yaml", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment(MAT2SPEC_HOME=home), start_new_session=True, **pipes)
+    return subprocess.Popen(command, cwd=ROOT, env=environment(MAT2SPEC_HOME=home, **variables), start_new_session=True, **pipes)
+
+
+def with_faults(deeds: dict[str, str], folder: Path) -> dict[str, str]:
+    """Variables of processes in which materials do what they should not."""
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(folder=str(ROOT / "tests")))
+    return {VARIABLE: json.dumps(deeds), "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def kill(name: str, processes: list[psutil.Process]) -> bool:
+    """Kill the first process whose title begins so; Ray's workers have titles of their own."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if (" ".join(process.cmdline()) or process.name()).startswith(name) or process.name() == name:
+                process.kill()
+                return True
+    return False
+
+
+def end(others: list[psutil.Process]) -> None:
+    """Await the processes of a Ray whose driver is gone; some may take minutes to notice."""
+    for left in psutil.wait_procs(others, timeout=5)[1]:
+        left.kill()
 
 
 @pytest.fixture(scope="module")
-def run(home, trained, mlflow_client, head) -> Path:
-    """The run of a screening: killed after its first shards, interrupted after more, finished by a submitted job."""
+def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
+    """The run of a screening: driver, then raylet killed, interrupted, and finished by a submitted job one of whose workers is killed."""
     made = home / "screened"
     arguments = ("--output", "screened", "--checkpoint", "undisturbed/checkpoint")
-    with start(home, *arguments) as process:
+    last = spoilt[0]["material_id"][-1].as_py()  # without a nap a worker that Ray no longer knows may finish the run
+    slow = with_faults({"*": "pause", last: "nap"}, tmp_path_factory.mktemp("site"))
+    with start(home, *arguments, **slow) as process:
         wait_until(lambda: shards(made) or process.poll() is not None, "the first shard")
         others = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()
-    _, left = psutil.wait_procs(others, timeout=5)
-    for agent in left:  # Ray's own may take minutes to notice
-        agent.kill()
+    end(others)
     first = {path: content for path, content in files(made).items() if path.parent.name == "predictions"}
     assert 0 < len(shards(made)) < SHARDS, "killed too late to test anything"
     assert not (made / "catalog.duckdb").exists()
 
-    with start(home, *arguments) as process:
+    with start(home, *arguments, **slow) as process:
         wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
+        others = psutil.Process(process.pid).children(recursive=True)
+        assert kill("raylet", others)
+        process.communicate(timeout=120)
+    assert process.returncode not in (0, 2)
+    end(others)
+    assert len(first) < len(shards(made)) < SHARDS
+
+    before = len(shards(made))
+    with start(home, *arguments, **slow) as process:
+        wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "one more shard")
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     assert [line for line in err.splitlines() if not line.startswith("[")] == ["interrupted; the same command goes on from here"]
-    assert len(first) < len(shards(made)) < SHARDS
+    assert before < len(shards(made)) < SHARDS
 
     mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
-    champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion")
-    code, output = head.run("python", "jobs/screen.py", "screen.yaml", *champion, home=home)
-    assert code == 0, output
+    champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion", "--track")
+    before = len(shards(made))
+    slower = with_faults({"*": "pause"}, tmp_path_factory.mktemp("site"))
+    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slower) as process:
+        wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of the submitted job")
+        assert kill("ray::Worker", psutil.Process(head.pid).children(recursive=True))
+        output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
     assert f"211 input rows: 200 predictions, 11 rejects in {made}" in output
+    assert re.search(r"1 workers computed \d+% of the time; bottleneck: .*; \d shards done in isolation", output)
     assert {path: content for path, content in files(made).items() if path in first} == first, "what was done stays as it was"
     return made
 
@@ -130,6 +173,17 @@ def test_record_says_what_made_the_run(run, trained):
     assert record["counts"] == {"input": 211, "predictions": 200, "rejects": 11}
     assert {"torch", "ray", "commit", "hardware"} <= record["versions"].keys()
     assert record["stages"]["rows"] < 211, "the last attempt did only what was missing"
+
+
+def test_record_lies_in_mlflow_beside_the_training_of_its_checkpoint(run, trained, mlflow_client):
+    record = json.loads((run / "run.json").read_text())
+    kept = mlflow_client.get_run(record["mlflow_run_id"])
+    assert kept.info.status == "FINISHED"
+    assert kept.data.tags["training_run_id"] == kept.data.tags["mlflow.parentRunId"] == (trained[0] / "mlflow_run_id").read_text()
+    assert kept.data.params["checkpoint"] == record["identity"]["checkpoint"]
+    assert kept.data.metrics["predictions"] == 200
+    assert kept.data.metrics["predict_seconds"] == record["stages"]["predict_seconds"] > 0
+    assert [file.path for file in mlflow_client.list_artifacts(kept.info.run_id)] == ["run.json"]
 
 
 def test_same_command_once_more_changes_no_file(run, job):
@@ -219,11 +273,44 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [line for line in err.splitlines() if not line.startswith("[")] == [], "Ray's C++ begins its lines with a bracket"
-    assert out == f"5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n"
+    assert out.endswith(f"\n5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n")
     (reject,) = read(home / "from-files", "rejects").to_pylist()
     assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
-    assert "site 0 is disordered (" in reject["error"]
+    assert "is disordered (" in reject["error"]
     found = {row["material_id"]: row["spectrum"] for row in read(home / "from-files", "predictions").to_pylist()}
     expected = Predictor(checkpoint, torch.device("cpu")).predict(real_crystals[:4])
     for crystal, spectrum in zip(real_crystals, expected, strict=False):
         np.testing.assert_allclose(found[crystal.material_id], spectrum, atol=1e-4, err_msg="POSCAR keeps few digits")
+
+
+def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(home, run, spoilt, tmp_path, job, trained):
+    """One raises, one crashes, one hangs, one is killed with its process; meanwhile the checkpoint vanishes and a second job is refused."""
+    ids = read(run, "predictions")["material_id"].to_pylist()
+    deeds = {ids[20]: "segv", ids[60]: "hang", ids[61]: "predict:raise", ids[120]: "predict:kill", ids[150]: "raise"}
+    made, copy = home / "poisoned", home / "copied-checkpoint"
+    shutil.copytree(trained[0] / "checkpoint", copy)
+    arguments = ("--output", "poisoned", "--checkpoint", "copied-checkpoint", "--inference.seconds_per_shard", "20")
+    with start(home, *arguments, **with_faults(deeds, tmp_path)) as process:
+        wait_until(lambda: shards(made) or process.poll() is not None, "the first shard")
+        second = job("screen", "screen.yaml", *arguments)
+        shutil.rmtree(copy)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert (second.code, second.err.count("\n")) == (2, 1)
+    assert f"{made}: in use by another job (process {process.pid} on " in second.err
+    assert "211 input rows: 195 predictions, 16 rejects" in out
+    found = {row["material_id"]: (row["stage"], row["error_type"]) for row in read(made, "rejects").to_pylist()}
+    died, late, odd = "WorkerDiedError", "TimeLimitError", "ZeroDivisionError"
+    expected = {ids[20]: ("graph", died), ids[60]: ("graph", late), ids[61]: ("predict", odd), ids[120]: ("predict", died)}
+    assert {name: found.get(name) for name in deeds} == {**expected, ids[150]: ("graph", odd)}
+    assert found.keys() - deeds.keys() == spoilt[1].keys()
+    same_spectra(made, run, deeds)
+
+
+def same_spectra(made: Path, reference: Path, without: Container[str] = ()) -> None:
+    """Two runs say the same of every material, but for those left out."""
+    tables = (pa.concat_tables([pq.read_table(file) for file in sorted((path / "predictions").iterdir())]) for path in (made, reference))
+    here, there = ({row["material_id"]: row["spectrum"] for row in table.to_pylist()} for table in tables)
+    wanted = [name for name in there if name not in without]
+    assert list(here) == wanted, "the same rows in the same order, none twice"
+    np.testing.assert_allclose([here[name] for name in wanted], [there[name] for name in wanted], atol=1e-6)

@@ -1,0 +1,132 @@
+"""A screening whose input, checkpoint and run are in an object store: killed, finished, and given more rows."""
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from moto.server import ThreadedMotoServer
+from running import wait_until
+from test_screen import end, start, with_faults
+
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import crystals
+from mat2spec.location import locate
+from mat2spec.predict import Predictor
+
+pytestmark = pytest.mark.filterwarnings("default")  # of the packages that speak to the store
+
+FIRST = 100
+"""Rows that are there from the beginning."""
+
+
+@pytest.fixture(scope="module")
+def variables() -> Iterator[dict[str, str]]:
+    """An object store on this machine, as the environment names it."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    yield {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    server.stop()
+
+
+@pytest.fixture
+def client(variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return boto3.client("s3")
+
+
+def objects(client, prefix: str) -> dict[str, tuple]:
+    """What lies there, and when it was put."""
+    found = client.list_objects_v2(Bucket="mine", Prefix=prefix).get("Contents", [])
+    return {entry["Key"]: (entry["ETag"], entry["LastModified"]) for entry in found}
+
+
+def put(client, table: pa.Table, key: str) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    client.put_object(Bucket="mine", Key=key, Body=sink.getvalue().to_pybytes())
+
+
+def read(folder: str) -> list[dict]:
+    return [
+        row for file in sorted(map(str, locate(folder).glob("*.parquet"))) for row in pq.read_table(locate(file).open("rb")).to_pylist()
+    ]
+
+
+def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, checkpoint, checkpoint_directory, job, tmp_path):
+    client.create_bucket(Bucket="mine")
+    put(client, spoilt[0].slice(0, FIRST), "in/a.parquet")
+    for file in checkpoint_directory.iterdir():
+        client.put_object(Bucket="mine", Key=f"checkpoint/{file.name}", Body=file.read_bytes())
+    arguments = ("--input", "s3://mine/in", "--checkpoint", "s3://mine/checkpoint", "--output", "s3://mine/run")
+
+    with start(home, *arguments, **variables, **with_faults({"*": "pause"}, tmp_path)) as process:
+        wait_until(lambda: objects(client, "run/predictions") or process.poll() is not None, "the first shard")
+        others = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+    end(others)
+    first = objects(client, "run/predictions")
+    assert 0 < len(first) < FIRST // 5
+    with start(home, *arguments, **variables) as process:
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    rejected = sum(row["material_id"] is None or row["material_id"] in spoilt[1] for row in spoilt[0].slice(0, FIRST).to_pylist())
+    assert f"{FIRST} input rows: {FIRST - rejected} predictions, {rejected} rejects in s3://mine/run" in out
+    whole = objects(client, "run/")
+    assert first.items() <= whole.items(), "what was done stays as it was"
+    assert {"run/run.json", "run/catalog.duckdb"} <= whole.keys()
+    assert not [key for key in whole if key.split("/")[-1].startswith(".")]
+
+    put(client, spoilt[0].slice(FIRST), "in/b.parquet")
+    refused = job("screen", "screen.yaml", *arguments)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--allow-new-rows adds the rows that came since" in refused.err
+    assert objects(client, "run/") == whole
+
+    with start(home, *arguments, "--allow-new-rows", "--inference.featurize-apart", "True", **variables) as process:
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "211 input rows: 200 predictions, 11 rejects in s3://mine/run" in out
+    now = objects(client, "run/")
+    assert {key: now[key] for key in whole if key.endswith(".parquet")} == {key: whole[key] for key in whole if key.endswith(".parquet")}
+    same = job("screen", "screen.yaml", *arguments)
+    assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://mine/run\n"), same.err
+
+    by_id = {}
+    for row in crystals(spoilt[0]):
+        if isinstance(row, Crystal):
+            by_id.setdefault(row.material_id, row)
+    predictions = read("s3://mine/run/predictions")
+    assert len({row["material_id"] for row in predictions}) == len(predictions) == 200
+    expected = Predictor(checkpoint, torch.device("cpu")).predict([by_id[row["material_id"]] for row in predictions])
+    np.testing.assert_allclose([row["spectrum"] for row in predictions], expected, atol=1e-5)
+    rejects = {row["material_id"]: row["error"] for row in read("s3://mine/run/rejects")}
+    assert rejects.keys() == spoilt[1].keys()
+    assert "this material_id came before" in rejects["mp-1000"]
+
+    counted = job("query", "s3://mine/run", "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions", "--format", "json")
+    assert json.loads(counted.out) == [{"n": 200, "moves": True}], counted.err
+    assert job("query", "s3://mine/run", "@reject_reasons").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--output", "s3://nosuchbucket/run"), "s3://nosuchbucket/run: cannot be written ("),
+        (("--input", "s3://nosuchbucket/in", "--output", "new"), "s3://nosuchbucket/in: "),
+        (("--checkpoint", "s3://nosuchbucket/c", "--output", "new"), "s3://nosuchbucket/c: no checkpoint here"),
+    ],
+)
+def test_store_that_has_no_such_thing_is_one_line_and_exit_two(client, home, job, arguments, line):
+    outcome = job("screen", "screen.yaml", *arguments)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err
+    assert line in outcome.err
+    assert not (home / "new").exists()
