@@ -3,13 +3,13 @@
     python benchmarks/scaling.py [--rows-per-shard 1000] [--cores 16] [--nodes 1 2 4 8 16 32 64] [--store-mb 1000]
 
 Predicted: the least of three rates. The nodes' is their cores over the core-seconds of a shard; the driver's is one over its CPU time for
-a shard, measured with stages that take no time; the store's is its bandwidth, which is yours to give, over the bytes of a shard.
-Rehearsed: the real driver and Ray Data, with as many sleepers as the nodes have cores. The sleepers are threads of a few processes.
+a shard, measured with workers that take no time, as many as there would be; the store's is its bandwidth, which is yours to give, over
+the bytes of a shard. Rehearsed: the real driver, with as many sleepers as the nodes have cores; a process stands for 128 of them.
 
-Left out of the rehearsal: the tables themselves (a shard's graphs go from process to process through shared memory, or over the network
-when nodes differ), worker processes and nodes that Ray has to look after (a sleeper's thread costs the control store nothing), starting
-them, stragglers and losses. On a machine of few cores the sleepers' own processes and Ray's take cores from the driver, so its limit is a
-lower bound. Left out of the prediction: stages that do not divide evenly into whole cores, and everything above.
+Left out of the rehearsal: reading and writing, nodes and worker processes that Ray has to look after, starting them, stragglers and
+losses. On a machine of few cores the sleepers' own processes and Ray's take cores from the driver, so its limit is a lower bound. Left
+out of the prediction: the time of a shard that only waits for the store, and everything above. GPUs, and graphs built by other tasks for
+them, are not modelled.
 """
 
 import argparse
@@ -24,12 +24,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+
+# isort: split
 from cluster.rehearsal import Rehearsal, rehearse
-from cluster.runtime import ray_session
+from cluster.stages import Recipe
 from mat2spec.checkpoint import Checkpoint, environment
+from mat2spec.config import InferenceConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.parquet_rows import read_parquet_rows
 from mat2spec.data.schema import crystals
+from mat2spec.data.shards import Shard
 from mat2spec.errors import StructureError
 from mat2spec.graph import build_graph
 from mat2spec.predict import Predictor
@@ -41,7 +46,7 @@ BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
 STAGES = ("read", "featurise", "predict", "write")
 
 
-class Shard(NamedTuple):
+class Cost(NamedTuple):
     """What a shard costs.
 
     Args:
@@ -63,7 +68,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=HOME / "checkpoints/phdos")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    shard = time_shard(Predictor(Checkpoint.load(arguments.checkpoint), torch.device("cpu")), arguments.rows_per_shard, arguments.shards)
+    checkpoint = Checkpoint.load(arguments.checkpoint)
+    shard = time_shard(Predictor(checkpoint, torch.device("cpu")), arguments.rows_per_shard, arguments.shards)
     total = sum(shard.seconds.values())
     print(
         f"{environment()['hardware']}; {arguments.checkpoint.name}, shards of {arguments.rows_per_shard} rows, {shard.moved / 1e3:.0f} kB"
@@ -71,16 +77,15 @@ def main() -> None:
     for name, seconds in (shard.seconds | {"all": total}).items():
         print(f"  {name:<10}{1e3 * seconds:>8.0f} ms a shard, {arguments.rows_per_shard / seconds:>8.0f} rows/s on one core")
     with ray_session():
-        rehearse(64, (0, 0, 0), (8, 8, 8))  # warms up
-        idle = statistics.median(rehearse(1500, (0, 0, 0), (THREADS_IDLE,) * 3).driver_seconds for _ in range(3))
         store = arguments.store_mb * 1e6 / shard.moved
-        print(f"  driver    {1e3 * idle:>8.2f} ms of CPU a shard: {1 / idle:.0f} shards/s; store: {store:.0f} shards/s\n")
+        print(f"  store     {store:.0f} shards/s at {arguments.store_mb:g} MB/s\n")
         print(" nodes  cores  predicted rows/s   limit  rehearsed rows/s  ratio  driver ms/shard  driver busy")
         for nodes in arguments.nodes:
             cores = nodes * arguments.cores
-            limits = {"cores": cores / total, "driver": 1 / idle, "store": store}
+            idle = rehearse_on(cores, 0.0, checkpoint, arguments.rows_per_shard)
+            limits = {"cores": cores / total, "driver": 1 / idle.driver_seconds, "store": store}
             limit = min(limits, key=lambda name: limits[name])
-            found = rehearse_on(cores, shard)
+            found = rehearse_on(cores, total, checkpoint, arguments.rows_per_shard)
             predicted, rehearsed = (rate * arguments.rows_per_shard for rate in (limits[limit], found.shards_per_second))
             busy = found.driver_seconds * found.shards_per_second
             print(
@@ -90,21 +95,22 @@ def main() -> None:
             )
 
 
-THREADS_IDLE = 32
-"""Shards in each stage at once while the driver's own cost is measured."""
-
 WAVES = 6
 """Shards for each core of a rehearsal."""
 
-
-def rehearse_on(cores: int, shard: Shard) -> Rehearsal:
-    """Give each stage the cores that its share of the work needs, as Ray's scheduler would."""
-    seconds = (shard.seconds["read"] + shard.seconds["featurise"], shard.seconds["predict"], shard.seconds["write"])
-    slots = [max(1, round(cores * part / sum(seconds))) for part in seconds]
-    return rehearse(WAVES * cores, seconds, slots)
+FEWEST = 400
+"""Shards of the smallest rehearsal."""
 
 
-def time_shard(predictor: Predictor, rows: int, repeats: int) -> Shard:
+def rehearse_on(cores: int, seconds: float, checkpoint: Checkpoint, rows: int) -> Rehearsal:
+    """Rehearse a screening of full shards on so many cores."""
+    recipe = Recipe(checkpoint, InferenceConfig(predictors=cores), "", None)
+    count = max(WAVES * cores, FEWEST if not seconds else 0)
+    shards = [Shard(f"part-{i:06d}", (str(BUNDLED),), range(i * rows, (i + 1) * rows), ()) for i in range(count)]
+    return rehearse(recipe, shards, seconds)
+
+
+def time_shard(predictor: Predictor, rows: int, repeats: int) -> Cost:
     """Run shards spread over the bundled structures through each stage, one after the other on one core."""
     count = pq.read_metadata(BUNDLED).num_rows
     seconds: dict[str, list[float]] = {name: [] for name in STAGES}
@@ -120,7 +126,7 @@ def time_shard(predictor: Predictor, rows: int, repeats: int) -> Shard:
             parts = (inputs, kept, primitive, prediction, predictor.checkpoint)
             timed("write", lambda parts=parts, path=path: pq.write_table(prediction_table(*parts), path))
             moved = path.stat().st_size + table.nbytes
-    return Shard({name: statistics.median(values) for name, values in seconds.items()}, moved)
+    return Cost({name: statistics.median(values) for name, values in seconds.items()}, moved)
 
 
 class Stopwatch:

@@ -72,12 +72,12 @@ class _Member:
     """A worker as the driver sees it.
 
     Args:
+        actor: Its process.
         recipe: What it is given.
-        layout: Its resources.
     """
 
-    def __init__(self, recipe: Any, layout: Layout) -> None:
-        self.actor = Worker.options(**layout.options).remote()  # type: ignore[attr-defined]
+    def __init__(self, actor: Any, recipe: Any) -> None:
+        self.actor = actor
         self.busy: dict[Any, Shard] = {}
         self._recipe = recipe
         self.begin()
@@ -166,7 +166,10 @@ class Crew:
         self.layout = Layout.of_cluster(self._inference)
         at_work = sum(len(member.busy) for member in self._members)
         while len(self._members) < min(self.layout.predictors, shards + at_work):
-            self._members.append(_Member(self._recipe, self.layout))
+            self._members.append(_Member(self._enlist(), self._recipe))
+
+    def _enlist(self) -> Any:
+        return Worker.options(**self.layout.options).remote()  # type: ignore[attr-defined]
 
     def _assign(self, waiting: deque[Shard]) -> None:
         """Give shards to the workers that have fewest."""

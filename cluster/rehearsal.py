@@ -1,27 +1,26 @@
-"""A screening without its work: the same driver and the same hand-overs, with stages that only sleep for as long as the real ones take."""
+"""A screening without its work: the real driver and the real hand-overs, with workers that only sleep for as long as shards take."""
 
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-import cluster.runtime  # noqa: F401 - before ray itself: sets how Ray starts
-
-# isort: split
 import psutil
-import ray.data
+import ray
 
-THREADS = 128
-"""Sleepers in one process: each stands for a core, and a process for several nodes."""
+from cluster.crew import Crew
+from cluster.stages import Done, Recipe
+from cluster.worker import SHARDS_AT_ONCE
+from mat2spec.data.shards import Shard
+
+MEMBERS = 128
+"""Workers that one process stands for: a process for each would take 100 MB, and Ray the time to look after it."""
 
 
-@dataclass(frozen=True)
-class Rehearsal:
+class Rehearsal(NamedTuple):
     """What the driver did.
 
     Args:
-        shards_per_second: Between the first and the third quarter of all shards, when all stages are busy.
+        shards_per_second: Between the first and the third quarter of all shards, when all workers are busy.
         driver_seconds: CPU time of the driver's process for each shard over the same span [s].
     """
 
@@ -29,55 +28,54 @@ class Rehearsal:
     driver_seconds: float
 
 
-class Sleep:
-    """A stage: it takes its time and hands over the shard.
+@ray.remote(num_cpus=0, max_concurrency=SHARDS_AT_ONCE * MEMBERS)
+class Sleepers:
+    """Several workers in one process.
 
     Args:
-        seconds: How long a shard takes.
+        seconds: What a shard takes one of them. It holds two shards at once and computes one of them: each is held for twice as long.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self._seconds = SHARDS_AT_ONCE * seconds
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self._seconds:
-            time.sleep(self._seconds)
-        return row
+    def begin(self, recipe: Recipe) -> None:
+        """Take up the work."""
+
+    def screen(self, shard: Shard) -> Done:
+        """Take a shard's time and say what a worker would."""
+        time.sleep(self._seconds)
+        return Done(len(shard), 0, {})
 
 
-def rehearse(shards: int, seconds: Sequence[float], slots: Sequence[int]) -> Rehearsal:
-    """Send shards through sleeping stages; within a `ray_session`.
+class SleepingCrew(Crew):
+    """A crew that enlists sleepers.
 
     Args:
-        shards: How many.
-        seconds: What each stage takes for one.
-        slots: How many shards each stage can hold at once: its cores.
+        recipe: With as many predictors as there are to be workers.
+        seconds: What a shard takes one of them.
     """
-    stages = ray.data.from_items([{"shard": index} for index in range(shards)], override_num_blocks=shards)
-    for took, held in zip(seconds, slots, strict=True):
-        processes = -(-held // THREADS)
-        threads = -(-held // processes)
-        strategy = ray.data.ActorPoolStrategy(
-            size=processes, max_concurrent_calls_per_actor=threads, max_tasks_in_flight_per_actor=2 * threads
-        )
-        stages = stages.map(Sleep, fn_constructor_args=(took,), compute=strategy, num_cpus=0.01)
+
+    def __init__(self, recipe: Recipe, seconds: float) -> None:
+        super().__init__(recipe, lambda: None)
+        processes = -(-self.layout.predictors // MEMBERS)
+        self._processes = [Sleepers.remote(seconds) for _ in range(processes)]  # type: ignore[attr-defined]
+
+    def _enlist(self) -> ray.actor.ActorHandle:
+        return self._processes[len(self._members) % len(self._processes)]
+
+
+def rehearse(recipe: Recipe, shards: Sequence[Shard], seconds: float) -> Rehearsal:
+    """Give shards to sleepers; within a `ray_session`.
+
+    Args:
+        recipe: With as many predictors as there are to be workers.
+        shards: What they are given.
+        seconds: What a shard takes one of them.
+    """
     driver, marks = psutil.Process(), []
-    for done, _ in enumerate(stages.iter_rows(), start=1):
-        if done in (shards // 4, 3 * shards // 4):
+    for done, _ in enumerate(SleepingCrew(recipe, seconds).work(shards), start=1):
+        if done in (len(shards) // 4, 3 * len(shards) // 4):
             marks.append((done, time.perf_counter(), sum(driver.cpu_times()[:2])))
     (first, begin, cpu_then), (last, end, cpu_now) = marks
     return Rehearsal((last - first) / (end - begin), (cpu_now - cpu_then) / (last - first))
-
-
-def peak_memory(stop: threading.Event) -> int:
-    """Watch this process and its Ray until told to stop, and give the largest sum of resident memory [bytes]."""
-    peak = 0
-    while not stop.wait(0.5):
-        total = 0
-        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        peak = max(peak, total)
-    return peak
