@@ -101,7 +101,10 @@ def _poscar(text: str, material_id: str, config: ReadingConfig) -> Iterator[Pars
 
 
 def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[Parsed]:
-    widest = max(map(len, text.splitlines()))
+    lines = text.splitlines()
+    widest = max(map(len, lines))
+    if too_many := [line.strip() for line in lines if line.strip().isdecimal() and int(line) > len(lines)]:  # ASE would look for all
+        raise ValueError(f"it declares {too_many[0]} sites in {len(lines)} lines")
     for properties in re.findall(r"Properties=(\S+)", text, re.IGNORECASE):
         columns = sum(map(int, re.findall(r":(\d+)", properties)))
         if columns > widest:  # ASE makes room for all that are declared, if it takes all memory
