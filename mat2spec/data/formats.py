@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -92,10 +93,22 @@ def _cif(text: str, material_id: str, config: ReadingConfig) -> Iterator[Parsed]
 
 
 def _poscar(text: str, material_id: str, config: ReadingConfig) -> Iterator[Parsed]:
+    lines = text.splitlines()
+    sites = max(sum(int(word) for word in line.split() if word.isdecimal()) for line in [*lines[5:7], ""])
+    if sites > len(lines):  # pymatgen makes room for all that are declared, if it takes all memory
+        raise ValueError(f"it declares {sites} sites in {len(lines)} lines")
     yield _parsed(Poscar.from_str(text).structure, material_id, config)
 
 
 def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[Parsed]:
+    lines = text.splitlines()
+    widest = max(map(len, lines))
+    if too_many := [line.strip() for line in lines if line.strip().isdecimal() and int(line) > len(lines)]:  # ASE would look for all
+        raise ValueError(f"it declares {too_many[0]} sites in {len(lines)} lines")
+    for properties in re.findall(r"Properties=(\S+)", text, re.IGNORECASE):
+        columns = sum(map(int, re.findall(r":(\d+)", properties)))
+        if columns > widest:  # ASE makes room for all that are declared, if it takes all memory
+            raise ValueError(f"Properties declares {columns} columns, and no line has more than {widest} characters")
     frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
     for index, atoms in enumerate(frames):
         name = _name_in(atoms.info) or (f"{material_id}-{index}" if len(frames) > 1 else material_id)

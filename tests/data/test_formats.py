@@ -157,6 +157,22 @@ def test_stem_is_the_name_without_folders_and_endings():
     assert [stem(name) for name in ("a/b.c/quartz.cif.gz", "POSCAR", "x.tar.zst", "mp-1.2.json")] == ["quartz", "POSCAR", "x", "mp-1.2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("POSCAR", "\n3 6\n", "\n3 69999999999\n", "it declares 70000000002 sites in"),
+        ("a.extxyz", "9\nLattice", "900000000000\nLattice", "it declares 900000000000 sites in"),
+        ("a.extxyz", "species:S:1", "species:S:26500000004", "Properties declares 26500000007 columns"),
+    ],
+)
+def test_a_file_that_declares_more_than_it_can_hold_takes_no_memory_and_no_time(name, old, new, told):
+    """Found by benchmarks/fuzz.py: a digit too many, and the parsers would ask for gigabytes."""
+    text = QUARTZ.to(fmt="poscar") if name == "POSCAR" else extxyz(QUARTZ)
+    assert old in text
+    [found] = read(name, text.replace(old, new))
+    assert told in str(found)
+
+
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(name=st.sampled_from(sorted(ONE)), place=st.floats(0, 1), length=st.integers(0, 200), junk=st.binary(max_size=20))
 def test_any_damage_ends_in_crystals_or_reasons(name, place, length, junk):
