@@ -49,43 +49,48 @@ def main() -> None:
         command = [sys.executable, HOME / "jobs/screen.py", HOME / "configs/screen-phdos.yaml", "--input", table, "--no-track"]
         command += ["--checkpoint", arguments.checkpoint, "--inference.rows-per-shard", str(arguments.rows_per_shard), "--output"]
         subprocess.run([*command, Path(folder, "undisturbed")], check=True)
-        campaign = Campaign([*command, Path(folder, "killed")], Path(folder, "killed"), random.Random(arguments.seed))
-        campaign.run(arguments.kills)
-        print(compare(Path(folder, "killed"), Path(folder, "undisturbed")))
+        campaign = Campaign(command, arguments.kills, random.Random(arguments.seed))
+        while sum(campaign.kills.values()) < arguments.kills:  # a run that is done is followed by another
+            run = Path(folder, f"killed-{sum(campaign.kills.values())}")
+            campaign.finish(run)
+            print(f"{run.name}: {compare(run, Path(folder, 'undisturbed'))}", flush=True)
         print(f"kills: {dict(campaign.kills)}, {campaign.between} of them between the first and the last commit; {campaign.starts} starts")
 
 
 class Campaign:
-    """Kills the processes of a screening until enough were killed, then lets it finish.
+    """Kills the processes of screenings until enough were killed.
 
     Args:
-        command: The screening.
-        run: Its directory.
+        command: The screening, up to its directory.
+        wanted: How many kills are enough.
         dice: What decides when and whom.
     """
 
-    def __init__(self, command: list[object], run: Path, dice: random.Random) -> None:
-        self._command, self._run, self._dice = [str(word) for word in command], run, dice
+    def __init__(self, command: list[object], wanted: int, dice: random.Random) -> None:
+        self._command, self._wanted, self._dice = [str(word) for word in command], wanted, dice
+        self._targets, self._run = cycle(TARGETS), Path()
         self.kills: Counter[str] = Counter()
         self.between = self.starts = 0
 
-    def run(self, kills: int) -> None:
-        targets = cycle(TARGETS)
-        target = next(targets)
+    def finish(self, run: Path) -> None:
+        """Give the command again and again until the run is done."""
+        self._run, target = run, next(self._targets)
         while True:
             self.starts += 1
-            with subprocess.Popen(self._command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            with subprocess.Popen(
+                [*self._command, str(run)], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process:
                 others: set[psutil.Process] = set()
-                while sum(self.kills.values()) < kills and self._wait(process, target):
+                while sum(self.kills.values()) < self._wanted and self._wait(process, target):
                     others |= set(psutil.Process(process.pid).children(recursive=True))
                     committed = self._committed()
                     if self._kill(process, target):
                         self.kills[target] += 1
                         self.between += committed > 0
                         print(f"{sum(self.kills.values())}: {target} after {committed} shards", flush=True)
-                        target = next(targets)
+                        target = next(self._targets)
                     if target == "write" and committed == 0:
-                        target = next(targets)
+                        target = next(self._targets)
                 error = process.communicate()[1]
                 for left in psutil.wait_procs(others, timeout=5)[1]:
                     left.kill()

@@ -1,12 +1,13 @@
 """The workers of a screening: given shards as they become free, begun anew when they die, joined by others when nodes come."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from cluster.isolation import TooManyFaultsError
 from cluster.stages import Done, Recipe
@@ -20,6 +21,9 @@ RECRUITING = 5.0
 
 PATIENCE = 5
 """Times that an isolation, or the start of a worker, may fail for reasons of its machine."""
+
+RESTARTING = 600
+"""Times, half a second apart, that a worker may be found restarting before it is given up."""
 
 SMALLEST_MEMORY = 2_000_000_000
 """[bytes] Given to a process even where Ray counts less for each core."""
@@ -48,9 +52,9 @@ class Layout(NamedTuple):
         resources = ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
         predictors = inference.predictors or gpus or cores
-        options = {"num_cpus": min(1.0, cores / predictors)}
+        options = {"num_cpus": 1 / math.ceil(predictors / cores)}  # shares of which a whole number fits: none may span two
         if gpus:
-            options["num_gpus"] = min(1.0, gpus / predictors)
+            options["num_gpus"] = 1 / math.ceil(predictors / gpus)
         apart = bool(gpus) if inference.featurize_apart is None else inference.featurize_apart
         if apart:
             options["num_cpus"] /= 2  # so that on a single core both find room
@@ -196,9 +200,10 @@ class Crew:
             self.began = self.began or time.perf_counter()
         except RayError as error:
             self._failed_starts += 1
-            if self._failed_starts == PATIENCE:
+            restarting = isinstance(error, ActorUnavailableError)  # which takes a while
+            if self._failed_starts >= (RESTARTING if restarting else PATIENCE):
                 raise UnfinishedError(f"no worker can be started: {str(error).strip().splitlines()[-1]}") from None
-            time.sleep(1)
+            time.sleep(0.5)
             member.begin()
 
     def _outcome(self, member: _Member, ref: Any) -> Done | None:

@@ -10,7 +10,7 @@ import os
 import sys
 
 VARIABLE = "MAT2SPEC_TEST_FAULTS"
-"""JSON: material_id, or * for all others → what it does; when its graph is built, or with "predict:" before it, its spectrum."""
+"""JSON: material_id, or * for all others → what it does when its graph is built, or with "predict:" before it when it is predicted."""
 
 SITECUSTOMIZE = "import sys\nsys.path.append({folder!r})\nimport faults\nfaults.install()\n"
 

@@ -79,8 +79,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     """The run of a screening: driver, then raylet killed, interrupted, and finished by a submitted job one of whose workers is killed."""
     made = home / "screened"
     arguments = ("--output", "screened", "--checkpoint", "undisturbed/checkpoint")
-    last = spoilt[0]["material_id"][-1].as_py()  # without a nap a worker that Ray no longer knows may finish the run
-    slow = with_faults({"*": "pause", last: "nap"}, tmp_path_factory.mktemp("site"))
+    slow = with_faults({"*": "pause"}, tmp_path_factory.mktemp("site"))
     with start(home, *arguments, **slow) as process:
         wait_until(lambda: shards(made) or process.poll() is not None, "the first shard")
         others = psutil.Process(process.pid).children(recursive=True)
@@ -91,7 +90,8 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     assert 0 < len(shards(made)) < SHARDS, "killed too late to test anything"
     assert not (made / "catalog.duckdb").exists()
 
-    with start(home, *arguments, **slow) as process:
+    late = spoilt[0]["material_id"][-40].as_py()  # without its nap a worker that Ray no longer knows may finish the run
+    with start(home, *arguments, **with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))) as process:
         wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
         others = psutil.Process(process.pid).children(recursive=True)
         assert kill("raylet", others)
@@ -112,8 +112,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
     champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion", "--track")
     before = len(shards(made))
-    slower = with_faults({"*": "pause"}, tmp_path_factory.mktemp("site"))
-    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slower) as process:
+    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of the submitted job")
         assert kill("ray::Worker", psutil.Process(head.pid).children(recursive=True))
         output = process.communicate(timeout=120)[0]

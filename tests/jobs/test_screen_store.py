@@ -78,7 +78,9 @@ def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, c
     with start(home, *arguments, **variables) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    rejected = sum(row["material_id"] is None or row["material_id"] in spoilt[1] for row in spoilt[0].slice(0, FIRST).to_pylist())
+    ids = spoilt[0]["material_id"].to_pylist()
+    rejected = sum(name in spoilt[1] for name in ids[:FIRST] if name != "mp-1000")  # which is good until it comes again
+    assert "mp-1000" not in ids[ids.index("mp-1000") + 1 : FIRST]
     assert f"{FIRST} input rows: {FIRST - rejected} predictions, {rejected} rejects in s3://mine/run" in out
     whole = objects(client, "run/")
     assert first.items() <= whole.items(), "what was done stays as it was"
