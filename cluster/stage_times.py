@@ -59,17 +59,17 @@ class StageTimes:
             "rows_per_second": round(rows / pipeline, 1),
             "rows_per_second_after_start": round(rows / working, 1),
             "utilisation": round(busy, 3),
-            "bottleneck": self._bottleneck(stages, busy),
+            "bottleneck": _bottleneck(stages, busy, workers * working),
         }
 
-    @staticmethod
-    def _bottleneck(stages: dict[str, float], busy: float) -> str:
-        """Name what a faster job would need to be faster at."""
-        if busy >= BUSY:
-            return WORK[max((GRAPH, PREDICT), key=stages.__getitem__)]
-        if max(stages[READ], stages[WRITE]) > stages[GRAPH] + stages[PREDICT]:
-            return WORK[max((READ, WRITE), key=stages.__getitem__)]
-        return "processes that start, or wait for the last shards"
+
+def _bottleneck(stages: dict[str, float], busy: float, available: float) -> str:
+    """Name what a faster job would need to be faster at."""
+    if busy >= BUSY:
+        return WORK[max((GRAPH, PREDICT), key=stages.__getitem__)]
+    if stages[READ] + stages[WRITE] > BUSY * available:
+        return WORK[max((READ, WRITE), key=stages.__getitem__)]
+    return "processes that start, or wait for the last shards"
 
 
 def told(record: dict[str, float | int | str]) -> str:
