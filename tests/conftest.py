@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 import mat2spec
@@ -31,6 +32,9 @@ from mat2spec.model.mat2spec import Mat2Spec
 from mat2spec.model.network import SpectrumNetwork
 from mat2spec.model.registry import build_network
 from mat2spec.spectrum import PHDOS_GRID
+
+settings.register_profile("whatever the load", deadline=None)
+settings.load_profile("whatever the load")
 
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
