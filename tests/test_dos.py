@@ -25,9 +25,12 @@ FERMI_IN_A_BAND = {"mp-1228340"}
 """Its smeared Fermi level lies above the conduction band minimum, so that pymatgen takes it for a metal."""
 
 
+TABLES = ("edos_gpaw.parquet", "edos_gpaw_further.parquet")
+
+
 @pytest.fixture(scope="module")
 def table(bundled) -> pa.Table:
-    return pq.read_table(bundled.with_name("edos_gpaw.parquet"))
+    return pa.concat_tables([pq.read_table(bundled.with_name(name)) for name in TABLES])
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +191,10 @@ def test_the_bundled_spectra_are_those_of_the_raw_curves_beside_them(rows):
         assert dos.band_gap == pytest.approx(row["band_gap"], abs=1e-12)
 
 
-def test_the_bundled_table_is_a_materials_table_of_primitive_cells(table):
-    check_schema(table.schema, "edos_gpaw.parquet")
+@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
+def test_the_bundled_tables_are_materials_tables_of_primitive_cells(table):
+    check_schema(table.schema, " and ".join(TABLES))
+    assert len(set(table["material_id"].to_pylist())) == len(table)
     for crystal, formula in zip(crystals(table), table["formula_pretty"].to_pylist(), strict=True):
         assert primitive_nsites(crystal) == len(crystal), crystal.material_id
         assert crystal.formula == formula
