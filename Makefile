@@ -21,10 +21,17 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-ray test-library
+
+# Side by side: tests that start a Ray wait more than they compute.
+test-ray: install
+	$(BIN)/python -m pytest tests/cluster tests/jobs
+
+test-library: install
+	$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/jobs
 
 ui: install
 	mkdir -p runs
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db} --artifacts-destination runs/mlflow-artifacts --workers 1 --port $${PORT:-5000}
 
-.PHONY: install demo test ui
+.PHONY: install demo test test-ray test-library ui

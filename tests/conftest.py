@@ -41,15 +41,6 @@ BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 ROWS = {"train": 24, "valid": 6, "test": 6}
 """Rows of each split in the small table."""
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start a Ray run one after the other in one process, beside all others in another: a Ray waits more than it computes."""
-    for item in items:
-        if item.path.parent.name in ("cluster", "jobs"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 
 
