@@ -29,6 +29,22 @@ class SpectrumError(Mat2SpecError):
         return type(self), (self.material_id, self.rule)
 
 
+class CalculationError(Mat2SpecError):
+    """A calculation that gave no spectrum. In a verification it is a row of rejects."""
+
+    def __init__(self, material_id: str, rule: str) -> None:
+        super().__init__(f"{material_id}: {rule}")
+        self.material_id = material_id
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[type["CalculationError"], tuple[str, str]]:
+        return type(self), (self.material_id, self.rule)
+
+
+class UnfinishedError(Mat2SpecError):
+    """Work that waits for somebody else. What is there is kept; jobs exit with 1, and the same command goes on."""
+
+
 class ConfigError(Mat2SpecError):
     """A configuration with an unknown key, a value out of range or a path that does not exist."""
 

@@ -15,6 +15,7 @@ LIBRARY = (
         "training",
         "checkpoint",
         "comparison",
+        "dft",
         "predict",
         "query",
         "evaluation",
@@ -26,6 +27,7 @@ LIBRARY = (
         "report",
         "results",
         "serving",
+        "verified",
     },
     {"data", "model"},
     {

@@ -26,6 +26,7 @@ from mat2spec.config.networks import (
 from mat2spec.config.section import Section
 from mat2spec.config.substitution import SplitConfig, SubstituteConfig
 from mat2spec.config.tables import TableConfig, TableRow
+from mat2spec.config.verification import GpawConfig, LabelsConfig, LimitsConfig, PhononConfig, ProposeConfig, VerifyConfig
 
 __all__ = [
     "AdditiveConfig",
@@ -37,12 +38,17 @@ __all__ = [
     "EnsembleConfig",
     "GATGNNConfig",
     "GapConfig",
+    "GpawConfig",
     "GraphConfig",
     "InferenceConfig",
     "IngestConfig",
+    "LabelsConfig",
+    "LimitsConfig",
     "Mat2SpecConfig",
     "MeanConfig",
     "NetworkConfig",
+    "PhononConfig",
+    "ProposeConfig",
     "ReadingConfig",
     "ScreenConfig",
     "Section",
@@ -52,6 +58,7 @@ __all__ = [
     "TableRow",
     "TrainConfig",
     "TrainingConfig",
+    "VerifyConfig",
     "WorkersConfig",
     "load_config",
     "read_options",
