@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cluster.paths import resolve
 from mat2spec.config import AnyConfig, load_config
-from mat2spec.errors import Mat2SpecError, StorageError
+from mat2spec.errors import Mat2SpecError, StorageError, UnfinishedError
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
@@ -20,7 +20,7 @@ def run(command: Callable[[], None]) -> int:
         command()
     except Mat2SpecError as error:
         print(f"error: {error}", file=sys.stderr)
-        return FAILED if isinstance(error, StorageError) else REFUSED
+        return FAILED if isinstance(error, StorageError | UnfinishedError) else REFUSED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return FAILED

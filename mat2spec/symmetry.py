@@ -43,7 +43,7 @@ def standard_primitive(crystal: Crystal) -> Crystal:
     if found is None:
         return crystal
     lattice, frac_coords, numbers = found
-    return Crystal(crystal.material_id, numbers.astype(np.uint8), np.array(lattice, float), np.array(frac_coords, float))
+    return Crystal(crystal.material_id, np.array(numbers, np.uint8), np.array(lattice, float), np.array(frac_coords, float))
 
 
 def space_group_number(crystal: Crystal) -> int:

@@ -53,9 +53,10 @@ class VerifyConfig(Section):
     sample_negatives: int = Field(0, ge=0, description="so many others, drawn at random; without them there is no recall")
     seed: int = Field(1, ge=0, description="of the draw; a larger draw with the same seed holds the smaller")
     engine: str = Field("gpaw", description="gpaw, vasp, or phonopy:CALCULATOR, an ASE calculator as module:name")
+    retry_rejects: bool = Field(False, description="compute again what was rejected before")
     vasp_folder: str | None = Field(None, description="where VASP's inputs are written and its results are read; default: RUN/vasp")
     limits: LimitsConfig = LimitsConfig()
-    gpaw: Annotated[GpawConfig, tyro.conf.arg(name="gpaw")] = GpawConfig()
+    gpaw: GpawConfig = GpawConfig()
     phonon: PhononConfig = PhononConfig()
 
 
@@ -79,3 +80,4 @@ class ProposeConfig(Section):
     n: Annotated[Positive, tyro.conf.arg(aliases=["-n"])] = Field(50, description="materials to propose")
     where: str | None = Field(None, description="SQL condition on the view predictions that they must meet")
     seed: int = Field(1, ge=0, description="of what is left to chance")
+    output: str | None = Field(None, description="table of the proposed ids (Parquet); default: they are only printed")

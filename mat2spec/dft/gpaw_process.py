@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def main(request_file: str, answer_file: str) -> None:
     os.replace(partial, answer_file)
 
 
-def density_of_states(structure: dict, settings: dict, log: Path) -> dict:
+def density_of_states(structure: dict[str, Any], settings: dict[str, Any], log: Path) -> dict[str, Any]:
     """Charge density, then the bands of a denser mesh in it, then their density of states on one uniform grid of energies."""
     from ase import Atoms
     from gpaw import GPAW, PW, Davidson, FermiDirac, Mixer, __version__
@@ -60,7 +61,7 @@ def density_of_states(structure: dict, settings: dict, log: Path) -> dict:
     atoms.calc = calculator
     total_energy = atoms.get_potential_energy()
     electrons = round(calculator.get_number_of_electrons())
-    bands = denser_bands(calculator, mesh, settings, electrons, needed)
+    bands = denser_bands(calculator, mesh, settings, electrons)
     eigenvalues, weights = bands_of(bands)
     efermi, vbm, cbm = band_edges(eigenvalues, weights, electrons, settings["smearing_ev"])
     step = settings["step_ev"]
@@ -100,7 +101,7 @@ def k_mesh(lattice: np.ndarray, natoms: int, kppra: float, even: bool) -> list[i
     return [max(2, 2 * round(float(n) / 2)) if even else max(1, round(float(n))) for n in wanted]
 
 
-def first_guess_of_bands(atoms, above_ev: float) -> int:
+def first_guess_of_bands(atoms: Any, above_ev: float) -> int:
     """Occupied bands, those of free electrons up to above_ev over a Fermi energy of 5 eV in this volume, and empty d and f shells."""
     from gpaw.setup import create_setup
 
@@ -118,7 +119,7 @@ def shells_that_may_be_empty(z: int) -> int:
     return 0
 
 
-def denser_bands(calculator, mesh, settings: dict, electrons: int, needed: float):
+def denser_bands(calculator: Any, mesh: list[int], settings: dict[str, Any], electrons: int) -> Any:
     """The bands of a denser mesh in a fixed density, with more bands until the lowest of the highest reaches far enough."""
     from gpaw import KohnShamConvergenceError
 
@@ -144,7 +145,7 @@ def denser_bands(calculator, mesh, settings: dict, electrons: int, needed: float
     raise unfinished or RuntimeError(f"{nbands} bands do not reach {settings['above_ev']} eV above the CBM")
 
 
-def bands_of(calculator) -> tuple[np.ndarray, np.ndarray]:
+def bands_of(calculator: Any) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (k-points, bands) in eV, and the weights of the k-points, which add up to one."""
     weights = np.array(calculator.get_k_point_weights())
     return np.array([calculator.get_eigenvalues(kpt=k) for k in range(len(weights))]), weights
@@ -167,7 +168,7 @@ def band_edges(eigenvalues: np.ndarray, weights: np.ndarray, electrons: int, sme
     return low, low, low
 
 
-def tetrahedron_dos(calculator, energies: np.ndarray) -> np.ndarray:
+def tetrahedron_dos(calculator: Any, energies: np.ndarray) -> np.ndarray:
     """Density of states [states/eV per cell] by linear tetrahedra, which in GPAW 22.8 take the energies for uniform."""
     from gpaw.dos import DOSCalculator
 

@@ -8,7 +8,6 @@ from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
-from pymatgen.electronic_structure.core import Spin
 from pymatgen.io.vasp import Vasprun
 from pymatgen.io.vasp.sets import MPNonSCFSet, MPStaticSet, VaspInputSet
 
@@ -81,7 +80,7 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pymatgen's on a missing POTCAR
-            run = Vasprun(str(file), parse_potcar_file=False, parse_projected_eigen=False)
+            run: Any = Vasprun(str(file), parse_potcar_file=False, parse_projected_eigen=False)
     except (ParseError, OSError, EOFError, KeyError, IndexError, ValueError) as error:
         raise CalculationError(name, f"{file} cannot be read ({' '.join(str(error).split())[:200]}); is VASP still running?") from None
     if not run.converged_electronic:
@@ -111,9 +110,7 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
     )
 
 
-def _edges(run: Vasprun) -> tuple[float, float]:
+def _edges(run: Any) -> tuple[float, float]:
     """VBM and CBM from the eigenvalues where there is a gap between them, else from the curve."""
     gap, cbm, vbm, _ = run.eigenvalue_band_properties
-    if gap >= METAL_GAP and vbm <= cbm:
-        return float(vbm), float(cbm)
-    return band_edges(run.tdos) if Spin.up in run.tdos.densities else (float(run.efermi), float(run.efermi))
+    return (float(vbm), float(cbm)) if gap >= METAL_GAP and vbm <= cbm else band_edges(run.tdos)
