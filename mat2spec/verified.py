@@ -167,6 +167,8 @@ def _computed_hits(run: Path, condition: str, keys: Sequence[str]) -> dict[str, 
     with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
         ours = connection.sql(f"SELECT * FROM read_parquet('{VERIFIED}/*.parquet', union_by_name = true) LIMIT 0").columns
         theirs = connection.sql(f"SELECT * FROM {PREDICTIONS} LIMIT 0").columns
+        if "converged" not in ours:
+            return {}  # all were rejected
         swapped = {name: f"v.{name}" for name in theirs if name in ours and name not in _OF_THE_INPUT}
         if "band_gap_pred" in theirs:
             swapped |= {"band_gap_pred": "v.band_gap", "is_metal_prob": "v.is_metal::DOUBLE", "gap_source": "'computed'"}

@@ -190,4 +190,5 @@ def reason(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this folder, in which modules have the names of packages
     main(*sys.argv[1:])

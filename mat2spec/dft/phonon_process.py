@@ -80,4 +80,5 @@ def forces_of(cell: Any, calculator: Any) -> tuple[np.ndarray, float]:
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this folder, in which modules have the names of packages
     main(*sys.argv[1:])
