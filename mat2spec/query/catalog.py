@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from mat2spec.computed_files import VERIFIED
 from mat2spec.data.materials import MATERIALS
 from mat2spec.data.storage import connect
 from mat2spec.errors import QueryError, RunError
@@ -18,6 +19,9 @@ from mat2spec.location import Location, locate, put
 from mat2spec.query.macros import macros
 from mat2spec.run_directory import CATALOG, PREDICTIONS, REJECTS, RunDirectory
 from mat2spec.spectrum import SpectrumGrid
+
+VERIFICATION = "verification"
+"""Folder of the campaigns of calculations; also the name of its view."""
 
 _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
@@ -40,6 +44,8 @@ def create_catalog(run: Location, grid: SpectrumGrid | None, results: str = PRED
                 (here / view / "first.parquet").write_bytes(first.read_bytes())
         with chdir(here), duckdb.connect(str(file)) as connection:
             _fill(connection, (results, REJECTS), "", grid)
+            if any((here / VERIFICATION).glob("*.parquet")):
+                _add_verified(connection)
         put(run / CATALOG, file.read_bytes())
 
 
@@ -48,6 +54,15 @@ def _fill(connection: duckdb.DuckDBPyConnection, views: Iterable[str], base: str
         connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{base}{view}/*.parquet', union_by_name = true)")
     for macro in macros(grid) if grid else ():
         connection.execute(macro)
+
+
+def _add_verified(connection: duckdb.DuckDBPyConnection) -> None:
+    """Views of computed and predicted spectra, and of campaigns; a predicted column with a computed namesake gets a prefix predicted_."""
+    connection.execute(f"CREATE VIEW {VERIFICATION} AS SELECT * FROM read_parquet('{VERIFICATION}/*.parquet', union_by_name = true)")
+    files = f"read_parquet('{VERIFIED}/*.parquet', union_by_name = true)"
+    computed, predicted = (connection.sql(f"SELECT * FROM {source} LIMIT 0").columns for source in (files, PREDICTIONS))
+    beside = [f'p."{name}" AS "{f"predicted_{name}" if name in computed else name}"' for name in predicted if name != "material_id"]
+    connection.execute(f"CREATE VIEW {VERIFIED} AS SELECT v.*, {', '.join(beside)} FROM {files} v JOIN {PREDICTIONS} p USING (material_id)")
 
 
 def ask(run: Location, question: str) -> pa.Table:
@@ -61,6 +76,8 @@ def ask(run: Location, question: str) -> pa.Table:
     if not (run / CATALOG).exists():
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
     sql = cookbook_question(question[1:], record) if question.startswith("@") else question
+    if question.startswith("@verif") and not any((run / VERIFICATION).glob("*.parquet")):
+        raise QueryError(f"{question} is about computed spectra, and this run has none; compute some with jobs/verify.py")
     try:
         with _open(run, record) as connection:
             answer = connection.sql(sql)
