@@ -10,7 +10,7 @@ import pytest
 from mat2spec.dft.calculation import Limits
 from mat2spec.dft.child import ChildError, run_child
 
-LIMITS = Limits(memory_gb=2.0, seconds=60)
+LIMITS = Limits(memory_gb=2.0, seconds=60.0)
 
 ANSWER = "import json, sys; json.dump({}, open(sys.argv[2], 'w'))"
 
@@ -57,7 +57,7 @@ def test_child_that_fails_says_why_in_one_line(code, said):
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
 def test_child_gets_no_more_memory_than_its_limit():
     with pytest.raises(ChildError, match=r"out of memory .limit 0.5 GB"):
-        run("b = bytearray(10**9)", Limits(0.5, 60))
+        run("b = bytearray(10**9)", Limits(0.5, 60.0))
 
 
 def test_answer_that_is_half_written_does_not_count():

@@ -86,9 +86,9 @@ def test_key_is_that_of_crystal_and_settings_not_of_the_name(silicon):
 
 
 def test_mesh_is_as_even_as_whole_numbers_allow(silicon):
-    assert k_mesh(silicon.lattice, 2, 1400, even=False) == [9, 9, 9]
-    assert k_mesh(silicon.lattice, 2, 1400, even=True) == [8, 8, 8]
-    assert k_mesh(np.diag([4.0, 4.0, 12.0]), 6, 1400, even=False) == [9, 9, 3]
+    assert k_mesh(silicon.lattice, 2, 1400.0, even=False) == [9, 9, 9]
+    assert k_mesh(silicon.lattice, 2, 1400.0, even=True) == [8, 8, 8]
+    assert k_mesh(np.diag([4.0, 4.0, 12.0]), 6, 1400.0, even=False) == [9, 9, 3]
 
 
 def test_fermi_level_of_a_metal_holds_the_electrons():
