@@ -64,7 +64,16 @@ def metal_with_a_gap() -> dict:
     """A curve with nothing from 2 to 0.5 eV below its Fermi level, 1 eV, and 3 states/eV elsewhere."""
     energies = 1.0 - 7 + 0.0125 * np.arange(960)
     densities = np.where((energies > -1.0) & (energies < 0.5), 0.0, 3.0)
-    numbers = {"efermi": 1.0, "vbm": 1.0, "cbm": 1.0, "band_gap": 0.0, "total_energy": -3.0, "bands_cover_ev": 6.0, "nbands": 9, "electrons": 7}
+    numbers = {
+        "efermi": 1.0,
+        "vbm": 1.0,
+        "cbm": 1.0,
+        "band_gap": 0.0,
+        "total_energy": -3.0,
+        "bands_cover_ev": 6.0,
+        "nbands": 9,
+        "electrons": 7,
+    }
     details = {"k_mesh": [9, 9, 9], "setups": {}, "engine_version": "gpaw 0.0", "cpu_seconds": 1.5}
     return {"energies": energies.tolist(), "densities": densities.tolist(), **numbers, **details}
 
@@ -80,5 +89,3 @@ def fake_gpaw(tmp_path_factory, monkeypatch) -> FakeGpaw:
         (setups / f"{symbol}.PBE.gz").touch()
     monkeypatch.setenv("GPAW_SETUP_PATH", str(setups))
     return made
-
-

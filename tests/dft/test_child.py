@@ -32,9 +32,9 @@ def test_child_that_hangs_is_killed_with_what_it_started(tmp_path):
     pid = tmp_path / "pid"
     code = f"import subprocess, time; p = subprocess.Popen(['sleep', '600']); open('{pid}', 'w').write(str(p.pid)); time.sleep(600)"
     started = time.monotonic()
-    with pytest.raises(ChildError, match="no answer within 3 s; raise --time_limit"):
-        run(code, Limits(2.0, 3.0))
-    assert time.monotonic() - started < 30
+    with pytest.raises(ChildError, match="no answer within 10 s; raise --time_limit"):
+        run(code, Limits(2.0, 10.0))
+    assert time.monotonic() - started < 60
     assert not psutil.pid_exists(int(pid.read_text())) or psutil.Process(int(pid.read_text())).status() == "zombie"
 
 
