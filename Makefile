@@ -27,4 +27,8 @@ ui: install
 	mkdir -p runs
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db} --artifacts-destination runs/mlflow-artifacts --workers 1 --port $${PORT:-5000}
 
-.PHONY: install demo test ui
+dft: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PIP_ARGS) 'gpaw-data>=1.2'
+	$(BIN)/python -c 'from mat2spec.config import GpawConfig; from mat2spec.dft.gpaw import Gpaw, find_python; Gpaw(GpawConfig()).check(); print("GPAW found:", find_python())'
+
+.PHONY: install demo test ui dft

@@ -62,7 +62,7 @@ def test_element_without_a_setup_is_refused_before_anything_is_computed(fake_gpa
 
 def test_engine_that_is_not_installed_says_how_to_get_it(monkeypatch):
     monkeypatch.setenv("MAT2SPEC_GPAW_PYTHON", "/nowhere/python")
-    with pytest.raises(ConfigError, match="engine gpaw: /nowhere/python cannot be run.*make dft"):
+    with pytest.raises(ConfigError, match=r"engine gpaw: /nowhere/python cannot be run.*make dft"):
         Gpaw(GpawConfig()).check()
 
 
