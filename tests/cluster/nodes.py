@@ -66,7 +66,7 @@ class Cluster:
         return {"Authorization": f"Bearer {self.variables['RAY_AUTH_TOKEN']}"}
 
     def add_nodes(self, count: int) -> None:
-        """Join nodes of one core each; they are up when the call returns."""
+        """Join nodes of one core each, one after the other: two that start at once may take one port. They are up when the call returns."""
         command = [
             RAY,
             "start",
@@ -77,12 +77,19 @@ class Cluster:
             "--dashboard-agent-listen-port=0",
             "--disable-usage-stats",
         ]
-        before = self.alive()
         for _ in range(count):
-            process = subprocess.Popen(command, env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            self.ending.callback(kill, process)
+            before = self.alive()
+            process = self._start_node(command)
+            while not self.alive() - before:
+                if process.poll() is not None:  # beside another Ray that starts, one of them may find its port taken
+                    process = self._start_node(command)
+                wait_until(lambda before=before, new=process: self.alive() - before or new.poll() is not None, "a node's joining")
             self.nodes.append(process)
-        wait_until(lambda: len(self.alive() - before) == count, "the nodes' joining")
+
+    def _start_node(self, command: list[object]) -> subprocess.Popen:
+        process = subprocess.Popen(command, env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.ending.callback(kill, process)
+        return process
 
     def kill_node(self) -> None:
         """Kill the node that joined first, raylet and workers at once, as a machine that loses power does."""
