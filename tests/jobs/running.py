@@ -19,8 +19,8 @@ RAY = Path(sys.executable).with_name("ray")
 SCRUBBED = ("MAT2SPEC_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
 """Variables that decide where jobs read and write."""
 
-DEADLINE = 120
-"""[s] For whatever a job is waited for; each takes a few seconds."""
+DEADLINE = 240
+"""[s] For whatever a job is waited for; each takes a few seconds where nothing else runs."""
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

@@ -95,7 +95,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
         wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
         others = psutil.Process(process.pid).children(recursive=True)
         assert kill("raylet", others)
-        process.communicate(timeout=120)
+        process.communicate(timeout=240)
     assert process.returncode not in (0, 2)
     end(others)
     assert len(first) < len(shards(made)) < SHARDS
@@ -104,7 +104,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     with start(home, *arguments, **slow) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "one more shard")
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
     assert [line for line in err.splitlines() if not line.startswith("[")] == ["interrupted; the same command goes on from here"]
     assert before < len(shards(made)) < SHARDS
@@ -115,7 +115,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of the submitted job")
         assert kill("ray::Worker", psutil.Process(head.pid).children(recursive=True))
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     assert f"211 input rows: 200 predictions, 11 rejects in {made}" in output
     assert re.search(r"1 workers computed \d+% of the time; bottleneck: .*; \d shards done in isolation", output)
@@ -269,7 +269,7 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
     mixed = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     mixed.to(str(folder / "mixed.cif"))
     with start(home, "--input", "structures", "--output", "from-files") as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert [line for line in err.splitlines() if not line.startswith("[")] == [], "Ray's C++ begins its lines with a bracket"
     assert out.endswith(f"\n5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n")

@@ -44,14 +44,14 @@ def client(variables, monkeypatch):
 
 def objects(client, prefix: str) -> dict[str, tuple]:
     """What lies there, and when it was put."""
-    found = client.list_objects_v2(Bucket="mine", Prefix=prefix).get("Contents", [])
+    found = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
     return {entry["Key"]: (entry["ETag"], entry["LastModified"]) for entry in found}
 
 
 def put(client, table: pa.Table, key: str) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    client.put_object(Bucket="mine", Key=key, Body=sink.getvalue().to_pybytes())
+    client.put_object(Bucket="lake", Key=key, Body=sink.getvalue().to_pybytes())
 
 
 def read(folder: str) -> list[dict]:
@@ -61,11 +61,11 @@ def read(folder: str) -> list[dict]:
 
 
 def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, checkpoint, checkpoint_directory, job, tmp_path):
-    client.create_bucket(Bucket="mine")
+    client.create_bucket(Bucket="lake")
     put(client, spoilt[0].slice(0, FIRST), "in/a.parquet")
     for file in checkpoint_directory.iterdir():
-        client.put_object(Bucket="mine", Key=f"checkpoint/{file.name}", Body=file.read_bytes())
-    arguments = ("--input", "s3://mine/in", "--checkpoint", "s3://mine/checkpoint", "--output", "s3://mine/run")
+        client.put_object(Bucket="lake", Key=f"checkpoint/{file.name}", Body=file.read_bytes())
+    arguments = ("--input", "s3://lake/in", "--checkpoint", "s3://lake/checkpoint", "--output", "s3://lake/run")
 
     with start(home, *arguments, **variables, **with_faults({"*": "pause"}, tmp_path)) as process:
         wait_until(lambda: objects(client, "run/predictions") or process.poll() is not None, "the first shard")
@@ -81,7 +81,7 @@ def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, c
     ids = spoilt[0]["material_id"].to_pylist()
     rejected = sum(name in spoilt[1] for name in ids[:FIRST] if name != "mp-1000")  # which is good until it comes again
     assert "mp-1000" not in ids[ids.index("mp-1000") + 1 : FIRST]
-    assert f"{FIRST} input rows: {FIRST - rejected} predictions, {rejected} rejects in s3://mine/run" in out
+    assert f"{FIRST} input rows: {FIRST - rejected} predictions, {rejected} rejects in s3://lake/run" in out
     whole = objects(client, "run/")
     assert first.items() <= whole.items(), "what was done stays as it was"
     assert {"run/run.json", "run/catalog.duckdb"} <= whole.keys()
@@ -96,27 +96,27 @@ def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, c
     with start(home, *arguments, "--allow-new-rows", "--inference.featurize-apart", "True", **variables) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert "211 input rows: 200 predictions, 11 rejects in s3://mine/run" in out
+    assert "211 input rows: 200 predictions, 11 rejects in s3://lake/run" in out
     now = objects(client, "run/")
     assert {key: now[key] for key in whole if key.endswith(".parquet")} == {key: whole[key] for key in whole if key.endswith(".parquet")}
     same = job("screen", "screen.yaml", *arguments)
-    assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://mine/run\n"), same.err
+    assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://lake/run\n"), same.err
 
     by_id = {}
     for row in crystals(spoilt[0]):
         if isinstance(row, Crystal):
             by_id.setdefault(row.material_id, row)
-    predictions = read("s3://mine/run/predictions")
+    predictions = read("s3://lake/run/predictions")
     assert len({row["material_id"] for row in predictions}) == len(predictions) == 200
     expected = Predictor(checkpoint, torch.device("cpu")).predict([by_id[row["material_id"]] for row in predictions])
     np.testing.assert_allclose([row["spectrum"] for row in predictions], expected, atol=1e-5)
-    rejects = {row["material_id"]: row["error"] for row in read("s3://mine/run/rejects")}
+    rejects = {row["material_id"]: row["error"] for row in read("s3://lake/run/rejects")}
     assert rejects.keys() == spoilt[1].keys()
     assert "this material_id came before" in rejects["mp-1000"]
 
-    counted = job("query", "s3://mine/run", "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions", "--format", "json")
+    counted = job("query", "s3://lake/run", "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions", "--format", "json")
     assert json.loads(counted.out) == [{"n": 200, "moves": True}], counted.err
-    assert job("query", "s3://mine/run", "@reject_reasons").code == 0
+    assert job("query", "s3://lake/run", "@reject_reasons").code == 0
 
 
 @pytest.mark.parametrize(
