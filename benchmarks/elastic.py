@@ -38,7 +38,7 @@ def main() -> None:
     os.environ.update(HASTE)
     print(f"{environment()['hardware']}; {arguments.epochs} epochs, best validation MAE (and R²)")
     with tempfile.TemporaryDirectory() as folder, local_head(num_cpus=0) as head:
-        nodes = [join(head), join(head)]
+        nodes = [join(head) for _ in range(2)]
         runs = {}
         for seed in range(1, arguments.seeds + 1):
             runs[f"seed {seed}"] = train(Path(folder), seed, arguments.epochs, head, None)
@@ -54,10 +54,13 @@ def main() -> None:
 
 
 def join(head: Head) -> subprocess.Popen:
-    """Start a node of one core."""
+    """Start a node of one core, and wait until it has: two that start at once may take one port."""
     options = ["--num-cpus=1", "--block", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
     command = [Path(sys.executable).with_name("ray"), "start", "--address", head.gcs, *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    if not any("Ray runtime started" in line for line in node.stdout or ()):
+        raise SystemExit(f"a node ended with {node.wait()}")
+    return node
 
 
 def kill(node: subprocess.Popen) -> None:

@@ -146,7 +146,7 @@ class Crew:
                 shard, tries = waiting.popleft()
                 left = self._inference.fault_limit - faults
                 running[isolate_faults.options(**options).remote(self._recipe, shard, left)] = (shard, tries)
-            for ref in ray.wait(list(running), timeout=1)[0]:
+            for ref in _ready(list(running)):
                 shard, tries = running.pop(ref)
                 try:
                     done, found = ray.get(ref)
@@ -185,7 +185,7 @@ class Crew:
 
     def _wait(self) -> Iterator[tuple[Shard, Done | None]]:
         by_ref = {ref: member for member in self._members for ref in (*member.busy, *([member.starting] if member.starting else []))}
-        for ref in ray.wait(list(by_ref), timeout=1)[0] if by_ref else ():
+        for ref in _ready(list(by_ref)):
             member = by_ref[ref]
             if ref == member.starting:
                 self._welcome(member)
@@ -216,6 +216,13 @@ class Crew:
         if not member.starting:
             member.begin()
         return None
+
+
+def _ready(refs: list[Any]) -> list[Any]:
+    """Wait up to a second for one of what was asked for, and take with it all others that are there: many workers end within one wait."""
+    if not refs or not ray.wait(refs, timeout=1)[0]:
+        return []
+    return ray.wait(refs, num_returns=len(refs), timeout=0)[0]
 
 
 def _too_many(shard: Shard, limit: int, error: TooManyFaultsError) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.placement import place
+from cluster.placement import clear, place
 from cluster.progress import Progress
 from mat2spec.checkpoint import environment
 from mat2spec.config.materials_project import MaterialsProjectConfig
@@ -62,6 +62,7 @@ class Download:
         if begun:
             final.claim(self._identity(listed), {})
             if final.read_record()["status"] == "finished":
+                clear(staged)
                 return _told(final.read_record(), self.output)
         project = MaterialsProject(read_key(), self.config.download)
         release = project.database_version

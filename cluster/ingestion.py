@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.placement import place
+from cluster.placement import clear, place
 from cluster.progress import Progress
 from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
 
@@ -66,20 +66,22 @@ class Ingestion:
             batches = cut(listing.sources, self.config.rows_per_shard)
             timing = {"list_seconds": time.perf_counter() - start, **self._stage(staged, batches)}
             place(staged, final, listing.rejects, timing)
+        clear(staged)
         return _told(final.read_record(), self.output)
 
     def _stage(self, staged: RunDirectory, batches: list[Batch]) -> dict[str, float]:
         done = staged.committed()
         todo = [batch for batch in batches if batch.name not in done]
-        start = time.perf_counter()
+        start = began = time.time()
         progress = Progress(len(todo), "shards")
         rows = 0
         for row in _read_here(staged.path, todo, self.config.reading) if len(todo) <= SHARDS_WITHOUT_RAY else self._read(staged.path, todo):
             if row["failed"]:
                 raise StorageError(f"{self.output}: {row['failed']}; what is finished is kept, and the same command goes on from here")
+            began = row["began"] if not rows else min(began, row["began"])
             rows += row["rows"]
             progress.step(rows=row["rows"], rejects=row["rejects"])
-        return {"read_seconds": time.perf_counter() - start, "rows": rows}
+        return {"start_seconds": began - start, "read_seconds": time.time() - began, "rows": rows}
 
     def _read(self, staged: Path, todo: list[Batch]) -> Iterator[dict[str, Any]]:
         with ray_session():
@@ -99,9 +101,10 @@ class Read:
         self._staged, self._config = str(staged), config.model_dump(mode="json")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        began = time.time()
         batch = Batch.from_json(row["batch"])
         outcome = read_batch(batch, ReadingConfig.model_validate(self._config))
-        result = {"rows": len(outcome.materials), "rejects": len(outcome.rejects), "failed": ""}
+        result = {"rows": len(outcome.materials), "rejects": len(outcome.rejects), "failed": "", "began": began}
         try:
             RunDirectory(Path(self._staged), MATERIALS).commit(batch.name, outcome.materials, outcome.rejects)
         except OSError as error:

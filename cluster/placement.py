@@ -48,4 +48,9 @@ def place(
         rows = sum(staged.counts().values()) + len(unlisted)
         seconds = {**timing, "place_seconds": time.perf_counter() - start}
         final.finish(rows, {"stages": {key: round(value, 3) for key, value in seconds.items()}, **duplicates.counts(), **details})
-        shutil.rmtree(staged.path)
+    clear(staged)
+
+
+def clear(staged: RunDirectory) -> None:
+    """Remove staged shards; of a finished run they are left where it was killed just before."""
+    shutil.rmtree(staged.path, ignore_errors=True)

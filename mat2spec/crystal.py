@@ -1,6 +1,8 @@
 """A crystal as arrays: which atoms, in which cell, where. What cannot be a crystal is refused when it is made."""
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,8 +80,7 @@ class Crystal:
     @property
     def formula(self) -> str:
         """Reduced formula, as pymatgen and the Materials Project write it."""
-        numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
-        return Composition({symbols()[z]: int(n) for z, n in zip(numbers, counts, strict=True)}).reduced_formula
+        return _reduced_formula(tuple(sorted(Counter(self.atomic_numbers.tolist()).items())))
 
     @classmethod
     def from_structure(cls, structure: "Structure", material_id: str) -> "Crystal":
@@ -95,6 +96,11 @@ class Crystal:
                 raise StructureError(material_id, f"site {index} is {site.species_string}, an unknown element; known are H to Fm")
         numbers = np.array([site.specie.Z for site in structure], np.uint8)
         return cls(material_id, numbers, np.array(structure.lattice.matrix, float), np.array(structure.frac_coords, float))
+
+
+@lru_cache(maxsize=10_000)
+def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
+    return str(Composition({symbols()[z]: count for z, count in counts}).reduced_formula)
 
 
 def unknown_element(atomic_number: float | np.number | int) -> str:

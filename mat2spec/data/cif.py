@@ -1,8 +1,10 @@
 """CIF files as crystals: what is plainly ordinary by a compiled reader, everything else by pymatgen's."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from gemmi import cif
@@ -76,7 +78,8 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
     try:
         if block.content is None:
             raise StructureError("", block.flaw)
-        _refuse_other_kinds(block.tags)
+        if other := _other_kind(block.tags):
+            raise StructureError("", other)
         sites = atom_sites(block.content, largest_cell)
         cell = _cell(block.content, block.tags)
         symmetry = declared_symmetry(block.content, cell[3], cell[5])
@@ -84,7 +87,7 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
         if symmetry and lattice is not None and not symmetry.fits(lattice):
             lengths = ", ".join(f"{number:g}" for number in cell)
             raise StructureError("", f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths}); is it given in other axes?")
-        ordinary = not block.flaw and sites.ordinary and not any(tag.startswith(_MAGNETIC) for tag in block.tags)
+        ordinary = not block.flaw and sites.ordinary and not _is_magnetic(block.tags)
         if ordinary and symmetry and symmetry.certain and lattice is not None:
             crystal = _expanded(block.content, material_id, sites, symmetry, lattice, largest_cell)
             if crystal:
@@ -99,14 +102,20 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
         return Parsed("", StructureError(material_id, error.rule))
 
 
-def _refuse_other_kinds(tags: frozenset[str]) -> None:
+@lru_cache
+def _other_kind(tags: frozenset[str]) -> str:
+    """Why tags are not those of a crystal structure in the core dictionary of CIF, or ""; files of one source have the same tags."""
     for tag in sorted(tags):
         if tag.startswith(_MODULATED):
-            raise StructureError("", f"the structure is modulated ({tag[:40]}); give a commensurate supercell")
+            return f"the structure is modulated ({tag[:40]}); give a commensurate supercell"
         if tag.startswith(_OTHER_DICTIONARIES):
-            raise StructureError(
-                "", f"tags such as {tag[:40]} are those of mmCIF or of the DDLm dictionaries; write it with those of the core CIF"
-            )
+            return f"tags such as {tag[:40]} are those of mmCIF or of the DDLm dictionaries; write it with those of the core CIF"
+    return ""
+
+
+@lru_cache
+def _is_magnetic(tags: frozenset[str]) -> bool:
+    return any(tag.startswith(_MAGNETIC) for tag in tags)
 
 
 def _cell(block: cif.Block, tags: frozenset[str]) -> tuple[float, ...]:
@@ -123,8 +132,8 @@ def _cell(block: cif.Block, tags: frozenset[str]) -> tuple[float, ...]:
             raise StructureError("", f"{tag} is {number:g}, which makes no cell")
         else:
             cell.append(number)
-    angles = np.radians(cell[3:])
-    if np.isfinite(angles).all() and 1 - (np.cos(angles) ** 2).sum() + 2 * np.cos(angles).prod() < 1e-6:
+    cosines = [math.cos(math.radians(angle)) for angle in cell[3:]]
+    if 1 - sum(cosine**2 for cosine in cosines) + 2 * math.prod(cosines) < 1e-6:  # never of NaN
         raise StructureError("", f"the angles {cell[3]:g}, {cell[4]:g}, {cell[5]:g}° make no cell: its volume would be zero")
     return tuple(cell)
 

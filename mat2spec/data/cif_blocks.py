@@ -16,6 +16,9 @@ MAX_CHARACTERS = 5_000_000
 MAX_LINE = 10_000
 """[characters] pymatgen's reader takes quadratic time on a line of unmatched quotes. The CIF standard allows 2,048."""
 
+_MARKED = frozenset("?.'\";")
+"""First characters of values that may be more than themselves: unknown, not applying, or quoted."""
+
 _OF_STRUCTURE = ("_cell_", "_symmetry", "_space_group", "_atom_site_", "_atom_type_", "_chemical_formula_", "_magnetic_", "_parent_")
 _NOT_OF_STRUCTURE = ("_atom_site_aniso_",)
 _HOLDS_STRUCTURE = ("_atom_site_", "_atom_site.", "_cell_length_", "_cell.length_")
@@ -65,7 +68,7 @@ def values(block: cif.Block, *tags: str) -> list[str]:
     for tag in tags:
         found = block.find_values(tag)
         if len(found):
-            return ["" if cif.is_null(value) else cif.as_string(value) for value in found]
+            return [value if value[0] not in _MARKED else "" if cif.is_null(value) else cif.as_string(value) for value in found]
     return []
 
 

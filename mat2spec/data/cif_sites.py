@@ -78,15 +78,14 @@ def atom_sites(block: cif.Block, largest_cell: int) -> AtomSites:
     if len(occupancies) != rows or not (occupancies >= 0).all():
         wrong = labels[int(np.argmin(occupancies >= 0))] if len(occupancies) == rows else labels[0]
         raise StructureError("", f"site {wrong[:20]} has an occupancy that is no number from 0 to 1")
-    kept = np.flatnonzero(occupancies > 0)
-    if not len(kept):
+    kept = np.flatnonzero(occupancies > 0).tolist()
+    if not kept:
         raise StructureError("", f"all {rows} atom sites have zero occupancy")
     _refuse_alternatives(block, labels, occupancies)
     _refuse_bare_hydrogens(block, labels)
-    for row in kept:
-        missing = [axis for axis, column in zip("xyz", columns, strict=True) if not column[row]]
-        if missing:
-            raise StructureError("", f"site {labels[row][:20]} has no coordinate {missing[0]}; place or remove it")
+    for axis, column in zip("xyz", columns, strict=True):
+        if not all(column) and (without := [labels[row] for row in kept if not column[row]]):
+            raise StructureError("", f"site {without[0][:20]} has no coordinate {axis}; place or remove it")
     coordinates = _with_exact_thirds(np.column_stack([_numbers(column) for column in columns]))
     read = _element_of_type if types else _element_of_label
     elements = {symbol: read(symbol, label) for symbol, label in {symbols[row]: labels[row] for row in reversed(kept)}.items()}

@@ -21,7 +21,9 @@ CLOSEST = 0.5
 
 _MAX_OPERATIONS = 192
 _METRIC_TOLERANCE = 0.02
-_MAX_NEIGHBORS = 9  # an atom, and its copies across the eight corners of a rounding cell
+_MANY = 1_000
+_MAX_NEIGHBORS = 9
+"""Of a site on average, itself included, where there are many: all pairs of 10⁶ equal places would fit in no memory."""
 
 _OPERATION_TAGS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 _NAME_TAGS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M_alt")
@@ -170,6 +172,8 @@ def expand(
     pairs = close_pairs(images, lattice)
     if pairs is None:
         return None
+    if not len(pairs):
+        return images, rows
     offsets = images[pairs[:, 0]] - images[pairs[:, 1]]
     coincide = (np.abs(offsets - np.rint(offsets)) < SITE_TOLERANCE).all(axis=1)
     if not coincide.all() or (rows[pairs[:, 0]] != rows[pairs[:, 1]]).any():
@@ -182,7 +186,7 @@ def close_pairs(fractions: Float64[np.ndarray, "sites 3"], lattice: Float64[np.n
     """Find the pairs of sites closer than 0.5 Å, periodic images included.
 
     Returns:
-        Positions, each pair twice. None if a site has eight or more, or the cell is flatter than two such distances.
+        Positions, each pair twice. None if many sites have eight or more on average, or the cell is flatter than two such distances.
     """
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     if (heights <= 2 * CLOSEST).any():
@@ -190,11 +194,10 @@ def close_pairs(fractions: Float64[np.ndarray, "sites 3"], lattice: Float64[np.n
     places = np.mod(fractions, 1.0) * heights
     places[places >= heights] = 0.0
     # along the heights of a cell no two points are further apart than in space, so that no pair is missed
-    _, found = cKDTree(places, boxsize=heights).query(places, k=range(1, _MAX_NEIGHBORS + 1), p=np.inf, distance_upper_bound=CLOSEST)
-    if (found[:, -1] < len(places)).any():
+    tree = cKDTree(places, boxsize=heights)
+    if len(places) > _MANY and tree.count_neighbors(tree, CLOSEST, p=np.inf) > _MAX_NEIGHBORS * len(places):
         return None
-    here, column = np.nonzero(found < len(places))
-    pairs = np.column_stack([here, found[here, column]]).astype(np.int64)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    pairs = tree.query_pairs(CLOSEST, p=np.inf, output_type="ndarray").astype(np.int64)
     offsets = fractions[pairs[:, 0]] - fractions[pairs[:, 1]]
-    return pairs[np.linalg.norm((offsets - np.rint(offsets)) @ lattice, axis=1) < CLOSEST]
+    pairs = pairs[np.linalg.norm((offsets - np.rint(offsets)) @ lattice, axis=1) < CLOSEST]
+    return np.concatenate([pairs, pairs[:, ::-1]])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import posixpath
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ def is_table(path: str) -> bool:
 
 def stem(name: str) -> str:
     """The name of a file without folders and endings: quartz of a/quartz.cif.gz."""
-    return PurePosixPath(without_compression(name)).stem
+    return posixpath.splitext(posixpath.basename(without_compression(name)))[0]
 
 
 def read_structures(name: str, content: bytes, config: ReadingConfig, material_id: str | None = None) -> list[Parsed]:
@@ -79,7 +80,7 @@ def _text(content: bytes) -> str:
 
 def _reader(name: str) -> Callable[[str, str, ReadingConfig], Iterator[Parsed]] | None:
     plain = without_compression(name)
-    if PurePosixPath(plain).name.lower().startswith(_VASP_NAMES):
+    if posixpath.basename(plain).lower().startswith(_VASP_NAMES):
         return _poscar
     return _READERS.get(suffixes(plain)[1])
 
