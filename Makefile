@@ -21,11 +21,14 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-ray test-library
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-jobs test-cluster test-library
 
-# Side by side: tests that start a Ray wait more than they compute.
-test-ray: install
-	$(BIN)/python -m pytest tests/cluster tests/jobs
+# Two at a time: tests that start a Ray wait more than they compute.
+test-jobs: install
+	$(BIN)/python -m pytest tests/jobs
+
+test-cluster: install
+	$(BIN)/python -m pytest tests/cluster
 
 test-library: install
 	$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/jobs
@@ -34,4 +37,4 @@ ui: install
 	mkdir -p runs
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db} --artifacts-destination runs/mlflow-artifacts --workers 1 --port $${PORT:-5000}
 
-.PHONY: install demo test test-ray test-library ui
+.PHONY: install demo test test-jobs test-cluster test-library ui

@@ -78,7 +78,7 @@ class Ingestion:
         for row in _read_here(staged.path, todo, self.config.reading) if len(todo) <= SHARDS_WITHOUT_RAY else self._read(staged.path, todo):
             if row["failed"]:
                 raise StorageError(f"{self.output}: {row['failed']}; what is finished is kept, and the same command goes on from here")
-            began = row["began"] if not rows else min(began, row["began"])
+            began = max(start, row["began"] if not rows else min(began, row["began"]))  # another machine's clock may differ
             rows += row["rows"]
             progress.step(rows=row["rows"], rejects=row["rejects"])
         return {"start_seconds": began - start, "read_seconds": time.time() - began, "rows": rows}

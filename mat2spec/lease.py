@@ -132,7 +132,12 @@ class Lease:
 
 def _this_process() -> dict[str, Any]:
     """What names a process of this machine until it ends, across restarts and containers."""
-    return {"machine": _machine(), "pid": os.getpid(), "created": psutil.Process().create_time()}
+    return {"machine": _machine(), "pid": os.getpid(), "created": _created(psutil.Process())}
+
+
+def _created(process: psutil.Process) -> float:
+    """Seconds from the machine's start to the process's, which stay the same when somebody sets the clock."""
+    return process.create_time() - psutil.boot_time()
 
 
 def _machine() -> list[str]:
@@ -152,7 +157,7 @@ def _died_here(there: dict[str, Any]) -> bool:
         return False
     try:
         process = psutil.Process(there["process"]["pid"])
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - there["process"]["created"]) > 1
+        return process.status() == psutil.STATUS_ZOMBIE or abs(_created(process) - there["process"]["created"]) > 1
     except psutil.NoSuchProcess:
         return True
 

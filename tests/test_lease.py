@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -77,6 +78,16 @@ def test_number_of_a_dead_process_that_another_has_now_holds_nobody(lock):
     change(lock, created=1.0)
     with Lease(lock).held() as lease:
         lease.check()
+
+
+def test_setting_the_clock_takes_the_lock_from_nobody(lock, monkeypatch):
+    """A process is named by when it began, which the system tells by the clock; here it is an hour ahead all of a sudden."""
+    true = psutil.boot_time()
+    with Lease(lock).held():
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: true + 3600)
+        assert psutil.Process().create_time() > time.time()
+        with pytest.raises(RunError, match="in use by another job"):
+            Lease(lock).held().__enter__()
 
 
 def test_holder_on_another_machine_is_believed_as_long_as_its_lock_changes(lock):

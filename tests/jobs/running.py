@@ -71,6 +71,11 @@ class Head:
             output = process.communicate(timeout=2 * DEADLINE)[0]
         return process.returncode, output
 
+    def stop(self, name: str) -> str:
+        """Stop a submitted job as a user does, and give what is printed."""
+        command = [RAY, "job", "stop", "--address", self.address, name]
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DEADLINE).stdout
+
     def processes(self, name: str) -> list[psutil.Process]:
         """Processes of this Ray, and of its jobs, whose command holds a name."""
         found = []

@@ -76,7 +76,7 @@ def end(others: list[psutil.Process]) -> None:
 
 @pytest.fixture(scope="module")
 def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
-    """The run of a screening: driver, then raylet killed, interrupted, and finished by a submitted job one of whose workers is killed."""
+    """The run of a screening: driver, then raylet killed, interrupted, submitted and stopped, finished by a job whose worker is killed."""
     made = home / "screened"
     arguments = ("--output", "screened", "--checkpoint", "undisturbed/checkpoint")
     slow = with_faults({"*": "pause"}, tmp_path_factory.mktemp("site"))
@@ -111,6 +111,13 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
 
     mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
     champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion", "--track")
+    before = len(shards(made))
+    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow, name="stopped") as process:
+        wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of a job that is stopped")
+        assert "was stopped" in head.stop("stopped")
+        process.communicate(timeout=240)
+    assert before < len(shards(made)) < SHARDS
+
     before = len(shards(made))
     with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of the submitted job")
