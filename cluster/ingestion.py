@@ -58,7 +58,8 @@ class Ingestion:
             "reading": self.config.reading.model_dump(mode="json"),
             "rows_per_shard": self.config.rows_per_shard,
         }
-        details = {"config": self.config.model_dump(mode="json"), "files": len(listing.sources), "ignored_files": listing.ignored}
+        config = self.config.model_dump(mode="json")
+        details = {"config": config, "files": len(listing.sources), "ignored_files": sum(listing.ignored.values()), "found": listing.told()}
         final, staged = (RunDirectory(path, MATERIALS) for path in (self.output, self.output / "staged"))
         final.claim(identity, details | {"versions": environment()})
         if final.read_record()["status"] != "finished":
@@ -119,9 +120,8 @@ def _read_here(staged: Path, todo: Iterable[Batch], config: ReadingConfig) -> It
 
 def _told(record: dict[str, Any], output: Path) -> str:
     counts = record["counts"]
-    files = f"{record['files']} files ({record['ignored_files']} others ignored)"
     rows = f"{counts[MATERIALS]} rows, {record['duplicates']} of them with the content of another"
-    return f"{counts['input']} structures in {files}: {rows}, {counts[REJECTS]} rejects in {output}"
+    return f"{counts['input']} structures in {record['found']}: {rows}, {counts[REJECTS]} rejects in {output}"
 
 
 def _fingerprint(listing: Listing) -> str:

@@ -78,8 +78,8 @@ def told(record: dict[str, float | int | str]) -> str:
     total = sum(time for _, time in seconds) or 1.0
     lines = [f"  {work:<20}{time:>10.1f} s of the workers' time{time / total:>7.0%}" for work, time in seconds]
     rate = f"{record['rows_per_second_after_start']:.0f} rows/s once workers were ready"
-    begun = f"first shard {record['first_shard_seconds']:.1f} s after the start"
-    head = f"{record['rows']} rows in {record['pipeline_seconds']:.1f} s, {rate}; {begun}"
+    begun = f"the first shard was written {record['first_shard_seconds']:.1f} s after the command began"
+    head = f"{record['rows']} rows in {record['pipeline_seconds']:.1f} s after Ray's start, {rate}; {begun}"
     isolated = f"; {record['isolated_shards']} shards done in isolation" if record["isolated_shards"] else ""
     tail = f"  {record['workers']} workers computed {record['utilisation']:.0%} of the time; bottleneck: {record['bottleneck']}{isolated}"
     return "\n".join([head, *lines, tail])

@@ -198,9 +198,13 @@ def _files(folder: Location) -> list[Location]:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """Say what changed, value against value."""
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return {key: f"{key}: {str(old.get(key))[:80]} there, {str(new.get(key))[:80]} here" for key in keys}
+    """Say what changed, value against value; of a section only those keys that did."""
+    told = {}
+    for key in sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+        there, here = old.get(key), new.get(key)
+        inner = _differences(there, here) if isinstance(there, dict) and isinstance(here, dict) else {}
+        told[key] = "; ".join(inner.values()) or f"{key}: {str(there)[:80]} there, {str(here)[:80]} here"
+    return told
 
 
 def _rows(files: Iterable[Location]) -> int:

@@ -110,6 +110,7 @@ def _tyro(kind: type[AnyConfig], words: Sequence[str], **options: Any) -> AnyCon
             raise
         words = re.sub(r"[─│╭╮╰╯]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", report.getvalue()))
         words = re.sub(r"\[type=.*", "", " ".join(words.split()))  # pydantic's remarks on a nested section
+        words = re.sub(r"(Value error )?Error parsing \w+: \d+ validation errors? for \w+ ", "", words)
         raise ConfigError(f"command line: {words.strip()}") from None
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(kind, dict(e), "command line") for e in error.errors())) from None

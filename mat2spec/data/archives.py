@@ -95,9 +95,13 @@ def read_archive(name: str, stream: Readable, largest_file: int, largest_archive
         The name of a file and its bytes, decompressed, or why they cannot be had. A damaged archive, or one that grows beyond the limit,
         ends with a reason under the name "".
     """
+    read = 0
     members = _zip_members(stream, largest_archive) if suffixes(name)[1] == ".zip" else _tar_members(name, stream, largest_archive)
     try:
         for member, size, content in members:
+            if _of_finder(member):
+                continue
+            read += 1
             try:
                 yield member, _member(f"{name}!{member}", size, content, largest_file)
             except TableError as error:
@@ -105,7 +109,13 @@ def read_archive(name: str, stream: Readable, largest_file: int, largest_archive
     except _TooLargeError:
         yield "", TableError(f"{name}: more than {largest_archive:,} bytes come out of it; split it, or raise --largest-archive")
     except _BROKEN as error:
-        yield "", TableError(f"{name}: damaged from here on ({_first_line(error)}); what came before was read")
+        before = "what came before was read" if read else "nothing of it could be read"
+        yield "", TableError(f"{name}: damaged ({_first_line(error)}); {before}")
+
+
+def _of_finder(member: str) -> bool:
+    """Whether a file holds what macOS puts beside each that it packs."""
+    return member.startswith("__MACOSX/") or member.rsplit("/", 1)[-1].startswith("._")
 
 
 def _member(name: str, size: int, content: Readable, largest: int) -> bytes:

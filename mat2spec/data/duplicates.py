@@ -62,5 +62,5 @@ class Duplicates:
 
 def _reject(table: pa.Table, row: int) -> Reject:
     material_id, source = table["material_id"][row].as_py(), table["source"][row].as_py()
-    error = TableError(f"{material_id}: {source}: this material_id came before; rename it, or take --reading.ids path for files")
+    error = TableError(f"{material_id}: {source}: this material_id came before; rename it, or take --ids path for files")
     return reject(material_id, source, "read", error)

@@ -29,7 +29,7 @@ _VASP_NAMES = ("poscar", "contcar")
 
 def is_known(path: str) -> bool:
     """Whether a name is that of a file which holds structures: of a format below, a table, or an archive."""
-    return is_archive(path) or is_table(path) or _reader(path) is not None
+    return is_archive(path) or is_table(without_compression(path)) or _reader(path) is not None
 
 
 def is_table(path: str) -> bool:
@@ -57,7 +57,8 @@ def read_structures(name: str, content: bytes, config: ReadingConfig, material_i
     material_id = material_id or stem(name)
     reader = _reader(name)
     if reader is None:
-        return [_refused(material_id, f"{name} has no ending of a known format: .cif, .vasp, .extxyz, .json")]
+        rule = "is a compressed table; decompress it" if is_table(without_compression(name)) else "has no ending of a known format"
+        return [_refused(material_id, f"{PurePosixPath(name).name} {rule}: .cif, .vasp, .extxyz, .json, .csv, .parquet")]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parsers' remarks on rounding and site order
@@ -98,7 +99,10 @@ def _poscar(text: str, material_id: str, config: ReadingConfig) -> Iterator[Pars
     sites = max(sum(int(word) for word in line.split() if word.isdecimal()) for line in [*lines[5:7], ""])
     if sites > len(lines):  # pymatgen makes room for all that are declared, if it takes all memory
         raise ValueError(f"it declares {sites} sites in {len(lines)} lines")
-    yield _parsed(Poscar.from_str(text).structure, material_id, config)
+    poscar = Poscar.from_str(text)
+    if not poscar.true_names:  # pymatgen then takes H, He, Li …
+        raise ValueError("it names no elements, as VASP 4 wrote it; add a line with their symbols above the numbers of atoms")
+    yield _parsed(poscar.structure, material_id, config)
 
 
 def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[Parsed]:
@@ -167,7 +171,7 @@ def _documents(content: Any, material_id: str) -> list[tuple[str, Any]]:
         return [(_name_in(item) or (f"{material_id}-{i}" if several else material_id), item) for i, item in enumerate(content)]
     if isinstance(content, dict) and content and all(isinstance(value, dict) and _holds_structure(value) for value in content.values()):
         return [(str(key), value) for key, value in content.items()]
-    return [(material_id, content)]
+    return [(_name_in(content) or material_id, content)]
 
 
 def _holds_structure(document: dict[str, Any]) -> bool:
@@ -191,6 +195,9 @@ def _structure_of_document(document: Any) -> Structure:
         return _structure_of_document(json.loads(inner) if isinstance(inner, str) else inner)
     if "attributes" in document:
         return OptimadeStructureAdapter.get_structure(document)
+    if "lattice" not in document or "sites" not in document:
+        keys = ", ".join(sorted(document))[:100] or "none"
+        raise StructureError("", f"the document is no structure; need pymatgen's as_dict or an OPTIMADE entry (its keys are {keys})")
     return Structure.from_dict(document)
 
 

@@ -95,7 +95,9 @@ def _structures(url: str, name: str, config: ReadingConfig) -> Iterator[tuple[st
                 source = f"{url}!{member}" if member else url
                 if isinstance(content, TableError):
                     yield source, Parsed("", StructureError(stem(member or name), str(content)))
-                elif is_known(member) and not is_table(member):
+                elif is_table(member):
+                    yield source, Parsed("", StructureError(stem(member), f"{member} is a table in an archive; unpack it first"))
+                elif is_known(member):
                     yield from _of_file(source, member, content, config)
     except TableError as error:
         yield url, Parsed("", StructureError(stem(name), str(error)))

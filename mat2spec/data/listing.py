@@ -2,12 +2,14 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
 from mat2spec.data.formats import is_known
-from mat2spec.data.storage import find_remote, is_remote
+from mat2spec.data.storage import find_remote, fixed_part, is_remote
 from mat2spec.errors import TableError
 from mat2spec.rejects import Reject, reject
 
@@ -18,7 +20,7 @@ class Source:
 
     Args:
         url: Its path, or URL where it is remote.
-        name: Its path below what the user named; its last part where that is the file itself.
+        name: Its path below the folder, or below the fixed part of the glob, that the user named; else its last part.
         size: In bytes.
     """
 
@@ -34,12 +36,17 @@ class Listing:
     Args:
         sources: Files of a known format, by path.
         rejects: What cannot be looked at: folders, links that lead nowhere or in a circle.
-        ignored: Number of files of other formats.
+        ignored: Number of files of other formats, by ending.
     """
 
     sources: tuple[Source, ...]
     rejects: tuple[Reject, ...]
-    ignored: int
+    ignored: Mapping[str, int]
+
+    def told(self) -> str:
+        """Say how many files there are, and how many are of no known format."""
+        others = ", ".join(f"{count} {ending}" for ending, count in sorted(self.ignored.items()))
+        return f"{len(self.sources)} files ({sum(self.ignored.values())} others ignored{f': {others}' if others else ''})"
 
 
 def list_sources(paths: Sequence[str]) -> Listing:
@@ -50,7 +57,7 @@ def list_sources(paths: Sequence[str]) -> Listing:
     """
     sources: dict[str, Source] = {}
     rejects: list[Reject] = []
-    ignored = 0
+    ignored: dict[str, str] = {}
     for path in paths:
         known, others = 0, 0
         for found in starmap(Source, find_remote(path)) if is_remote(path) else _local(path):
@@ -60,11 +67,11 @@ def list_sources(paths: Sequence[str]) -> Listing:
                 sources.setdefault(found.url, found)
                 known += 1
             else:
+                ignored[found.url] = posixpath.splitext(found.url)[1].lower() or "without an ending"
                 others += 1
         if not known and not rejects:
-            raise TableError(f"{path}: {_nothing(others)}")
-        ignored += others
-    return Listing(tuple(sorted(sources.values(), key=lambda source: source.url)), tuple(rejects), ignored)
+            raise TableError(f"{path}: {_nothing(path, others)}")
+    return Listing(tuple(sorted(sources.values(), key=lambda source: source.url)), tuple(rejects), Counter(ignored.values()))
 
 
 def _local(path: str) -> Iterator[Source | Reject]:
@@ -73,9 +80,10 @@ def _local(path: str) -> Iterator[Source | Reject]:
     elif os.path.lexists(path):
         yield _source(path, os.path.basename(path))
     else:
+        fixed = fixed_part(path)
         for match in sorted(glob.iglob(path, recursive=True)):
             if os.path.isfile(match):
-                yield _source(match, os.path.basename(match))
+                yield _source(match, os.path.relpath(match, fixed))
 
 
 def _below(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[Source | Reject]:
@@ -104,7 +112,10 @@ def _source(path: str, name: str) -> Source | Reject:
         return reject(None, path, "list", TableError(f"{path}: cannot be read ({error.strerror})"))
 
 
-def _nothing(others: int) -> str:
+def _nothing(path: str, others: int) -> str:
     if others:
         return f"holds {others} files, none of a known format: CIF, POSCAR, extXYZ, JSON, CSV, Parquet, or archives of them"
-    return "does not exist, or is empty; give files, folders, globs or URLs"
+    if os.path.isdir(path):
+        return "is an empty folder; give files, folders, globs or URLs"
+    there = "matches no file" if glob.has_magic(path) else "does not exist, or is empty" if is_remote(path) else "does not exist"
+    return f"{there}; give files, folders, globs or URLs"

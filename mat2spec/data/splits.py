@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mat2spec.config.substitution import SplitConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.folds import chemical_system
+from mat2spec.data.materials import MATERIALS
 from mat2spec.data.schema import check_schema, crystals
 from mat2spec.errors import ConfigError, TableError
 
@@ -26,7 +27,7 @@ def split_table(config: SplitConfig, table: Path, output: Path) -> str:
 
     Args:
         config: The rule.
-        table: Parquet file with crystals, or at least with material_id where the rule needs no more.
+        table: Parquet file, or directory of an ingestion, with crystals, or at least with material_id where the rule needs no more.
         output: Parquet file.
 
     Raises:
@@ -139,8 +140,11 @@ def _of_json(document: Any, path: Path, column: str) -> list[tuple[str, Any]]:
 
 
 def _read(table: Path, config: SplitConfig) -> pa.Table:
+    if not table.exists():
+        raise TableError(f"{table}: does not exist; give a Parquet file, or the directory of an ingestion")
+    parts = table / MATERIALS
     try:
-        rows = pq.read_table(table)
+        rows = pq.read_table(parts if parts.is_dir() else table)
     except (OSError, pa.ArrowInvalid) as error:
         raise TableError(f"{table}: not a readable Parquet file ({str(error).strip().splitlines()[0]})") from None
     if config.by == "chemical_system":

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +17,12 @@ from mat2spec.errors import TableError
 def is_remote(path: str) -> bool:
     """Whether a path is a URL."""
     return "://" in path
+
+
+def fixed_part(pattern: str) -> str:
+    """The folders of a glob before the first that it leaves open: a/b of a/b/*/POSCAR."""
+    *folders, _ = pattern.split("/")
+    return "/".join(takewhile(lambda folder: not glob.has_magic(folder), folders)) or ("/" if pattern.startswith("/") else ".")
 
 
 def open_file(path: str) -> Any:
@@ -53,6 +60,6 @@ def find_remote(url: str) -> Iterator[tuple[str, str, int]]:
     except Exception as error:  # each store has errors of its own
         raise TableError(f"{url}: cannot be listed ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from None
     for name, status in sorted(found.items()):
-        below = PurePosixPath(name).name if is_pattern or name == path else os.path.relpath(name, path)
+        below = PurePosixPath(name).name if name == path else os.path.relpath(name, fixed_part(path) if is_pattern else path)
         if status["type"] == "file" and not any(part.startswith(".") for part in below.split("/")):
             yield filesystem.unstrip_protocol(name), below, status["size"]

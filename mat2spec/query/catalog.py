@@ -114,10 +114,14 @@ def cookbook_question(name: str, record: dict[str, Any]) -> str:
     Raises:
         QueryError: If there is no such question, or none for its spectra; the message lists those there are.
     """
-    if "grid" not in record:
-        raise QueryError(f"@{name} is a question to a screening, and this run holds no spectra; ask it in SQL")
-    grid = record["grid"]["name"]
     questions = cookbook()
+    if "grid" not in record:
+        without_spectra = [known for known, question in questions.items() if PREDICTIONS not in question.sql]
+        if name in without_spectra:
+            return questions[name].sql
+        known = ", ".join(f"@{question}" for question in without_spectra)
+        raise QueryError(f"@{name} is a question to a screening, and this run holds no spectra; there are {known}, or ask in SQL")
+    grid = record["grid"]["name"]
     fitting = ", ".join(f"@{known}" for known, question in questions.items() if question.fits(grid))
     if name not in questions:
         raise QueryError(f"no question @{name}; there are {fitting}")

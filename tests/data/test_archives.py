@@ -107,6 +107,10 @@ def test_damaged_archive_gives_what_came_before_and_a_reason(name):
     assert all(content == CONTENT[member] for member, content in found.items() if isinstance(content, bytes))
 
 
+def test_what_macos_puts_beside_each_file_is_left_out():
+    assert list(read("x.zip", zipped({"__MACOSX/._y.cif": b"\0", "a/._y.cif": b"\0", "a/y.cif": b"y"}))) == ["a/y.cif"]
+
+
 def test_archive_in_an_archive_is_refused():
     assert "an archive in an archive" in read("x.zip", zipped({"y.tar.gz": b"anything"}))["y.tar.gz"]
 

@@ -25,12 +25,14 @@ def test_folder_gives_the_files_below_it_that_hold_structures(folder):
     listing = list_sources([str(folder)])
     assert [source.name for source in listing.sources] == ["a/POSCAR", "a/deep/x.cif.gz", "all.tar.zst", "b.cif", "table.parquet"]
     assert {source.size for source in listing.sources} == {5}
-    assert (listing.rejects, listing.ignored) == ((), 1)
+    assert (listing.rejects, listing.ignored) == ((), {".txt": 1})
 
 
 def test_files_globs_and_urls_are_listed_once_each(folder):
     assert names(folder / "b.cif", folder / "b.cif", folder / "*.cif") == ["b.cif"]
-    assert names(folder / "**/*.cif*") == ["x.cif.gz", "b.cif"]
+    assert names(folder / "**/*.cif*") == ["a/deep/x.cif.gz", "b.cif"], "below the fixed part"
+    assert names(folder / "?/POSCAR") == names(f"file://{folder}/?/POSCAR") == ["a/POSCAR"]
+    assert dict(list_sources([str(folder), str(folder / "a")]).ignored) == {".txt": 1}, "named twice"
     assert names(f"file://{folder}") == names(folder), "an URL lists what its path does"
     assert names(f"file://{folder}/a/*") == ["POSCAR"]
 
@@ -65,7 +67,7 @@ def test_unreadable_folder_is_a_reject(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("nowhere", "does not exist, or is empty"), ("in/a/notes.txt", "holds 1 files, none of a known format"), ("*.none", "does not exist")],
+    [("nowhere", "does not exist"), ("in/a/notes.txt", "holds 1 files, none of a known format"), ("*.none", "matches no file")],
 )
 def test_nothing_to_read_is_refused(folder, path, message):
     with pytest.raises(TableError, match=message):

@@ -51,7 +51,7 @@ def folder(tmp_path_factory, small_table) -> Path:
     (made / "table.csv").write_text(pa_csv([("csv-a", texts[4], 1.5), ("csv-b", "no structure", 2.5)]))
     pq.write_table(small_table.slice(0, 12), made / "table.parquet")
     with tarfile.open(made / "archive.tar.gz", "w:gz") as archive:
-        for name, text in (("x/five.cif", texts[5]), ("../six.cif", texts[6])):
+        for name, text in (("x/five.cif", texts[5]), ("../six.cif", texts[6]), ("x/table.csv", "cif")):
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
             archive.addfile(member, io.BytesIO(text.encode()))
@@ -104,6 +104,7 @@ def test_every_structure_is_one_row_or_one_reject_with_its_reason(ingested, fold
         "huge.cif": "more than 100,000,000 bytes",
         "loop": "a link to a folder above it",
         "archive.tar.gz!../six.cif": "its path leads out of the archive",
+        "archive.tar.gz!x/table.csv": "a table in an archive; unpack it first",
         "table.csv, row 1": "csv-b",
         "one.cif": "this material_id came before",
     }
@@ -114,7 +115,7 @@ def test_every_structure_is_one_row_or_one_reject_with_its_reason(ingested, fold
     record = json.loads((output / "run.json").read_text())
     assert record["counts"] == {"input": len(rows) + len(rejects), "materials": len(rows), "rejects": len(rejects)}
     assert record["ignored_files"] == 1
-    assert f"{len(rows) + len(rejects)} structures in 13 files (1 others ignored): {len(rows)} rows" in printed
+    assert f"{len(rows) + len(rejects)} structures in 13 files (1 others ignored: 1 .txt): {len(rows)} rows" in printed
     assert not (output / "staged").exists()
 
 
@@ -153,7 +154,18 @@ def test_same_command_again_changes_nothing_and_another_is_refused(ingested, fol
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.parquet")} == before
     other = job("ingest", "files", folder, "--output", output, *options, "--disorder", "ordered")
     assert other.code == 2
-    assert f"{output}: holds another run (reading: " in other.err
+    assert f"{output}: holds another run (disorder: reject there, ordered here)" in other.err
+
+
+def test_table_answers_what_was_rejected_and_can_be_split(ingested, job, tmp_path):
+    output = ingested[0]
+    counted = job("query", output, "@reject_reasons", "--format", "json")
+    assert sum(row["rows"] for row in json.loads(counted.out)) == len(read(output, "rejects")), counted.err
+    refused = job("query", output, "@stiff_oxides")
+    assert "this run holds no spectra; there are @reject_reasons" in refused.err
+    split = job("ingest", "split", output, "--by", "random", "--fractions", "0.6", "0.2", "0.2", "--output", tmp_path / "split.parquet")
+    assert split.code == 0, split.err
+    assert len(pq.read_table(tmp_path / "split.parquet")) == len(read(output, "materials"))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +199,7 @@ def test_object_store_is_read_like_a_folder(store, tmp_path, folder, ingested):
     [
         ((), "nothing is no command of ingest.py; there are files"),
         (("file",), "file is no command of ingest.py"),
-        (("files", "nowhere", "--output", "new"), "nowhere: does not exist, or is empty"),
+        (("files", "nowhere", "--output", "new"), "nowhere: does not exist; give"),
         (("files", "labels.parquet"), "--output"),
         (("files", "labels.parquet", "--output", "new", "--disorder", "ignored"), "ignored"),
         (("files", "labels.parquet", "--output", "shipped"), "not empty and holds no run.json"),
