@@ -20,7 +20,7 @@ class Rehearsal(NamedTuple):
     """What the driver did.
 
     Args:
-        shards_per_second: Between the first and the third quarter of all shards, when all workers are busy.
+        shards_per_second: After the first round, in which each worker does what it is given at once.
         driver_seconds: CPU time of the driver's process for each shard over the same span [s].
     """
 
@@ -70,12 +70,13 @@ def rehearse(recipe: Recipe, shards: Sequence[Shard], seconds: float) -> Rehears
 
     Args:
         recipe: With as many predictors as there are to be workers.
-        shards: What they are given.
+        shards: What they are given: for whole rounds, at least two.
         seconds: What a shard takes one of them.
     """
-    driver, marks = psutil.Process(), []
-    for done, _ in enumerate(SleepingCrew(recipe, seconds).work(shards), start=1):
-        if done in (len(shards) // 4, 3 * len(shards) // 4):
+    driver, marks, crew = psutil.Process(), [], SleepingCrew(recipe, seconds)
+    first_round = SHARDS_AT_ONCE * crew.layout.predictors  # sleepers begin together, and stay so
+    for done, _ in enumerate(crew.work(shards), start=1):
+        if done in (first_round, len(shards)):
             marks.append((done, time.perf_counter(), sum(driver.cpu_times()[:2])))
     (first, begin, cpu_then), (last, end, cpu_now) = marks
     return Rehearsal((last - first) / (end - begin), (cpu_now - cpu_then) / (last - first))
