@@ -48,7 +48,7 @@ EPOCHS, CRYSTALS_SEEN = 24, 4_800
 THRESHOLD = 22.0
 """[J/K per mole of atoms] The question of the margin: is C_V at 300 K above? The median of the labels is 22.4."""
 
-RULES = ("random", "spread", "margin", "diversity")
+RULES = ("random", "diversity", "spread", "margin")
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Campaign:
     def __init__(self, config: TrainConfig, splits: LabelledSplits, seed: int, file: Path) -> None:
         self.config, self.splits, self.seed, self.file = config, splits, seed, file
         self.first = np.random.default_rng(seed).permutation(len(splits.train))[:STEP]
+        self.commit = environment()["commit"]
         self._beginning: Committee | None = None
 
     def run(self, labels: int) -> None:
@@ -126,6 +127,7 @@ class Campaign:
             "valid": committee.judge(self.splits.valid),
             "test": committee.judge(self.splits.test),
             "chosen": self.choose(rule, committee, labelled).tolist(),
+            "commit": self.commit,
             "core_seconds": round(time.process_time() - start, 1),
         }
         with self.file.open("a") as lines:
@@ -166,8 +168,9 @@ def read_rounds(file: Path) -> list[Round]:
 
 def report(rounds: list[Round], output: Path) -> None:
     """Print what the test rows say, and write it with what made it, and the curves."""
-    hours = sum(r["core_seconds"] for r in rounds) / 3600
+    hours, commits = sum(r["core_seconds"] for r in rounds) / 3600, sorted({r["commit"] for r in rounds})
     record = {
+        "commits": commits,
         "config": CONFIG,
         "changes": CHANGES,
         "members": MEMBERS,
@@ -179,7 +182,7 @@ def report(rounds: list[Round], output: Path) -> None:
     (output / "result.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     draw(rounds, "test", output / "curves.png")
     print(table(rounds, "test"))
-    print(f"{hours:.2f} core-hours; commit {record['environment']['commit']}; {record['environment']['hardware']}")
+    print(f"{hours:.2f} core-hours; commit {', '.join(commits)}; {record['environment']['hardware']}")
 
 
 def main() -> None:
