@@ -29,7 +29,7 @@ def main() -> None:
     else:
         print_table(table)
         if output:
-            print(f"""jobs/verify.py {config.run} --where "material_id IN (SELECT material_id FROM {_quoted(output)})\"""")
+            print(f"""python jobs/verify.py {config.run} --where "material_id IN (SELECT material_id FROM {_quoted(output)})\"""")
 
 
 def _write(table: pa.Table, output: Location) -> None:

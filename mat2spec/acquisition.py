@@ -26,16 +26,6 @@ class Chosen(NamedTuple):
     scores: Float[np.ndarray, " chosen"]
 
 
-def highest(scores: Float[np.ndarray, " candidates"], n: int) -> Chosen:
-    """Take the highest scores; of equal ones those that come first.
-
-    With the disagreement of an ensemble for scores this is query by committee (Seung et al., 10.1145/130385.130417; for numbers instead
-    of classes Krogh and Vedelsby, Advances in Neural Information Processing Systems 7, 231, 1994).
-    """
-    rows = np.argsort(-scores, kind="stable")[:n]
-    return Chosen(rows, scores[rows])
-
-
 def lowest(scores: Float[np.ndarray, " candidates"], n: int) -> Chosen:
     """Take the lowest scores; of equal ones those that come first.
 
@@ -63,6 +53,9 @@ def largest_cluster_first(
     maximum distance) of Holzmüller et al., J. Mach. Learn. Res. 24, 164 (2023), arXiv:2203.09410. The greedy core-set (Sener and Savarese,
     arXiv:1708.00489) takes the farthest of all candidates instead, which is often one that nothing else resembles. Where nothing is known,
     the candidate nearest to the mean comes first.
+
+    With expected errors for weights it is query by committee (Seung et al., 10.1145/130385.130417; the ambiguity of an ensemble: Krogh and
+    Vedelsby, Adv. Neural Inf. Process. Syst. 7, 231, 1994) for batches: the highest errors alone are often those of near copies.
 
     Args:
         points: Where the candidates lie.

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from mat2spec.acquisition import Chosen, at_random, highest, largest_cluster_first, lowest, points_of, vb_gap_margins
+from mat2spec.acquisition import Chosen, at_random, largest_cluster_first, lowest, points_of, vb_gap_margins
 from mat2spec.config import ProposeConfig
 from mat2spec.errors import ConfigError, QueryError, RunError
 from mat2spec.location import Location, errors_of_stores
@@ -68,7 +68,7 @@ def _needed(config: ProposeConfig, grid: SpectrumGrid) -> list[str]:
     """What the rule needs, in SQL."""
     match config.by:
         case "spread":
-            return ["CAST(spread AS DOUBLE) AS score"]
+            return ["elements", "spectrum", "CAST(spread AS DOUBLE) AS score"]
         case "diversity":
             return ["elements", "spectrum"]
         case "margin" if config.criterion is not None:
@@ -116,7 +116,9 @@ def _too_few(config: ProposeConfig, run: Location, rows: pa.Table, known: pa.Chu
 def _choose(config: ProposeConfig, candidates: pa.Table, known: pa.Table, grid: SpectrumGrid) -> Chosen:
     match config.by:
         case "spread":
-            return highest(candidates["score"].to_numpy(), config.n)
+            spread = candidates["score"].to_numpy()
+            rows, _ = largest_cluster_first(_points(candidates, grid), _points(known, grid), config.n, spread)
+            return Chosen(rows, spread[rows])
         case "margin" if config.criterion is None:
             return lowest(vb_gap_margins(_spectra(candidates, grid)), config.n)
         case "margin":

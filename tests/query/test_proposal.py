@@ -1,4 +1,7 @@
+import importlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from mat2spec.config import ProposeConfig
 from mat2spec.errors import ConfigError, Mat2SpecError, QueryError, RunError
 from mat2spec.gaps import ValenceBandRule, vb_gaps
 from mat2spec.proposal import propose
-from mat2spec.query.catalog import create_catalog
+from mat2spec.query.catalog import ask, create_catalog
 from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
@@ -40,7 +43,7 @@ def written(path: Path, table: pa.Table, order: np.ndarray) -> Path:
         made.commit(f"part-{shard:06d}", rows, pa.table({"material_id": pa.array([], pa.string())}))
     create_catalog(path, PHDOS_GRID)
     (path / "verified").mkdir()
-    pq.write_table(table.slice(len(table) - COMPUTED).select(["material_id"]), path / "verified" / "some.parquet")
+    pq.write_table(table.slice(max(0, len(table) - COMPUTED)).select(["material_id"]), path / "verified" / "some.parquet")
     return path
 
 
@@ -166,3 +169,59 @@ def test_run_that_has_no_predictions_left_or_none_at_all_is_refused(tmp_path, ru
     empty = written(tmp_path / "empty", pq.read_table(run / "predictions" / "part-000000.parquet").slice(0, 0), np.arange(0))
     for by, options in RULES:
         assert "0 of 0 are left" in refusal(ConfigError, empty, by, **options)
+
+
+@pytest.fixture
+def job(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: exit code, stdout and stderr."""
+
+    def run_here(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setenv("MAT2SPEC_HOME", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", ["jobs/propose.py", *map(str, arguments)])
+        module, command = (importlib.import_module(f"jobs.{name}") for name in ("propose", "command"))
+        capfd.readouterr()
+        code = command.run(module.main)
+        return code, *capfd.readouterr()
+
+    return run_here
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_kept_proposals_are_a_condition_of_the_run(job, run, tmp_path, ending):
+    """The line that the command prints last is a condition that selects just the proposed rows."""
+    code, out, err = job(run, "--by", "diversity", "-n", 7, "--output", f"it's/next.{ending}")
+    assert (code, err) == (0, "")
+    shell, _, condition = out.splitlines()[-1].partition(' --where "')
+    assert shell == f"python jobs/verify.py {run}"
+    selected = ask(run, f"SELECT material_id FROM predictions WHERE {condition.removesuffix(chr(34))}")["material_id"].to_pylist()
+    assert len(selected) == 7
+    code, out, err = job(run, "--by", "diversity", "-n", 7, "--format", "ids")
+    assert sorted(out.split()) == sorted(selected)
+
+
+def test_csv_holds_what_the_table_holds(job, run):
+    _, out, _ = job(run, "--by", "spread", "-n", 3, "--format", "csv")
+    lines = out.splitlines()
+    assert lines[0].replace('"', "") == "rank,material_id,formula_pretty,score"
+    assert [line.split(",")[1].strip('"') for line in lines[1:]] == asked(run, "spread", n=3)["material_id"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--by", "luck"), "--by"),
+        ((), "--by"),
+        (("--by", "random", "-n", "0"), "n"),
+        (("--by", "random", "--criterion", "nsites"), "criterion is for --by margin, not random"),
+        (("--by", "random", "--output", "next.json"), "next.json must end in .parquet or .csv"),
+        (("--by", "random", "--where", "nosuch"), "nosuch"),
+        (("--by", "spread", "-n", "301"), "301 materials are asked for"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistake_is_one_line_and_exit_two_and_writes_nothing(job, run, tmp_path, options, line):
+    code, out, err = job(run, "--output", "next.csv", *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+    assert line in err
+    assert not any(tmp_path.iterdir())
