@@ -1,6 +1,6 @@
 """Campaigns of active learning, simulated: known labels are asked for in rounds, by each rule, and the error on other materials is watched.
 
-    python benchmarks/active_learning.py [--seeds 1 2 3] [--labels 400] [--output runs/active-learning]
+    python benchmarks/active_learning.py [--seeds 1 2 3] [--labels 400] [--rules random diversity] [--output runs/active-learning]
 
 The pool is the training split of the bundled phonon spectra, whose labels count as not computed until they are asked for. A campaign begins
 with the same labels drawn at random for every rule. In each round three small additive networks are trained anew on what is labelled so
@@ -107,10 +107,10 @@ class Campaign:
         self.commit = environment()["commit"]
         self._beginning: Committee | None = None
 
-    def run(self, labels: int) -> None:
+    def run(self, rules: list[str], labels: int) -> None:
         """Do what is not yet done, up to a number of labels."""
         done = {(r["seed"], r["rule"], r["labels"]): r for r in read_rounds(self.file)}
-        for rule in RULES:
+        for rule in rules:
             labelled = self.first
             for budget in range(STEP, labels + 1, STEP):
                 record = done.get((self.seed, rule, budget)) or self.round(rule, labelled)
@@ -189,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--labels", type=int, default=400)
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
     parser.add_argument("--output", type=Path, default=HOME / "runs/active-learning")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -198,9 +199,9 @@ def main() -> None:
     file = arguments.output / "rounds.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in read_rounds(file)))
     for seed in arguments.seeds:
-        Campaign(config, splits, seed, file).run(arguments.labels)
-    wanted = [r for r in read_rounds(file) if r["seed"] in arguments.seeds and r["labels"] <= arguments.labels]
-    report(wanted, arguments.output)
+        Campaign(config, splits, seed, file).run(arguments.rules, arguments.labels)
+    done = [r for r in read_rounds(file) if r["seed"] in arguments.seeds and r["rule"] in arguments.rules]
+    report([r for r in done if r["labels"] <= arguments.labels], arguments.output)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,15 @@ def table(rounds: list[Round], part: str) -> str:
     ]
     for row in rows:
         spread = f" ± {row['error_sd']:.1g}" if row["error_sd"] is not None else ""
-        seeds = ", ".join(f"{share:.0f} %" for share in row["labels_percent_by_seed"])
-        lines.append(f"| {METRICS[row['metric']]} | {row['rule']} | {row['error']:.3g}{spread} | {row['labels_percent']:.0f} % | {seeds} |")
+        seeds = ", ".join(map(_percent, row["labels_percent_by_seed"]))
+        lines.append(
+            f"| {METRICS[row['metric']]} | {row['rule']} | {row['error']:.3g}{spread} | {_percent(row['labels_percent'])} | {seeds} |"
+        )
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0f} %" if np.isfinite(share) else "not reached"
 
 
 def draw(rounds: list[Round], part: str, file: Path) -> None:

@@ -14,12 +14,12 @@ from mat2spec.query.catalog import ask
 from mat2spec.run_directory import PREDICTIONS, RunDirectory
 from mat2spec.spectrum import SpectrumGrid
 
-VERIFIED = "verified"
-"""Folder of a run that holds computed spectra."""
+VERIFIED, VERIFIED_REJECTS = "verified", "verified_rejects"
+"""Folders of a run that hold computed spectra, and calculations that failed."""
 
 
 def propose(config: ProposeConfig, run: Location) -> pa.Table:
-    """Choose among the materials of a run that training has not seen and nobody has computed.
+    """Choose among the materials of a run that training has not seen and no calculation was tried of.
 
     Args:
         config: What is asked.
@@ -40,12 +40,13 @@ def propose(config: ProposeConfig, run: Location) -> pa.Table:
         raise RunError(f"{run}: holds no predictions; propose.py reads the run of a screening (jobs/screen.py)")
     grid = SpectrumGrid.from_json(record["grid"])
     rows = _read(config, grid, run)
-    known = pc.or_(rows["seen_in_training"], pc.is_in(rows["material_id"], _computed(run)))
-    candidates = rows.filter(pc.and_(pc.invert(known), rows["wanted"]))
+    known = pc.or_(rows["seen_in_training"], pc.is_in(rows["material_id"], _ids(run / VERIFIED)))
+    tried = pc.or_(known, pc.is_in(rows["material_id"], _ids(run / VERIFIED_REJECTS)))
+    candidates = rows.filter(pc.and_(pc.invert(tried), rows["wanted"]))
     if "score" in rows.column_names:
         candidates = candidates.filter(pc.is_finite(candidates["score"]))
     if len(candidates) < config.n:
-        raise ConfigError(_too_few(config, run, rows, known, candidates))
+        raise ConfigError(_too_few(config, run, rows, tried, candidates))
     chosen = _choose(config, candidates, rows.filter(known), grid)
     names = candidates.select(["material_id", "formula_pretty"]).take(pa.array(chosen.rows))
     ranks = pa.array(range(1, len(names) + 1), pa.int32())
@@ -84,17 +85,20 @@ def _needed(config: ProposeConfig, grid: SpectrumGrid) -> list[str]:
             return []
 
 
-def _computed(run: Location) -> pa.Array:
-    """Ids of the materials whose spectra are computed already."""
+def _ids(folder: Location) -> pa.Array:
+    """Ids of the materials in the tables of a folder, if it is there."""
     ids = [pa.array([], pa.string())]
-    with errors_of_stores():
-        for file in (run / VERIFIED).glob("*.parquet"):
-            with file.open("rb") as stream:
-                ids += pq.read_table(stream, columns=["material_id"])["material_id"].chunks
+    try:
+        with errors_of_stores():
+            for file in folder.glob("*.parquet"):
+                with file.open("rb") as stream:
+                    ids += pq.read_table(stream, columns=["material_id"])["material_id"].chunks
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read ({' '.join(str(error).split())[:200]}); mend or remove the file") from None
     return pa.concat_arrays(ids)
 
 
-def _too_few(config: ProposeConfig, run: Location, rows: pa.Table, known: pa.ChunkedArray, candidates: pa.Table) -> str:
+def _too_few(config: ProposeConfig, run: Location, rows: pa.Table, tried: pa.ChunkedArray, candidates: pa.Table) -> str:
     """Say why there are not enough."""
     if config.by == "spread" and len(rows) and not len(rows.filter(pc.is_finite(rows["score"]))):
         return (
@@ -102,7 +106,7 @@ def _too_few(config: ProposeConfig, run: Location, rows: pa.Table, known: pa.Chu
             "(kind join in a table for jobs/reproduce.py), or take --by margin or diversity"
         )
     left_out = {
-        "seen in training or computed": pc.sum(known).as_py() or 0,
+        "seen in training or tried": pc.sum(tried).as_py() or 0,
         "not what --where asks": pc.sum(pc.invert(rows["wanted"])).as_py() or 0,
     }
     reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)

@@ -19,12 +19,12 @@ from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
 COMPUTED = 20
-"""Materials of the run below whose spectra are computed."""
+"""Materials of the run below of which a calculation was tried, five of them in vain."""
 
 
 @pytest.fixture(scope="module")
 def run(dft_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 rows of the run of DFT spectra, with expected errors, some of them seen in training and some computed."""
+    """300 rows of the run of DFT spectra, with expected errors, some of them seen in training and some tried."""
     table = pq.read_table(dft_run / "predictions" / "part-000000.parquet").slice(0, 300)
     table = table.set_column(table.column_names.index("spread"), "spread", spreads(len(table)))
     return written(tmp_path_factory.mktemp("runs") / "proposed", table, np.arange(300))
@@ -35,15 +35,17 @@ def spreads(rows: int) -> pa.Array:
 
 
 def written(path: Path, table: pa.Table, order: np.ndarray) -> Path:
-    """A run of these rows in this order, in two shards, its last rows computed."""
+    """A run of these rows in this order, in two shards, calculations of its last rows tried."""
     made = RunDirectory(path)
     made.claim({"checkpoint": "DFT"}, {"grid": PHDOS_GRID.to_json()})
     shuffled = table.take(order)
     for shard, rows in enumerate((shuffled.slice(0, 120), shuffled.slice(120))):
         made.commit(f"part-{shard:06d}", rows, pa.table({"material_id": pa.array([], pa.string())}))
     create_catalog(path, PHDOS_GRID)
-    (path / "verified").mkdir()
-    pq.write_table(table.slice(max(0, len(table) - COMPUTED)).select(["material_id"]), path / "verified" / "some.parquet")
+    tried = table.slice(max(0, len(table) - COMPUTED)).select(["material_id"])
+    for folder, ids in (("verified", tried.slice(5)), ("verified_rejects", tried.slice(0, 5))):
+        (path / folder).mkdir()
+        pq.write_table(ids, path / folder / "some.parquet")
     return path
 
 
@@ -51,8 +53,9 @@ def written(path: Path, table: pa.Table, order: np.ndarray) -> Path:
 def rows(run: Path) -> list[dict]:
     """What may be proposed, read without SQL."""
     found = pa.concat_tables([pq.read_table(file) for file in sorted((run / "predictions").iterdir())])
-    computed = pq.read_table(run / "verified" / "some.parquet")["material_id"]
-    known = pc.or_(found["seen_in_training"], pc.is_in(found["material_id"], computed.combine_chunks()))
+    tried = pa.concat_tables([pq.read_table(file) for file in run.glob("verified*/some.parquet")])["material_id"].combine_chunks()
+    assert len(tried) == COMPUTED
+    known = pc.or_(found["seen_in_training"], pc.is_in(found["material_id"], tried))
     assert pc.sum(found["seen_in_training"]).as_py() > 0
     return sorted(found.filter(pc.invert(known)).to_pylist(), key=lambda row: row["material_id"])
 
@@ -144,7 +147,7 @@ def test_too_few_are_counted_with_the_reasons(run, rows, by):
     few = sum(row["nsites"] > 4 for row in rows)
     told = refusal(ConfigError, run, by, n=len(rows), where="nsites > 4")
     assert f"{len(rows)} materials are asked for, {few} of 300 are left" in told
-    assert f"{300 - len(rows)} seen in training or computed" in told
+    assert f"{300 - len(rows)} seen in training or tried" in told
     assert "-n" in told
 
 
@@ -169,6 +172,12 @@ def test_run_that_has_no_predictions_left_or_none_at_all_is_refused(tmp_path, ru
     empty = written(tmp_path / "empty", pq.read_table(run / "predictions" / "part-000000.parquet").slice(0, 0), np.arange(0))
     for by, options in RULES:
         assert "0 of 0 are left" in refusal(ConfigError, empty, by, **options)
+
+
+def test_damaged_file_of_computed_spectra_is_named(run, tmp_path):
+    broken = written(tmp_path / "broken", pq.read_table(run / "predictions" / "part-000000.parquet"), np.arange(100))
+    (broken / "verified" / "half.parquet").write_bytes(b"PAR1")
+    assert "verified: cannot be read (" in refusal(RunError, broken, "random")
 
 
 @pytest.fixture
