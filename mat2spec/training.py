@@ -146,6 +146,11 @@ class Training:
         self.seconds += time.perf_counter() - start
         return metrics | {"epoch": epoch}
 
+    @property
+    def averaged(self) -> Network:
+        """The network with the running mean of its weights, where one is kept, else as it is: what is judged."""
+        return cast(Network, self._averaged.module if self._averaged else self.network)
+
     def _set_rate(self, epochs: float) -> float:
         """Give the optimiser the learning rate that the schedule has after so many epochs."""
         rate = self.config.training.learning_rate * _schedule(self.config.training, epochs)
@@ -174,8 +179,7 @@ class Training:
             self._averaged.update_parameters(self.network)
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        network = cast(Network, self._averaged.module if self._averaged else self.network).eval()
-        valid = self.splits.valid
+        network, valid = self.averaged.eval(), self.splits.valid
         outputs = torch.from_numpy(predict_outputs(network, valid.graphs, self.device))
         scores = network.judge(outputs.to(self.device), valid.spectra.to(self.device), self.grid)
         if scores["mae"] < self.best["scores"]["mae"]:

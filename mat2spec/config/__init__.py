@@ -24,6 +24,7 @@ from mat2spec.config.networks import (
     MeanConfig,
     NetworkConfig,
 )
+from mat2spec.config.proposal import ProposeConfig
 from mat2spec.config.section import Section
 from mat2spec.config.substitution import SplitConfig, SubstituteConfig
 from mat2spec.config.tables import TableConfig, TableRow
@@ -46,6 +47,7 @@ __all__ = [
     "MaterialsProjectConfig",
     "MeanConfig",
     "NetworkConfig",
+    "ProposeConfig",
     "QueryConfig",
     "ReadingConfig",
     "ScreenConfig",

@@ -75,6 +75,7 @@ SCREEN, TRAIN = ("screen", "screen.yaml", "--output", "bad/run"), ("train", "tra
         (("evaluate", "shipped", "--labels", "labels.parquet", "--output", "bad/file/scores.json"), "cannot be written ("),
         (("query", "none", "SELECT 1"), "none: no run here: run.json is missing"),
         (("query", "shipped", "SELECT 1"), "no run here: run.json is missing"),
+        (("propose", "none", "--by", "random"), "none: no run here: run.json is missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -89,7 +90,7 @@ def test_mistake_is_one_line_and_exit_two_and_writes_nothing(job, home, bad_file
     assert tree(home) == before
 
 
-@pytest.mark.parametrize("name", ["train", "screen", "evaluate", "reproduce", "query"])
+@pytest.mark.parametrize("name", ["train", "screen", "evaluate", "reproduce", "query", "propose"])
 def test_help_is_exit_zero(job, name):
     with pytest.raises(SystemExit) as stop:
         job(name, "--help")

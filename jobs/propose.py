@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Say what to compute next: `propose.py RUN --by spread|margin|diversity|random [-n 50] [--where "SQL condition"] [--output FILE]`."""
+
+import io
+import sys
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from cluster.paths import resolve_location, resolve_output
+from jobs.command import print_table, run
+from mat2spec.config import ProposeConfig, read_options
+from mat2spec.location import Location, put, storage
+from mat2spec.proposal import propose
+
+
+def main() -> None:
+    """Print the proposed materials in the order in which to compute them, and keep them where asked."""
+    config = read_options(ProposeConfig, sys.argv[1:], "propose.py")
+    output = resolve_output(config.output, directory=False) if config.output else None
+    table = propose(config, resolve_location(config.run))
+    if output:
+        _write(table, output)
+    if config.format == "ids":
+        print(*table["material_id"].to_pylist(), sep="\n")
+    elif config.format == "csv":
+        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+    else:
+        print_table(table)
+        if output:
+            print(f"""python jobs/verify.py {config.run} --where "material_id IN (SELECT material_id FROM {_quoted(output)})\"""")
+
+
+def _write(table: pa.Table, output: Location) -> None:
+    content = io.BytesIO()
+    if output.suffix == ".csv":
+        pyarrow.csv.write_csv(table, content)
+    else:
+        pq.write_table(table, content)
+    with storage(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        put(output, content.getvalue())
+
+
+def _quoted(path: Location) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
