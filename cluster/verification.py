@@ -33,6 +33,9 @@ from mat2spec.verified import conclude, verified_row
 
 STAGE = "verify"
 
+REFUSED: dict[str, Any] = {}
+"""Limits of what was never tried: it is looked at again each time."""
+
 Outcome = pa.Table | Mat2SpecError | PendingError
 
 
@@ -90,7 +93,7 @@ class Verification:
                 crystals.setdefault(keys[-1], (primitive, []))[1].append(name)
             else:
                 keys.append(f"unread-{hashlib.sha256(name.encode()).hexdigest()[:25]}")
-                self._reject(files, keys[-1], [name], "read", crystal)
+                files.reject(keys[-1], reject(name, str(self.path), "read", crystal), [name], REFUSED)
         tasks = []
         for key, (crystal, ids) in crystals.items():
             if files.computed(key, ids):
@@ -99,7 +102,7 @@ class Verification:
                 refuse_large(crystal, self.config.limits.max_sites)
                 engine.refuse(crystal)
             except CalculationError as error:
-                self._reject(files, key, ids, STAGE, error)
+                files.reject(key, reject(ids[0], str(self.path), STAGE, error), ids, REFUSED)
                 continue
             if self.config.retry_rejects or not files.rejected(key, ids, self._limits):
                 tasks.append(Task(key, crystal, tuple(ids)))
@@ -121,7 +124,7 @@ class Verification:
             if isinstance(outcome, PendingError):
                 waiting.append(str(outcome))
             elif isinstance(outcome, Mat2SpecError):
-                self._reject(files, task.key, list(task.ids), STAGE, outcome)
+                files.reject(task.key, reject(task.ids[0], str(self.path), STAGE, outcome), list(task.ids), self._limits)
             else:
                 files.commit(task.key, outcome, list(task.ids))
             progress.step(rejects=int(isinstance(outcome, Mat2SpecError)))
@@ -143,9 +146,6 @@ class Verification:
     @property
     def _limits(self) -> dict[str, Any]:
         return self.config.limits.model_dump(mode="json", exclude={"max_sites"})
-
-    def _reject(self, files: ComputedFiles, key: str, ids: list[str], stage: str, error: Mat2SpecError) -> None:
-        files.reject(key, reject(ids[0], str(self.path), stage, error), ids, self._limits)
 
 
 def _grid_of(record: dict[str, Any], path: Path) -> SpectrumGrid:

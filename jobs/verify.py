@@ -5,7 +5,7 @@ import sys
 
 from cluster.paths import resolve, resolve_output
 from cluster.verification import Verification
-from jobs.command import run
+from jobs.command import leave, run
 from mat2spec.config import VerifyConfig, read_options
 
 
@@ -18,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    leave(run(main))

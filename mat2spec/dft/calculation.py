@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -84,6 +84,7 @@ class PendingError(Exception):
     """Inputs are written for somebody else to run, and there is no result yet; the text is their folder."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A code that computes spectra: a crystal goes in, a raw curve or the reason why there is none comes out."""
 
