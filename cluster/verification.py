@@ -185,6 +185,11 @@ def _told(path: Path, campaign: str, drawn: Draw) -> str:
     for score in ("precision", "recall", "f1"):
         value, low, high = (row[name] for name in (score, f"{score}_low", f"{score}_high"))
         lines.append(f"{score} " + ("unknown" if value is None else f"{value:.3f} (95 %: {low:.3f} … {high:.3f})"))
+    if row["others"] and not row["missed"]:
+        bound = 1 - 0.05 ** (1 / row["others"])
+        lines.append(
+            f"no hit among {row['others']} others: up to {bound:.0%} of all others may be hits (95 %); the recall does not show it"
+        )
     if row["rejected"]:
         lines.append(f'why not: jobs/query.py {path} "SELECT material_id, error FROM verified_rejects"')
     return "\n".join([*lines, f"jobs/query.py {path} @verified --plot FILE.png"])

@@ -166,10 +166,13 @@ SELECT * FROM (
                CASE WHEN others > 0 THEN coalesce(tp, 0) / nullif(coalesce(tp, 0) + coalesce(fn, 0), 0) END AS recall,
                CASE WHEN others > 0 THEN 2 * coalesce(tp, 0) / nullif(2 * coalesce(tp, 0) + coalesce(fp, 0) + coalesce(fn, 0), 0) END AS f1
         FROM sums JOIN counted USING (campaign))
-    SELECT counted.*, max(precision) FILTER (replicate = 0) AS precision, quantile_cont(precision, 0.025) FILTER (replicate > 0) AS precision_low,
-           quantile_cont(precision, 0.975) FILTER (replicate > 0) AS precision_high, max(recall) FILTER (replicate = 0) AS recall,
-           quantile_cont(recall, 0.025) FILTER (replicate > 0) AS recall_low, quantile_cont(recall, 0.975) FILTER (replicate > 0) AS recall_high,
-           max(f1) FILTER (replicate = 0) AS f1, quantile_cont(f1, 0.025) FILTER (replicate > 0) AS f1_low,
-           quantile_cont(f1, 0.975) FILTER (replicate > 0) AS f1_high
+    SELECT campaign, engine, hits, confirmed, others, missed,
+           round(max(precision) FILTER (replicate = 0), 4) AS precision, round(quantile_cont(precision, 0.025) FILTER (replicate > 0), 4) AS precision_low,
+           round(quantile_cont(precision, 0.975) FILTER (replicate > 0), 4) AS precision_high,
+           round(max(recall) FILTER (replicate = 0), 4) AS recall, round(quantile_cont(recall, 0.025) FILTER (replicate > 0), 4) AS recall_low,
+           round(quantile_cont(recall, 0.975) FILTER (replicate > 0), 4) AS recall_high,
+           round(max(f1) FILTER (replicate = 0), 4) AS f1, round(quantile_cont(f1, 0.025) FILTER (replicate > 0), 4) AS f1_low,
+           round(quantile_cont(f1, 0.975) FILTER (replicate > 0), 4) AS f1_high,
+           judged, computed, rejected, condition
     FROM counted LEFT JOIN rates USING (campaign) GROUP BY ALL)
 ORDER BY campaign;
