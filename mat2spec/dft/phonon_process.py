@@ -1,7 +1,7 @@
 """One phonon density of states by phonopy: a program of process.py, so that a calculator that hangs or crashes harms nobody.
 
-Frequencies are in cm⁻¹, negative ones imaginary; lengths in Å. Forces are those at atoms displaced from where the request has them: the
-cell is not relaxed, as the prediction is of this very crystal. There is no LO–TO splitting.
+Frequencies are in cm⁻¹, negative ones imaginary; lengths in Å. The cell is not relaxed, as the prediction is of this very crystal: forces
+that atoms feel where they are cancel, since phonopy displaces both ways unless symmetry does. There is no LO–TO splitting.
 """
 
 from importlib import import_module
@@ -32,14 +32,14 @@ def density_of_states(structure: dict[str, Any], settings: dict[str, Any], log: 
     phonons.symmetrize_force_constants(level=ACOUSTIC_SUM_RULE)
     mesh = np.maximum(1, np.round(settings["q_length"] / lengths)).astype(int)
     phonons.run_mesh(mesh.tolist(), is_gamma_center=True)
-    frequencies = np.asarray(phonons.get_mesh_dict()["frequencies"]) * THZ
+    frequencies = np.asarray(phonons.mesh.frequencies) * THZ
     step = settings["step"]
     first, last = np.floor(frequencies.min() / step) - 15, np.ceil(frequencies.max() / step) + 15
     phonons.run_total_dos(freq_min=first * step / THZ, freq_max=last * step / THZ, freq_pitch=step / THZ, use_tetrahedron_method=True)
-    dos = phonons.get_total_dos_dict()
+    dos = phonons.total_dos
     return {
-        "frequencies": (np.asarray(dos["frequency_points"]) * THZ).tolist(),
-        "densities": (np.asarray(dos["total_dos"]) / THZ).tolist(),
+        "frequencies": (np.asarray(dos.frequency_points) * THZ).tolist(),
+        "densities": (np.asarray(dos.dos) / THZ).tolist(),
         "min_frequency": float(frequencies.min()),
         "max_frequency": float(frequencies.max()),
         "total_energy": forces_of(phonons.primitive, calculator)[1],
