@@ -99,12 +99,13 @@ class Verification:
             if files.computed(key, ids):
                 continue
             try:
-                refuse_large(crystal, self.config.limits.max_sites)
+                refuse_large(crystal, self.config.limits.max_sites, self.config.limits.max_volume)
                 engine.refuse(crystal)
             except CalculationError as error:
                 files.reject(key, reject(ids[0], str(self.path), STAGE, error), ids, REFUSED)
                 continue
-            if self.config.retry_rejects or not files.rejected(key, ids, self._limits):
+            again = self.config.retry_rejects or not engine.on_nodes  # who runs it himself mends it himself
+            if again or not files.rejected(key, ids, self._limits):
                 tasks.append(Task(key, crystal, tuple(ids)))
         return keys, tasks
 
@@ -140,12 +141,12 @@ class Verification:
             tick()
             try:
                 yield task, verified_row(engine.calculate(task.crystal, limits), task.key, grid)
-            except (CalculationError, Mat2SpecError, PendingError) as error:
+            except (Mat2SpecError, PendingError) as error:
                 yield task, error
 
     @property
     def _limits(self) -> dict[str, Any]:
-        return self.config.limits.model_dump(mode="json", exclude={"max_sites"})
+        return self.config.limits.model_dump(mode="json", exclude={"max_sites", "max_volume"})
 
 
 def _grid_of(record: dict[str, Any], path: Path) -> SpectrumGrid:

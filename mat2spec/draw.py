@@ -41,29 +41,28 @@ def draw(run: Path, config: VerifyConfig) -> Draw:
     Raises:
         ConfigError: If a condition is no SQL, nothing meets it, or too much does.
     """
+    counts = "count(*) FILTER (hit AND drawn), count(*) FILTER (drawn), count(*) FILTER (hit)"
     with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
         _judge(connection, config)
-        hits, rows, seen = connection.sql(
-            "SELECT count(*) FILTER (hit AND drawn), count(*) FILTER (drawn), count(*) FILTER (hit) FROM judged"
-        ).fetchall()[0]
-        if not hits:
-            told = (
-                f"the {seen} predictions that meet it were all seen in training; say --include-seen" if seen else "ask for something else"
-            )
-            raise ConfigError(f"where: {config.where}: none of {rows} predictions meets it; {told}")
-        if config.limit is None and hits > LARGEST_SHORTLIST:
-            raise ConfigError(f"where: {hits} predictions meet it, more than {LARGEST_SHORTLIST}; say how many to compute with --limit")
+        ((hits, rows, with_seen),) = connection.sql(f"SELECT {counts} FROM judged").fetchall()
+        _check_size(config, hits, rows, with_seen)
         parts = [(True, hits, min(config.limit or hits, hits)), (False, rows - hits, min(config.sample_negatives, rows - hits))]
-        order = f"ORDER BY md5(material_id || '/{config.seed}'), material_id"
-        chosen = [
-            (name, hit, total / number, seen)
-            for hit, total, number in parts
-            for name, seen in connection.sql(
-                f"SELECT material_id, seen FROM judged WHERE drawn AND hit = {hit} {order} LIMIT {number}"
-            ).fetchall()
-        ]
+        chosen = []
+        for hit, total, number in parts:
+            sql = f"""SELECT material_id, seen FROM judged WHERE drawn AND hit = {hit}
+                      ORDER BY md5(material_id || '/{config.seed}'), material_id LIMIT {number}"""
+            chosen += [(name, hit, total / number, seen) for name, seen in connection.sql(sql).fetchall()]
     ids, predicted, weights, seen_before = (tuple(column) for column in zip(*chosen, strict=True))
     return Draw(ids, predicted, weights, seen_before, hits, rows - hits)
+
+
+def _check_size(config: VerifyConfig, hits: int, rows: int, with_seen: int) -> None:
+    """Refuse a shortlist of nothing, and one that nobody can have meant."""
+    if not hits:
+        seen = f"the {with_seen} predictions that meet it were all seen in training; say --include-seen"
+        raise ConfigError(f"where: {config.where}: none of {rows} predictions meets it; {seen if with_seen else 'ask for something else'}")
+    if config.limit is None and hits > LARGEST_SHORTLIST:
+        raise ConfigError(f"where: {hits} predictions meet it, more than {LARGEST_SHORTLIST}; say how many to compute with --limit")
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, config: VerifyConfig) -> None:

@@ -42,6 +42,7 @@ class LimitsConfig(Section):
     memory_gb: float = Field(4.0, gt=0, description="[GB] memory of one material; a process that needs more is ended")
     time_limit: float = Field(1800.0, gt=0, description="[s] of one attempt; there are two, the second by safer settings")
     max_sites: Positive = Field(12, description="sites of the largest primitive cell that is computed")
+    max_volume: float = Field(400.0, gt=0, description="[Å³] largest primitive cell that is computed: plane waves fill empty space, too")
 
 
 class VerifyConfig(Section):

@@ -132,12 +132,13 @@ def key_of(crystal: Crystal, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def refuse_large(crystal: Crystal, max_sites: int) -> None:
-    """Keep to the limit of sites.
+def refuse_large(crystal: Crystal, max_sites: int, max_volume: float) -> None:
+    """Keep to the limits of sites and of the volume [Å³].
 
     Raises:
         CalculationError: Naming both numbers.
     """
-    if len(crystal) > max_sites:
-        rule = f"the primitive cell has {len(crystal)} sites, more than {max_sites}; raise --max-sites"
-        raise CalculationError(crystal.material_id, rule)
+    sizes = (("sites", len(crystal), max_sites, "--max-sites"), ("Å³", crystal.volume, max_volume, "--max-volume"))
+    for unit, size, limit, option in sizes:
+        if size > limit:
+            raise CalculationError(crystal.material_id, f"the primitive cell has {size:.0f} {unit}, more than {limit:g}; raise {option}")

@@ -85,7 +85,10 @@ def test_engine_without_setups_says_how_to_get_them(fake_gpaw, monkeypatch):
 
 def test_large_cell_is_refused_with_the_limit(silicon):
     with pytest.raises(CalculationError, match="silicon: the primitive cell has 2 sites, more than 1; raise --max-sites"):
-        refuse_large(silicon, 1)
+        refuse_large(silicon, 1, 400.0)
+    with pytest.raises(CalculationError, match="silicon: the primitive cell has 40 Å³, more than 30; raise --max-volume"):
+        refuse_large(silicon, 2, 30.0)
+    refuse_large(silicon, 2, 41.0)
 
 
 def test_cutoff_is_higher_with_hard_anions(silicon):

@@ -234,6 +234,17 @@ def test_vasp_waits_for_its_user_and_says_where(verify, screened, tmp_path):
     assert rows(screened, "SELECT * FROM verified_rejects") == []
 
 
+def test_result_that_the_user_of_vasp_has_mended_is_read_again(verify, screened, tmp_path):
+    command = (screened, *ALL, "--limit", "1", "--engine", "vasp")
+    verify(*command)
+    (folder,) = (screened / "vasp").glob("*/dos")
+    (folder / "vasprun.xml").write_text("<modeling>")
+    assert verify(*command).code == 0
+    assert "is VASP still running" in rows(screened, "SELECT error FROM verified_rejects")[0]["error"]
+    (folder / "vasprun.xml").unlink()
+    assert verify(*command).code == 1, "it waits again"
+
+
 def test_computed_spectra_are_drawn_behind_predicted_ones(verify, screened, tmp_path):
     verify(screened, *ALL, "--limit", "3")
     answer = ask(screened, "@verified")
