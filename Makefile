@@ -1,4 +1,4 @@
-# make install | demo | test | ui — each does its own set-up in .venv with nothing but python3, venv and pip.
+# make install | demo | test | ui | dft — each does its own set-up in .venv with nothing but python3, venv and pip.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -37,4 +37,9 @@ ui: install
 	mkdir -p runs
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db} --artifacts-destination runs/mlflow-artifacts --workers 1 --port $${PORT:-5000}
 
-.PHONY: install demo test test-jobs test-cluster test-library ui
+# GPAW itself is the system's: apt-get install gpaw (Debian, Ubuntu), or a Python that has it in MAT2SPEC_GPAW_PYTHON.
+dft: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[dev,dft]'
+	$(BIN)/python -m mat2spec.dft.gpaw
+
+.PHONY: install demo test test-jobs test-cluster test-library ui dft

@@ -5,8 +5,9 @@
   ingest.py substitute TABLE --element X …         new candidates by ionic substitution
   ingest.py mp candidates|edos|phdos --output TABLE …   structures, and densities of states to train on, of the Materials Project
   ingest.py split TABLE --output FILE …            a column `split`: by chemical system, at random, or by a list of ids
+  ingest.py labels RUN --output TABLE …            spectra that verify.py computed, as rows to learn from
 
-Each command has its own --help. All but a split write a directory with materials/*.parquet, rejects/*.parquet and a catalog for query.py.
+Each command has its own --help. Files and candidates become a directory: materials/*.parquet, rejects/*.parquet, a catalog for query.py.
 """
 
 import sys
@@ -16,11 +17,12 @@ from cluster.ingestion import Ingestion
 from cluster.paths import resolve, resolve_output
 from cluster.substituting import substitute
 from jobs.command import run
-from mat2spec.config import IngestConfig, MaterialsProjectConfig, SplitConfig, SubstituteConfig, read_options
+from mat2spec.config import IngestConfig, LabelsConfig, MaterialsProjectConfig, SplitConfig, SubstituteConfig, read_options
 from mat2spec.data.materials import MATERIALS
 from mat2spec.data.splits import split_table
 from mat2spec.data.storage import is_remote
 from mat2spec.errors import ConfigError
+from mat2spec.labelling import add_labels
 from mat2spec.query.catalog import create_catalog
 
 
@@ -59,7 +61,14 @@ def make_split(words: list[str]) -> str:
     return split_table(config, resolve(config.table), resolve_output(config.output, directory=False))
 
 
-COMMANDS = {"files": read_files, "mp": download, "substitute": make_candidates, "split": make_split}
+def add_verified(words: list[str]) -> str:
+    """Add computed spectra to a table of labels."""
+    config = read_options(LabelsConfig, words, "ingest.py labels")
+    base = resolve(config.base) if config.base else None
+    return add_labels(config, resolve(config.run), base, resolve_output(config.output, directory=False))
+
+
+COMMANDS = {"files": read_files, "mp": download, "substitute": make_candidates, "split": make_split, "labels": add_verified}
 
 
 def main() -> None:

@@ -36,6 +36,18 @@ class MissingError(Mat2SpecError):
         super().__init__(f"{material_id}: {rule}")
 
 
+class CalculationError(Mat2SpecError):
+    """A calculation that gave no spectrum. In a verification it is a row of rejects."""
+
+    def __init__(self, material_id: str, rule: str) -> None:
+        super().__init__(f"{material_id}: {rule}")
+        self.material_id = material_id
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[type["CalculationError"], tuple[str, str]]:
+        return type(self), (self.material_id, self.rule)
+
+
 class ConfigError(Mat2SpecError):
     """A configuration with an unknown key, a value out of range or a path that does not exist."""
 

@@ -78,16 +78,32 @@ def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
     _save(figure, evaluation.grid, LABEL_UNITS[evaluation.grid.name], file)
 
 
-def predicted_spectra(spectra: Spectra, titles: Sequence[str], grid: SpectrumGrid, file: Path) -> None:
-    """Draw each spectrum in a panel of its own; of electronic ones, shade the gap below the valence band maximum."""
+def predicted_spectra(
+    spectra: Spectra, titles: Sequence[str], grid: SpectrumGrid, file: Path, computed: Sequence[np.ndarray | None] = ()
+) -> None:
+    """Draw each spectrum in a panel of its own; of electronic ones, shade the predicted gap below the valence band maximum.
+
+    Args:
+        spectra: Predicted ones.
+        titles: One for each.
+        grid: Their axis.
+        file: Where to.
+        computed: Spectra that DFT gave, for some or all; they lie in grey behind the predicted ones.
+    """
     gaps = vb_gaps(spectra, grid, ValenceBandRule()) if grid.per_cell else np.full((len(spectra), 3), np.nan)
     figure, panels = _panels(len(spectra), columns=min(5, len(spectra)))
-    for panel, spectrum, title, (lower, upper, _) in zip(panels, spectra, titles, gaps, strict=True):
-        panel.fill_between(grid.points, spectrum, color="C3", alpha=0.3)
+    behind = computed or [None] * len(spectra)
+    for panel, spectrum, title, true, (lower, upper, _) in zip(panels, spectra, titles, behind, gaps, strict=True):
+        if true is None:
+            panel.fill_between(grid.points, spectrum, color="C3", alpha=0.3)
+        else:
+            panel.fill_between(grid.points, true, color="0.8", label="computed")
         if np.isfinite(upper):
             panel.axvspan(lower, upper, color="C0", alpha=0.2)
-        panel.plot(grid.points, spectrum, color="C3")
+        panel.plot(grid.points, spectrum, color="C3", label="predicted")
         panel.set_title(title, fontsize=9)
+    if any(true is not None for true in behind):
+        panels[0].legend(frameon=False, fontsize=8)
     _save(figure, grid, PREDICTION_UNITS[grid.name], file)
 
 

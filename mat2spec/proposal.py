@@ -7,15 +7,13 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from mat2spec.acquisition import Chosen, at_random, largest_cluster_first, lowest, points_of, vb_gap_margins
+from mat2spec.computed_files import VERIFIED, VERIFIED_REJECTS
 from mat2spec.config import ProposeConfig
 from mat2spec.errors import ConfigError, QueryError, RunError
 from mat2spec.location import Location, errors_of_stores
 from mat2spec.query.catalog import ask
 from mat2spec.run_directory import PREDICTIONS, RunDirectory
 from mat2spec.spectrum import SpectrumGrid
-
-VERIFIED, VERIFIED_REJECTS = "verified", "verified_rejects"
-"""Folders of a run that hold computed spectra, and calculations that failed."""
 
 
 def propose(config: ProposeConfig, run: Location) -> pa.Table:

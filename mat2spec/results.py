@@ -53,7 +53,7 @@ def prediction_table(
         "spread": _floats(prediction.spread, len(crystals), pa.float32()),
         "seen_in_training": pa.array([c.material_id in checkpoint.training_ids for c in crystals], pa.bool_()),
         "unseen_elements": pa.array([[e for e in present if e not in known] for present in elements], pa.list_(pa.string())),
-        **(_electron_columns(spectra, prediction.gaps, grid, inputs) if grid.per_cell else _phonon_columns(spectra, grid)),
+        **(electron_columns(spectra, prediction.gaps, grid, inputs) if grid.per_cell else phonon_columns(spectra, grid)),
     }
     further = [name for name in inputs.column_names if name not in COLUMNS]
     for name in further:
@@ -64,7 +64,7 @@ def prediction_table(
     return pa.table(columns)
 
 
-def _phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
+def phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
     """What a phonon spectrum says: cm⁻¹, J/K per mole of atoms, and whether the grid ends too early for it."""
     return {
         "mean_frequency": pa.array(mean_frequency(spectra, grid), pa.float64()),
@@ -73,7 +73,7 @@ def _phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]
     }
 
 
-def _electron_columns(
+def electron_columns(
     spectra: Spectra, gaps: Float[np.ndarray, "crystals 2"] | None, grid: SpectrumGrid, inputs: pa.Table
 ) -> dict[str, pa.Array]:
     """What an electronic spectrum and the predicted gap say.

@@ -30,6 +30,22 @@ def primitive_nsites(crystal: Crystal) -> int:
     return len(crystal) if found is None else len(found[2])
 
 
+def standard_primitive(crystal: Crystal) -> Crystal:
+    """Give the standardised, idealised primitive cell, as spglib finds it with a precision of 1e-2 Å.
+
+    Coordinates rounded in a file break symmetries and multiply the k-points of a calculation; this restores them. Where spglib finds no
+    cell, the crystal is given back as it is.
+    """
+    try:
+        found = spglib.standardize_cell(_cell(crystal), to_primitive=True, no_idealize=False, symprec=SYMPREC)
+    except spglib.SpglibError:
+        return crystal
+    if found is None:
+        return crystal
+    lattice, frac_coords, numbers = found
+    return Crystal(crystal.material_id, np.array(numbers, np.uint8), np.array(lattice, float), np.array(frac_coords, float))
+
+
 def space_group_number(crystal: Crystal) -> int:
     """International number of the space group, as spglib finds it with a precision of 1e-2 Å; 1 where it finds none."""
     try:

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import spglib
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
-from mat2spec.symmetry import SYMPREC, primitive_nsites, space_group_number
+from mat2spec.symmetry import SYMPREC, primitive_nsites, space_group_number, standard_primitive
 
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
 
@@ -92,3 +92,18 @@ def test_crystal_without_a_symmetry_is_of_group_one(silicon):
     rng = np.random.default_rng(0)
     lattice = silicon.lattice + rng.uniform(-0.5, 0.5, (3, 3))
     assert space_group_number(Crystal("glass", np.array([14, 32, 6], np.uint8), lattice, rng.uniform(size=(3, 3)))) == 1
+
+
+def test_standard_primitive_cell_undoes_rounding_and_larger_cells(silicon):
+    structure = Structure(Lattice(silicon.lattice), silicon.atomic_numbers.tolist(), silicon.frac_coords) * (2, 1, 3)
+    numbers, coordinates = np.array(structure.atomic_numbers, np.uint8), np.round(structure.frac_coords, 4)
+    found = standard_primitive(Crystal("silicon", numbers, np.round(structure.lattice.matrix, 3), coordinates))
+    assert len(found) == 2
+    assert found.volume == pytest.approx(silicon.volume, rel=1e-3)
+    assert np.ptp(np.linalg.norm(found.lattice, axis=1)) < 1e-9, "as symmetric as the crystal is"
+    assert space_group_number(found) == 227
+
+
+def test_crystal_without_a_standard_cell_stays_as_it_is():
+    near = Crystal("near", np.array([1, 1], np.uint8), 4 * np.eye(3), np.array([[0.0, 0, 0], [1e-4, 0, 0]]))
+    assert standard_primitive(near) is near

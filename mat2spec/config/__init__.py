@@ -28,6 +28,7 @@ from mat2spec.config.proposal import ProposeConfig
 from mat2spec.config.section import Section
 from mat2spec.config.substitution import SplitConfig, SubstituteConfig
 from mat2spec.config.tables import TableConfig, TableRow
+from mat2spec.config.verification import GpawConfig, LabelsConfig, LimitsConfig, PhononConfig, VerifyConfig
 
 __all__ = [
     "AdditiveConfig",
@@ -40,13 +41,17 @@ __all__ = [
     "EnsembleConfig",
     "GATGNNConfig",
     "GapConfig",
+    "GpawConfig",
     "GraphConfig",
     "InferenceConfig",
     "IngestConfig",
+    "LabelsConfig",
+    "LimitsConfig",
     "Mat2SpecConfig",
     "MaterialsProjectConfig",
     "MeanConfig",
     "NetworkConfig",
+    "PhononConfig",
     "ProposeConfig",
     "QueryConfig",
     "ReadingConfig",
@@ -58,6 +63,7 @@ __all__ = [
     "TableRow",
     "TrainConfig",
     "TrainingConfig",
+    "VerifyConfig",
     "WorkersConfig",
     "load_config",
     "read_options",

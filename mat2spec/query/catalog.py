@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from mat2spec.computed_files import VERIFICATION, VERIFIED, VERIFIED_REJECTS
 from mat2spec.data.materials import MATERIALS
 from mat2spec.data.storage import connect
 from mat2spec.errors import QueryError, RunError
@@ -40,6 +41,8 @@ def create_catalog(run: Location, grid: SpectrumGrid | None, results: str = PRED
                 (here / view / "first.parquet").write_bytes(first.read_bytes())
         with chdir(here), duckdb.connect(str(file)) as connection:
             _fill(connection, (results, REJECTS), "", grid)
+            if (here / VERIFIED).is_dir():
+                _add_verified(connection, here)
         put(run / CATALOG, file.read_bytes())
 
 
@@ -48,6 +51,19 @@ def _fill(connection: duckdb.DuckDBPyConnection, views: Iterable[str], base: str
         connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{base}{view}/*.parquet', union_by_name = true)")
     for macro in macros(grid) if grid else ():
         connection.execute(macro)
+
+
+def _add_verified(connection: duckdb.DuckDBPyConnection, run: Path) -> None:
+    """Views of computed beside predicted spectra, of calculations that failed, and of campaigns.
+
+    A predicted column that has a computed namesake is called predicted_….
+    """
+    views = [view for view in (VERIFIED_REJECTS, VERIFICATION) if any((run / view).glob("*.parquet"))]
+    _fill(connection, views, "", None)
+    files = f"read_parquet('{VERIFIED}/*.parquet', union_by_name = true)"
+    computed, predicted = (connection.sql(f"SELECT * FROM {source} LIMIT 0").columns for source in (files, PREDICTIONS))
+    beside = [f'p."{name}" AS "{f"predicted_{name}" if name in computed else name}"' for name in predicted if name != "material_id"]
+    connection.execute(f"CREATE VIEW {VERIFIED} AS SELECT v.*, {', '.join(beside)} FROM {files} v JOIN {PREDICTIONS} p USING (material_id)")
 
 
 def ask(run: Location, question: str) -> pa.Table:
@@ -61,12 +77,19 @@ def ask(run: Location, question: str) -> pa.Table:
     if not (run / CATALOG).exists():
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
     sql = cookbook_question(question[1:], record) if question.startswith("@") else question
+    if question[1:] in (VERIFIED, VERIFICATION) and not has_computed(run):
+        raise QueryError(f"{question} is about computed spectra, and this run has none; compute some with jobs/verify.py")
     try:
         with _open(run, record) as connection:
             answer = connection.sql(sql)
             return pa.table({"answer": []}) if answer is None else answer.to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(" ".join(str(error).split())) from None
+
+
+def has_computed(run: Location) -> bool:
+    """Whether a run holds a campaign of jobs/verify.py, which it can on a disk only."""
+    return isinstance(run, Path) and any((run / VERIFICATION).glob("*.parquet"))
 
 
 @contextmanager

@@ -127,3 +127,52 @@ SELECT stage, error_type, regexp_replace(replace(error, coalesce(material_id || 
 FROM rejects
 GROUP BY ALL
 ORDER BY rows DESC, rule;
+
+-- @verified: Computed beside predicted spectra, every campaign's shortlist first: --plot draws both.
+SELECT material_id, formula_pretty, bool_or(predicted_hit) AS predicted_hit, bool_or(computed_hit) AS computed_hit, any_value(level) AS level,
+       any_value(verified.engine) AS engine, round(any_value(cpu_seconds), 1) AS cpu_seconds, bool_or(verified.seen_in_training) AS seen_in_training
+FROM verified JOIN verification USING (material_id, calculation)
+GROUP BY material_id, formula_pretty
+ORDER BY predicted_hit DESC, computed_hit DESC, material_id
+LIMIT 50;
+
+-- @verification: Campaigns of jobs/verify.py: precision, recall and F1 of each shortlist by what was computed, with 95 % intervals.
+SELECT * FROM (
+    -- What training had seen is left out. Each material counts for all for which it was drawn. The intervals are those of a bootstrap in which a
+    -- material comes a Poisson number of times, by a hash of its name: the answer is always the same. Without sampled others there is no recall.
+    WITH unseen AS (SELECT * FROM verification WHERE computed_hit IS NOT NULL AND NOT seen_in_training),
+    draws AS (
+        SELECT *, md5_number_lower(campaign || material_id || replicate) / 18446744073709551616 AS chance
+        FROM unseen, range(0, 1001) AS replicates(replicate)),
+    weighted AS (
+        SELECT *, weight * CASE WHEN replicate = 0 THEN 1 ELSE list_count(list_filter([0.3678794, 0.7357589, 0.9196986, 0.9810118, 0.9963402,
+            0.9994058, 0.9999168], lambda step: chance > step)) END AS times
+        FROM draws),
+    sums AS (
+        SELECT campaign, replicate, sum(times) FILTER (predicted_hit AND computed_hit) AS tp,
+               sum(times) FILTER (predicted_hit AND NOT computed_hit) AS fp, sum(times) FILTER (NOT predicted_hit AND computed_hit) AS fn
+        FROM weighted GROUP BY ALL),
+    counted AS (
+        SELECT campaign, any_value(condition) AS condition, any_value(engine) AS engine, count(computed_hit) AS computed,
+               count(*) - count(computed_hit) AS rejected,
+               count(*) FILTER (computed_hit IS NOT NULL AND NOT seen_in_training) AS judged,
+               count(*) FILTER (computed_hit IS NOT NULL AND predicted_hit AND NOT seen_in_training) AS hits,
+               count(*) FILTER (computed_hit AND predicted_hit AND NOT seen_in_training) AS confirmed,
+               count(*) FILTER (computed_hit IS NOT NULL AND NOT predicted_hit AND NOT seen_in_training) AS others,
+               count(*) FILTER (computed_hit AND NOT predicted_hit AND NOT seen_in_training) AS missed
+        FROM verification GROUP BY campaign),
+    rates AS (
+        SELECT campaign, replicate, coalesce(tp, 0) / nullif(coalesce(tp, 0) + coalesce(fp, 0), 0) AS precision,
+               CASE WHEN others > 0 THEN coalesce(tp, 0) / nullif(coalesce(tp, 0) + coalesce(fn, 0), 0) END AS recall,
+               CASE WHEN others > 0 THEN 2 * coalesce(tp, 0) / nullif(2 * coalesce(tp, 0) + coalesce(fp, 0) + coalesce(fn, 0), 0) END AS f1
+        FROM sums JOIN counted USING (campaign))
+    SELECT campaign, engine, hits, confirmed, others, missed,
+           round(max(precision) FILTER (replicate = 0), 4) AS precision, round(quantile_cont(precision, 0.025) FILTER (replicate > 0), 4) AS precision_low,
+           round(quantile_cont(precision, 0.975) FILTER (replicate > 0), 4) AS precision_high,
+           round(max(recall) FILTER (replicate = 0), 4) AS recall, round(quantile_cont(recall, 0.025) FILTER (replicate > 0), 4) AS recall_low,
+           round(quantile_cont(recall, 0.975) FILTER (replicate > 0), 4) AS recall_high,
+           round(max(f1) FILTER (replicate = 0), 4) AS f1, round(quantile_cont(f1, 0.025) FILTER (replicate > 0), 4) AS f1_low,
+           round(quantile_cont(f1, 0.975) FILTER (replicate > 0), 4) AS f1_high,
+           judged, computed, rejected, condition
+    FROM counted LEFT JOIN rates USING (campaign) GROUP BY ALL)
+ORDER BY campaign;

@@ -93,7 +93,9 @@ def test_unknown_question_lists_those_there_are(dft_run):
 
 
 def test_unknown_question_lists_those_that_this_run_can_answer(edos_run):
-    with pytest.raises(QueryError, match=r"no question @stiff; there are @gapped_metals, .*@reject_reasons$") as caught:
+    with pytest.raises(
+        QueryError, match=r"no question @stiff; there are @gapped_metals, .*@reject_reasons, @verified, @verification$"
+    ) as caught:
         ask(edos_run, "@stiff")
     assert "@stiff_oxides" not in str(caught.value)
 
@@ -102,7 +104,9 @@ def test_unknown_question_lists_those_that_this_run_can_answer(edos_run):
     ("name", "kinds"), [("gapped_metals", "edos runs, and this is one of phdos"), ("cold_lattices", "phdos runs, and this is one of edos")]
 )
 def test_question_to_runs_of_another_grid_is_refused_in_one_line(dft_run, edos_run, name, kinds):
-    with pytest.raises(QueryError, match=f"@{name} is a question to {kinds}; there are @.*, @reject_reasons$") as caught:
+    with pytest.raises(
+        QueryError, match=f"@{name} is a question to {kinds}; there are @.*, @reject_reasons, @verified, @verification$"
+    ) as caught:
         ask(dft_run if kinds.endswith("phdos") else edos_run, f"@{name}")
     assert "\n" not in str(caught.value)
     assert str(caught.value).count(f"@{name}") == 1, "what does not fit is not offered"

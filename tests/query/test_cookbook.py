@@ -29,7 +29,7 @@ def ids(rows: list[dict]) -> list[str]:
 
 
 def test_every_question_has_a_title_and_a_test():
-    kinds = {"phdos": PHONONS, "edos": ELECTRONS, None: {"reject_reasons"}}
+    kinds = {"phdos": PHONONS, "edos": ELECTRONS, None: {"reject_reasons", "verified", "verification"}}
     for kind, names in kinds.items():
         assert {name for name, question in cookbook().items() if question.grid == kind} == names
     assert set(cookbook()) == set.union(*kinds.values())

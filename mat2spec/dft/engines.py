@@ -1,0 +1,27 @@
+"""Which engine a name means."""
+
+from pathlib import Path
+
+from mat2spec.config import VerifyConfig
+from mat2spec.dft.calculation import Engine
+from mat2spec.dft.gpaw import Gpaw
+from mat2spec.dft.phonons import Phonons
+from mat2spec.dft.vasp import Vasp
+from mat2spec.errors import ConfigError
+
+_PHONOPY = "phonopy:"
+
+
+def build_engine(config: VerifyConfig, run: Path) -> Engine:
+    """Make the engine that a verification of a run names.
+
+    Raises:
+        ConfigError: If there is no such engine.
+    """
+    if config.engine == "gpaw":
+        return Gpaw(config.gpaw)
+    if config.engine == "vasp":
+        return Vasp(Path(config.vasp_folder) if config.vasp_folder else run / "vasp")
+    if config.engine.startswith(_PHONOPY):
+        return Phonons(config.engine.removeprefix(_PHONOPY), config.phonon)
+    raise ConfigError(f"engine {config.engine} is unknown; there are gpaw, vasp and phonopy:MODULE:CALCULATOR")

@@ -1,0 +1,83 @@
+"""Phonons by phonopy with an ASE calculator: EMT, which knows copper, beside phonopy's own and what is known of copper."""
+
+import numpy as np
+import pytest
+
+from mat2spec.config import PhononConfig
+from mat2spec.crystal import Crystal
+from mat2spec.dft.calculation import AttemptError, Limits, key_of
+from mat2spec.dft.phonons import Phonons
+from mat2spec.errors import ConfigError, SpectrumError
+from mat2spec.spectrum import PHDOS_GRID
+
+EMT = "ase.calculators.emt:EMT"
+LIMITS = Limits(4.0, 120.0)
+SMALL = PhononConfig(supercell_length=7.0, q_length=40.0)
+
+COPPER_TOP = (200.0, 300.0)
+"""[cm⁻¹] Highest phonon of copper: about 240, by neutrons (Svensson et al., 10.1103/PhysRev.155.619); EMT may be off by a fifth."""
+
+
+def fcc(name: str, number: int, a: float) -> Crystal:
+    lattice = a * np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+    return Crystal(name, np.array([number], np.uint8), lattice, np.zeros((1, 3)))
+
+
+@pytest.fixture(scope="module")
+def copper():
+    return Phonons(EMT, SMALL).calculate(fcc("copper", 29, 3.61), LIMITS)
+
+
+def test_curve_has_three_modes_per_atom(copper):
+    assert np.trapezoid(copper.densities, copper.axis) == pytest.approx(3, rel=5e-3)
+    assert COPPER_TOP[0] < copper.numbers["max_frequency"] < COPPER_TOP[1]
+    assert copper.numbers["min_frequency"] == pytest.approx(0, abs=1.0), "sound is soft at Γ"
+
+
+def test_spectrum_on_the_grid_is_as_predictions_are(copper):
+    spectrum = copper.on(PHDOS_GRID)
+    assert PHDOS_GRID.integrate(spectrum[None])[0] == pytest.approx(3, rel=1e-5)
+    assert (spectrum >= 0).all()
+    assert spectrum[PHDOS_GRID.points > 350].max() < 1e-6
+
+
+def test_it_says_what_it_is(copper):
+    assert copper.level == "surrogate"
+    assert copper.engine.startswith("phonopy 4.")
+    assert EMT in copper.engine
+    assert copper.settings["supercell"] == [3, 3, 3]
+
+
+def test_unstable_crystal_is_refused():
+    """Copper stretched by a fifth has modes that pull it apart."""
+    found = Phonons(EMT, SMALL).calculate(fcc("stretched", 29, 4.4), LIMITS)
+    assert found.numbers["min_frequency"] < -15
+    with pytest.raises(SpectrumError, match=r"stretched: .* of the modes lie below -15 cm⁻¹"):
+        found.on(PHDOS_GRID)
+
+
+def test_calculator_that_does_not_know_an_element_says_so():
+    with pytest.raises(AttemptError, match="NotImplementedError: No EMT-potential for W"):
+        Phonons(EMT, SMALL).calculate(fcc("tungsten", 74, 4.0), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "said"),
+    [
+        ("", "name the calculator as module:name"),
+        ("ase.calculators.emt", "name the calculator as module:name"),
+        ("nosuch.thing:Calculator", "there is no module nosuch.thing; pip install"),
+        ("ase.nosuch:Calculator", "there is no module ase.nosuch"),
+    ],
+)
+def test_calculator_that_is_not_there_is_refused(calculator, said):
+    with pytest.raises(ConfigError, match=f"engine phonopy:{calculator}: {said}"):
+        Phonons(calculator, SMALL).check()
+
+
+def test_version_of_the_calculator_is_part_of_the_key(monkeypatch):
+    engine, crystal = Phonons(EMT, SMALL), fcc("copper", 29, 3.61)
+    before = engine.settings(crystal)
+    assert before["calculator_version"] != "unknown"
+    monkeypatch.setattr("mat2spec.dft.phonons.version", lambda name: "0.1")
+    assert key_of(crystal, before) != key_of(crystal, engine.settings(crystal))
