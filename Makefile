@@ -21,7 +21,7 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-jobs test-cluster test-library
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-jobs test-cluster test-library
 
 # Two at a time: tests that start a Ray wait more than they compute.
 test-jobs: install

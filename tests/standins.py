@@ -27,6 +27,15 @@ PROGRAM = """#!{python} -S
 import json, os, sys, time
 if sys.argv[1] == "-c":
     sys.exit()
+
+def wait(seconds):  # and end with the parent, as the true process does
+    parent, end = os.getppid(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.getppid() != parent:
+            sys.exit()
+        time.sleep(min(0.1, seconds))
+
+
 process, program, request_file, answer_file = sys.argv[1:]
 with open(request_file) as file:
     request = json.load(file)
@@ -40,14 +49,14 @@ with open(here + "/plan.json") as file:
     plan = json.load(file)
 steps = plan.get(name, plan.get("*", ["answer"]))
 does = steps[min(attempt, len(steps)) - 1]
-time.sleep(600 if does == "hang" else plan.get("seconds", 0))
+wait(600 if does == "hang" else plan.get("seconds", 0))
 if does == "crash":
     os.kill(os.getpid(), 11)
 if does == "kill":
     os.kill(os.getpid(), 9)
 if does == "kill the worker":
     os.kill(os.getppid(), 9)
-    time.sleep(600)
+    wait(600)
 with open(here + "/answer.json") as file:
     answer = json.load(file)
 if does == "no gap":

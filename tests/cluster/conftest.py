@@ -1,10 +1,13 @@
 """For tests of clusters: a head and two nodes, with a token, an MLflow server, and faults in the processes that are started."""
 
+import atexit
 import json
 import multiprocessing.forkserver
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,11 @@ import pytest
 import requests
 from faults import SITECUSTOMIZE, VARIABLE
 from nodes import Cluster, free_port, kill, start_cluster, wait_until
+
+# Ray keeps the address of the machine's latest head in a file, and jobs submitted to another head may take it for theirs: tests of jobs
+# run beside these.
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
+atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

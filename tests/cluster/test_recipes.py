@@ -189,8 +189,8 @@ JOB = """
 import os, sys, time
 import ray
 ray.init(log_to_driver=False)
-print(sys.argv[1:], sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources()["CPU"], os.environ["RAY_AUTH_MODE"], flush=True)
 try:
+    print(sys.argv[1:], sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources()["CPU"], os.environ["RAY_AUTH_MODE"], flush=True)
     time.sleep(float(sys.argv[1]))
 except KeyboardInterrupt:
     sys.exit(9)
