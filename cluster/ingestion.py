@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.placement import clear, place
 from cluster.progress import Progress
+from cluster.reading import Read
 from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
@@ -16,7 +17,7 @@ import ray.data
 
 from mat2spec.checkpoint import environment
 from mat2spec.config.ingestion import IngestConfig, ReadingConfig
-from mat2spec.data.ingestion import Batch, cut, read_batch
+from mat2spec.data.ingestion import Batch, cut
 from mat2spec.data.listing import Listing, list_sources
 from mat2spec.data.materials import MATERIALS
 from mat2spec.errors import StorageError
@@ -88,29 +89,6 @@ class Ingestion:
         with ray_session():
             shards = ray.data.from_items([{"batch": batch.to_json()} for batch in todo], override_num_blocks=len(todo))
             yield from shards.map(Read(staged, self.config.reading)).iter_rows()
-
-
-class Read:
-    """Read a shard and write what came of it.
-
-    Args:
-        staged: Directory of the staged shards.
-        config: How structures are read.
-    """
-
-    def __init__(self, staged: Path, config: ReadingConfig) -> None:
-        self._staged, self._config = str(staged), config.model_dump(mode="json")
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        began = time.time()
-        batch = Batch.from_json(row["batch"])
-        outcome = read_batch(batch, ReadingConfig.model_validate(self._config))
-        result = {"rows": len(outcome.materials), "rejects": len(outcome.rejects), "failed": "", "began": began}
-        try:
-            RunDirectory(Path(self._staged), MATERIALS).commit(batch.name, outcome.materials, outcome.rejects)
-        except OSError as error:
-            result["failed"] = f"cannot be written ({error.strerror or error})"
-        return result
 
 
 def _read_here(staged: Path, todo: Iterable[Batch], config: ReadingConfig) -> Iterator[dict[str, Any]]:
