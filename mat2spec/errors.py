@@ -5,47 +5,37 @@ class Mat2SpecError(Exception):
     """Something the user gave cannot be used. Jobs print it as one line and exit with 2."""
 
 
-class StructureError(Mat2SpecError):
+class MaterialError(Mat2SpecError):
+    """What is wrong with one material; it stays what it is between processes.
+
+    Args:
+        material_id: Which.
+        rule: What is wrong, and what to do.
+    """
+
+    def __init__(self, material_id: str, rule: str) -> None:
+        super().__init__(f"{material_id}: {rule}")
+        self.material_id = material_id
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[type["MaterialError"], tuple[str, str]]:
+        return type(self), (self.material_id, self.rule)
+
+
+class StructureError(MaterialError):
     """A crystal that cannot become a graph. In a screening it is a row of rejects, never a dead job."""
 
-    def __init__(self, material_id: str, rule: str) -> None:
-        super().__init__(f"{material_id}: {rule}")
-        self.material_id = material_id
-        self.rule = rule
 
-    def __reduce__(self) -> tuple[type["StructureError"], tuple[str, str]]:
-        return type(self), (self.material_id, self.rule)
-
-
-class SpectrumError(Mat2SpecError):
+class SpectrumError(MaterialError):
     """A density of states that cannot become a label."""
 
-    def __init__(self, material_id: str, rule: str) -> None:
-        super().__init__(f"{material_id}: {rule}")
-        self.material_id = material_id
-        self.rule = rule
 
-    def __reduce__(self) -> tuple[type["SpectrumError"], tuple[str, str]]:
-        return type(self), (self.material_id, self.rule)
-
-
-class MissingError(Mat2SpecError):
+class MissingError(MaterialError):
     """A material, or what was computed of it, that a database does not have."""
 
-    def __init__(self, material_id: str, rule: str) -> None:
-        super().__init__(f"{material_id}: {rule}")
 
-
-class CalculationError(Mat2SpecError):
+class CalculationError(MaterialError):
     """A calculation that gave no spectrum. In a verification it is a row of rejects."""
-
-    def __init__(self, material_id: str, rule: str) -> None:
-        super().__init__(f"{material_id}: {rule}")
-        self.material_id = material_id
-        self.rule = rule
-
-    def __reduce__(self) -> tuple[type["CalculationError"], tuple[str, str]]:
-        return type(self), (self.material_id, self.rule)
 
 
 class ConfigError(Mat2SpecError):

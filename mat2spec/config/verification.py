@@ -9,7 +9,7 @@ from mat2spec.config.section import Positive, Section
 
 
 class GpawConfig(Section):
-    """An electronic density of states by GPAW: plane waves, PBE, no spin. The defaults made the bundled tables."""
+    """An electronic density of states by GPAW: plane waves, PBE, no spin. The defaults made the bundled tables, three meshes apart."""
 
     cutoff_ev: float | None = Field(None, gt=100, description="[eV] of the plane waves; default: 450 with N, O or F, else 350")
     kppra_scf: Positive = Field(450, description="k-points × atoms of the charge density")

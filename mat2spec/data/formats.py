@@ -57,8 +57,9 @@ def read_structures(name: str, content: bytes, config: ReadingConfig, material_i
     material_id = material_id or stem(name)
     reader = _reader(name)
     if reader is None:
-        rule = "is a compressed table; decompress it" if is_table(without_compression(name)) else "has no ending of a known format"
-        return [_refused(material_id, f"{PurePosixPath(name).name} {rule}: .cif, .vasp, .extxyz, .json, .csv, .parquet")]
+        unknown = "has no ending of a known format: .cif, .vasp, .extxyz, .json, .csv, .parquet"
+        rule = "is a compressed table; decompress it" if is_table(without_compression(name)) else unknown
+        return [_refused(material_id, f"{PurePosixPath(name).name} {rule}")]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parsers' remarks on rounding and site order

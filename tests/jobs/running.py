@@ -38,6 +38,11 @@ def environment(**variables: object) -> dict[str, str]:
     return kept | {"RAY_AUTH_MODE": "disabled"} | {name: str(value) for name, value in variables.items()}
 
 
+def tree(folder: Path) -> dict[Path, int]:
+    """Everything below a folder, and when it was last changed."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
 @dataclass(frozen=True)
 class Head:
     """A running Ray.

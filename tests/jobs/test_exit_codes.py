@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from running import tree
 
 
 @pytest.fixture
@@ -26,10 +27,6 @@ def bad_files(home, small_table, spoilt, monkeypatch) -> Path:
         (folder / "file").write_text("")
     monkeypatch.chdir(folder)
     return folder
-
-
-def tree(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 SCREEN, TRAIN = ("screen", "screen.yaml", "--output", "bad/run"), ("train", "train.yaml", "--output", "bad/run")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from running import tree
 from standins import FakeGpaw, write_run
 
 from mat2spec.dft.calculation import AttemptError
@@ -60,10 +61,6 @@ def verify(job, screened, fake, monkeypatch):
         return job("verify", *arguments)
 
     return run
-
-
-def tree(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def rows(run: Path, sql: str) -> list[dict]:
