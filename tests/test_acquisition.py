@@ -15,7 +15,7 @@ SINGLE = 1e-3
 
 @pytest.fixture(scope="module")
 def electronic(bundled) -> Spectra:
-    """The 157 electronic spectra of DFT."""
+    """The electronic spectra of DFT."""
     return np.array(pq.read_table(bundled.with_name("edos_gpaw.parquet"))["edos"].to_pylist(), np.float32)
 
 

@@ -21,7 +21,7 @@ from mat2spec.metrics import classification_scores
 from mat2spec.spectrum import EDOS_GRID
 
 SINGLE = 1e-4
-"""Relative: 157 · 128 numbers of single precision, added up."""
+"""Relative: some 600 · 128 numbers of single precision, added up."""
 
 FEW = 200
 """Resamples; the 2,000 of a table take seconds."""
@@ -75,7 +75,6 @@ def has_vb_gap(spectrum: np.ndarray) -> bool:
 
 def test_each_material_of_every_fold_is_there_once_in_alphabetical_order(pooled, labelled):
     assert list(pooled.material_ids) == sorted(labelled.material_ids)
-    assert len(pooled.material_ids) == 157
     assert pooled.grid == EDOS_GRID
 
 

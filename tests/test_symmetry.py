@@ -8,8 +8,6 @@ from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
 from mat2spec.symmetry import SYMPREC, primitive_nsites, space_group_number, standard_primitive
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 CONVENTIONAL_FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 

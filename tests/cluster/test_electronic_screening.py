@@ -20,8 +20,6 @@ from mat2spec.query.plot import plot_answer
 from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import EDOS_GRID
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "edos"
 
 PNG = b"\x89PNG"

@@ -21,8 +21,6 @@ from mat2spec.predict import Predictor
 from mat2spec.run_directory import RunDirectory
 from mat2spec.symmetry import primitive_nsites
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 SAME_SPECTRUM = 1e-5
 """States per cm⁻¹ per atom: float32 sums in batches of another composition."""
 

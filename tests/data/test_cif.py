@@ -176,7 +176,6 @@ PYMATGEN_READS_OTHERWISE = {
 """From a symbol alone it takes hexagonal axes in any cell, and P 1 for short, old and extended symbols that it does not know."""
 
 
-@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
 @pytest.mark.parametrize("which", SYMMETRIC)
 def test_symmetry_makes_the_crystal_of_the_declared_space_group(which, no_detour):
     text, number, formula, sites = SYMMETRIC[which]
@@ -219,7 +218,6 @@ def test_operations_that_do_not_fit_the_cell_are_refused():
     assert "do not fit the cell" in refusal(text)
 
 
-@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
 def test_a_hall_symbol_tells_the_origin(no_detour):
     text = cif_text("3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m", more="_space_group_name_Hall '-F 4vw 2vw 3'")
     assert space_group_number(crystal(text)) == 227

@@ -22,8 +22,6 @@ from mat2spec.evaluation import Evaluation
 from mat2spec.graph import CrystalGraph
 from mat2spec.spectrum import EDOS_GRID
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 SINGLE = 1e-6
 """Relative: a division and a multiplication in float32."""
 

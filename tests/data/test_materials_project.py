@@ -25,8 +25,6 @@ from mat2spec.data.materials_project_summary import FIELDS, Summary
 from mat2spec.data.patience import Patience
 from mat2spec.errors import ConfigError, ServiceError, SpectrumError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 LAST_NUMBER = 3_347_529
 """Materials that came later have letters only."""
 

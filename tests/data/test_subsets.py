@@ -14,8 +14,6 @@ from mat2spec.data.subsets import SUBSETS
 from mat2spec.errors import TableError
 from mat2spec.spectrum import PHDOS_GRID
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 PARTS = ("train", "valid", "test")
 
 

@@ -76,7 +76,7 @@ def test_gap_of_cubic_calcium_titanate_is_that_of_a_perovskite():
 
 
 def test_default_settings_give_the_spectra_that_ship():
-    table = pq.read_table(BUNDLED / "edos_gpaw_further.parquet", filters=[("material_id", "=", "mp-22862")])
+    table = pq.read_table(BUNDLED / "edos_gpaw.parquet", filters=[("material_id", "=", "mp-22862")])
     (crystal,) = crystals(table)
     (true,) = np.array(table["edos"].to_pylist(), np.float32)
     spectrum = Gpaw(GpawConfig()).calculate(crystal, LIMITS).on(EDOS_GRID)

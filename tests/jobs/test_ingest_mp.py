@@ -33,8 +33,6 @@ from mat2spec.data.labels import read_labels
 from mat2spec.run_directory import RunDirectory
 from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 THZ = 0.0299792458
 """One cm⁻¹."""
 

@@ -17,8 +17,6 @@ from mat2spec.query.catalog import ask
 from mat2spec.query.plot import plot_answer
 from mat2spec.verified import verified_row
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib 2.8, of every call
-
 ROWS = 9
 ALL = ("--where", "true")
 
@@ -278,7 +276,7 @@ def test_labels_are_added_to_a_table_in_its_types_and_can_be_learnt_from(verify,
     from mat2spec.data.labels import read_labels
     from mat2spec.spectrum import EDOS_GRID
 
-    base = bundled.with_name("edos_gpaw_further.parquet")
+    base = bundled.with_name("edos_gpaw.parquet")
     verify(screened, *ALL, "--limit", "3")
     output = tmp_path / "labels.parquet"
     done = job("ingest", "labels", screened, "--base", base, "--output", output)

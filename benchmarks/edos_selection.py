@@ -1,0 +1,152 @@
+"""Which bundled structures to compute next, in an order that may be stopped anywhere and leaves a set stratified by symmetry and elements.
+
+    python benchmarks/edos_selection.py SELECTION.parquet [--limit 1500] [--max-cost 40]
+
+Writes a materials table of standardised primitive cells of at most eight sites, without what a calculation without spin cannot describe and
+without what is computed already. The bundled spectra were grown by it; the table can be screened, and the screening verified:
+
+    python jobs/screen.py configs/screen-edos.yaml --input.path SELECTION.parquet --output runs/selection
+    python jobs/verify.py runs/selection --where true --limit 500
+    python jobs/ingest.py labels runs/selection --base mat2spec/data/bundled/edos_gpaw.parquet --output LABELS.parquet
+"""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import spglib
+
+from mat2spec.crystal import Crystal
+from mat2spec.data.schema import COLUMNS, crystals
+from mat2spec.dft.gpaw import HARD_ANIONS, NEEDS_SPIN, setups
+from mat2spec.symmetry import SYMPREC, space_group_number, standard_primitive
+
+BUNDLED = Path(__file__).parents[1] / "mat2spec/data/bundled"
+MAX_SITES = 8
+NOBLE_GASES = frozenset({2, 10, 18, 36, 54})
+
+SYSTEMS = {"triclinic": 2, "monoclinic": 15, "orthorhombic": 74, "tetragonal": 142, "trigonal": 167, "hexagonal": 194, "cubic": 230}
+"""Number of the last space group of each."""
+
+SHARES = {"cubic": 0.4, 1: 0.3}
+"""Less of what there is most of, and of the elements, which have few crystals each."""
+
+COST_UNIT = 2.8e-5
+"""[s] of one core for a k-point, band and Å³ at 350 eV: from five crystals, right to a factor of about two."""
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A crystal that could be computed, as its standardised primitive cell."""
+
+    crystal: Crystal
+
+    @cached_property
+    def space_group(self) -> int:
+        return space_group_number(self.crystal)
+
+    @property
+    def stratum(self) -> tuple[str, int]:
+        """Crystal system, and the number of elements, four or more counted as four."""
+        system = next(name for name, last in SYSTEMS.items() if self.space_group <= last)
+        return system, min(len(self.crystal.elements), 4)
+
+    @cached_property
+    def cost(self) -> float:
+        """Seconds of one core: irreducible k-points of both meshes, weighted by their passes, × bands × plane waves."""
+        cell = (self.crystal.lattice, self.crystal.frac_coords, self.crystal.atomic_numbers)
+        volume = abs(np.linalg.det(self.crystal.lattice))
+        lengths = np.linalg.norm(np.linalg.inv(self.crystal.lattice), axis=0)
+        points = 0
+        for kppra, passes in ((450, 10), (1400, 8)):
+            mesh = [max(1, round(float(n))) for n in lengths * (kppra / len(self.crystal) / lengths.prod()) ** (1 / 3)]
+            points += passes * len(np.unique(spglib.get_ir_reciprocal_mesh(mesh, cell, is_shift=[0, 0, 0], symprec=SYMPREC)[0]))
+        bands = 4 * len(self.crystal) + 0.08 * volume
+        cutoff = 450 if HARD_ANIONS & set(self.crystal.atomic_numbers.tolist()) else 350
+        return float(2.5 + points * bands * volume * (cutoff / 350) ** 1.5 * COST_UNIT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--limit", type=int, default=1500)
+    parser.add_argument("--max-cost", type=float, default=40.0, help="[s] estimated, of one core")
+    arguments = parser.parse_args()
+    done = list(read("edos_gpaw.parquet"))
+    found = list(candidates(done, arguments.max_cost))
+    chosen = in_order(found, done, arguments.limit)
+    pq.write_table(materials_table([candidate.crystal for candidate in chosen]), arguments.output, compression="zstd")
+    print(f"{len(chosen)} of {len(found)} candidates, about {sum(candidate.cost for candidate in chosen) / 3600:.1f} core-hours")
+
+
+def read(name: str) -> Iterator[Crystal]:
+    return (row for row in crystals(pq.read_table(BUNDLED / name)) if isinstance(row, Crystal))
+
+
+def candidates(done: list[Crystal], max_cost: float) -> Iterator[Candidate]:
+    """What can be computed at that cost; one crystal of those with the same formula and space group."""
+    seen = {(crystal.formula, space_group_number(crystal)) for crystal in done}
+    usable = setups()
+    for crystal in read("mp_structures.parquet"):
+        elements = set(crystal.atomic_numbers.tolist())
+        if len(crystal) > MAX_SITES or elements & (NEEDS_SPIN | NOBLE_GASES) or not usable.issuperset(crystal.elements):
+            continue
+        candidate = Candidate(standard_primitive(crystal))
+        key = (crystal.formula, candidate.space_group)
+        if key not in seen and candidate.cost <= max_cost:
+            seen.add(key)
+            yield candidate
+
+
+def in_order(found: list[Candidate], done: list[Crystal], limit: int) -> list[Candidate]:
+    """Take from each stratum in turn; of 60 drawn from it, the crystal whose elements are rarest so far for its cost."""
+    random = np.random.default_rng(SEED)
+    strata: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
+    for candidate in found:
+        strata[candidate.stratum].append(candidate)
+    weights = {key: min(1.0, len(rows) / 40) * np.prod([SHARES.get(part, 1.0) for part in key]) for key, rows in strata.items()}
+    taken = Counter(z for crystal in done for z in set(crystal.atomic_numbers.tolist()))
+    drawn: Counter[tuple[str, int]] = Counter()
+    chosen: list[Candidate] = []
+    while len(chosen) < limit and strata:
+        key = min(strata, key=lambda key: ((drawn[key] + 1) / weights[key], key))
+        rows = strata[key]
+        sample = random.choice(len(rows), size=min(60, len(rows)), replace=False)
+        candidate = rows.pop(int(min(sample, key=lambda i: merit(rows[i], taken))))
+        if not rows:
+            del strata[key]
+        drawn[key] += 1
+        taken.update(set(candidate.crystal.atomic_numbers.tolist()))
+        chosen.append(candidate)
+    return chosen
+
+
+def merit(candidate: Candidate, taken: Counter[int]) -> float:
+    """Low for elements that were taken seldom, and for low cost."""
+    rarity = np.mean([np.sqrt(1 + taken[z]) for z in set(candidate.crystal.atomic_numbers.tolist())])
+    return float(rarity * candidate.cost**0.5)
+
+
+def materials_table(chosen: list[Crystal]) -> pa.Table:
+    columns = {
+        "material_id": [crystal.material_id for crystal in chosen],
+        "formula_pretty": [crystal.formula for crystal in chosen],
+        "nsites": pa.array([len(crystal) for crystal in chosen], pa.int32()),
+        "atomic_numbers": [crystal.atomic_numbers for crystal in chosen],
+        "lattice": [crystal.lattice.ravel() for crystal in chosen],
+        "frac_coords": [crystal.frac_coords.ravel() for crystal in chosen],
+    }
+    assert set(columns) == set(COLUMNS)
+    return pa.table(columns)
+
+
+if __name__ == "__main__":
+    main()
