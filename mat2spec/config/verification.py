@@ -27,7 +27,7 @@ class GpawConfig(Section):
 
 
 class PhononConfig(Section):
-    """A phonon density of states by finite displacements (phonopy) with the forces of an ASE calculator."""
+    """A phonon density of states by finite displacements (phonopy), with the forces of an ASE calculator or of GPAW."""
 
     supercell_length: float = Field(10.0, gt=0, description="[Å] shortest repeat of the supercell along each axis of the primitive cell")
     displacement: float = Field(0.01, gt=0, le=0.1, description="[Å] of an atom")
@@ -55,7 +55,7 @@ class VerifyConfig(Section):
     sample_negatives: int = Field(0, ge=0, description="so many others, drawn at random; without them there is no recall")
     include_seen: bool = Field(False, description="draw also from what training had seen; precision and recall leave it out in any case")
     seed: int = Field(1, ge=0, description="of the draw; a larger draw with the same seed holds the smaller")
-    engine: str = Field("gpaw", description="gpaw, vasp, or phonopy:CALCULATOR, an ASE calculator as module:name")
+    engine: str = Field("gpaw", description="gpaw, vasp, phonopy:gpaw, or phonopy:CALCULATOR, an ASE calculator as module:name")
     retry_rejects: bool = Field(False, description="compute again what was rejected before within the same limits")
     vasp_folder: str | None = Field(None, description="where VASP's inputs are written and its results are read; default: RUN/vasp")
     limits: LimitsConfig = LimitsConfig()

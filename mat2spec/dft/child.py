@@ -16,7 +16,9 @@ from mat2spec.errors import CalculationError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_PROCESS = Path(__file__).with_name("process.py")
+PROCESS = Path(__file__).with_name("process.py")
+"""What runs a program, in whatever Python."""
+
 _GIGABYTE = 10**9
 
 
@@ -32,7 +34,7 @@ def run_program(
 
     Args:
         python: Which Python runs it.
-        program: A file with a function `density_of_states`, as process.py has it.
+        program: A file with a function `compute`, as process.py has it.
         crystal: What is computed.
         settings: How.
         limits: It is killed with all its children when it takes longer, and gets no more memory.
@@ -50,6 +52,7 @@ def run_program(
             "frac_coords": crystal.frac_coords.tolist(),
         },
         "settings": dict(settings),
+        "function": "compute",
         "memory": int(limits.memory_gb * _GIGABYTE),
         "parent": os.getpid(),
     }
@@ -57,7 +60,7 @@ def run_program(
     with TemporaryDirectory(prefix="mat2spec-") as folder:
         asked, answered, stderr = (Path(folder, name) for name in ("request.json", "answer.json", "stderr"))
         asked.write_text(json.dumps(request))
-        code = _run([python, str(_PROCESS), str(program), str(asked), str(answered)], variables, stderr, limits.seconds)
+        code = _run([python, str(PROCESS), str(program), str(asked), str(answered)], variables, stderr, limits.seconds)
         answer = _answer(code, answered, stderr)
     if answer.get("error_type") == "MemoryError":
         rule = f"out of memory (limit {limits.memory_gb:g} GB); raise --memory-gb"

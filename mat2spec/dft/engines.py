@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mat2spec.config import VerifyConfig
 from mat2spec.dft.calculation import Engine
+from mat2spec.dft.forces import AseForces, GpawForces
 from mat2spec.dft.gpaw import Gpaw
 from mat2spec.dft.phonons import Phonons
 from mat2spec.dft.vasp import Vasp
@@ -23,5 +24,6 @@ def build_engine(config: VerifyConfig, run: Path) -> Engine:
     if config.engine == "vasp":
         return Vasp(Path(config.vasp_folder) if config.vasp_folder else run / "vasp")
     if config.engine.startswith(_PHONOPY):
-        return Phonons(config.engine.removeprefix(_PHONOPY), config.phonon)
-    raise ConfigError(f"engine {config.engine} is unknown; there are gpaw, vasp and phonopy:MODULE:CALCULATOR")
+        calculator = config.engine.removeprefix(_PHONOPY)
+        return Phonons(GpawForces(config.gpaw) if calculator == "gpaw" else AseForces(calculator), config.phonon)
+    raise ConfigError(f"engine {config.engine} is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR")

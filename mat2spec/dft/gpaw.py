@@ -14,7 +14,7 @@ import numpy as np
 from mat2spec.config import GpawConfig
 from mat2spec.crystal import Crystal
 from mat2spec.dft.calculation import Calculation, Limits
-from mat2spec.dft.child import run_program
+from mat2spec.dft.child import PROCESS, run_program
 from mat2spec.elements import symbols
 from mat2spec.errors import CalculationError, ConfigError
 
@@ -52,6 +52,16 @@ class Gpaw:
 
     def __init__(self, config: GpawConfig) -> None:
         self._config = config
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the process in which it runs."""
+        return {"GPAW_SETUP_PATH": os.pathsep.join(_setup_folders()), "PYTHONPATH": ""}
+
+    @property
+    def command(self) -> list[str]:
+        """What runs its program; a request and the place of the answer follow."""
+        return [find_python(), str(PROCESS), str(_PROGRAM)]
 
     def check(self) -> None:
         """Make sure that a Python with GPAW and its setups are there.
@@ -94,9 +104,8 @@ class Gpaw:
         """
         settings = self.settings(crystal)
         if safer:
-            settings |= SAFER | {name: 3 * settings[name] for name in ("max_iterations", "max_band_iterations")}
-        environment = {"GPAW_SETUP_PATH": os.pathsep.join(_setup_folders()), "PYTHONPATH": ""}
-        answer = run_program(find_python(), _PROGRAM, crystal, settings, limits, environment)
+            settings = safer_settings(settings)
+        answer = run_program(find_python(), _PROGRAM, crystal, settings, limits, self.environment)
         return Calculation(
             crystal,
             np.array(answer["energies"]),
@@ -107,6 +116,11 @@ class Gpaw:
             settings | {name: answer[name] for name in DETAILS},
             answer["cpu_seconds"],
         )
+
+
+def safer_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings of a second attempt."""
+    return settings | SAFER | {name: 3 * settings[name] for name in ("max_iterations", "max_band_iterations") if name in settings}
 
 
 def find_python() -> str:

@@ -4,7 +4,12 @@ Frequencies are in cm⁻¹, negative ones imaginary; lengths in Å. The cell is 
 that atoms feel where they are cancel, since phonopy displaces both ways unless symmetry does. There is no LO–TO splitting.
 """
 
+import json
+import os
+import resource
+import subprocess
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +21,7 @@ ACOUSTIC_SUM_RULE = 1
 """Times that force constants are made symmetric and free of net forces."""
 
 
-def density_of_states(structure: dict[str, Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
+def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
     """Forces of displaced supercells, force constants, frequencies on a mesh, linear tetrahedra."""
     import phonopy
     from phonopy.structure.atoms import PhonopyAtoms
@@ -26,8 +31,8 @@ def density_of_states(structure: dict[str, Any], settings: dict[str, Any], log: 
     supercell = np.maximum(1, np.ceil(settings["supercell_length"] / lengths - 1e-6)).astype(int)
     phonons: Any = phonopy.Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=np.eye(3), log_level=0)
     phonons.generate_displacements(distance=settings["displacement"])
-    calculator = calculator_of(settings["calculator"])
-    phonons.forces = [forces_of(displaced, calculator)[0] for displaced in phonons.supercells_with_displacements]
+    found = forces_of([*phonons.supercells_with_displacements, phonons.primitive], settings, log)
+    phonons.forces = found["forces"][:-1]
     phonons.produce_force_constants()
     phonons.symmetrize_force_constants(level=ACOUSTIC_SUM_RULE)
     mesh = np.maximum(1, np.round(settings["q_length"] / lengths)).astype(int)
@@ -42,11 +47,21 @@ def density_of_states(structure: dict[str, Any], settings: dict[str, Any], log: 
         "densities": (np.asarray(dos.dos) / THZ).tolist(),
         "min_frequency": float(frequencies.min()),
         "max_frequency": float(frequencies.max()),
-        "total_energy": forces_of(phonons.primitive, calculator)[1],
+        "total_energy": found["energies"][-1],
         "supercell": supercell.tolist(),
         "q_mesh": mesh.tolist(),
         "version": phonopy.__version__,
+        "cpu_seconds": found["cpu_seconds"],
     }
+
+
+def forces_of(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
+    """Forces [eV/Å] and energies [eV] of all cells, and the CPU time that another process took for them [s]."""
+    if "command" in settings:
+        return forces_of_program(cells, settings, log)
+    calculator = calculator_of(settings["calculator"])
+    atoms = [atoms_of(cell, calculator) for cell in cells]
+    return {"forces": [a.get_forces() for a in atoms], "energies": [float(a.get_potential_energy()) for a in atoms], "cpu_seconds": 0.0}
 
 
 def calculator_of(name: str) -> Any:
@@ -55,9 +70,37 @@ def calculator_of(name: str) -> Any:
     return getattr(import_module(module), attribute)()
 
 
-def forces_of(cell: Any, calculator: Any) -> tuple[np.ndarray, float]:
-    """Forces [eV/Å] and energy [eV] of one cell."""
+def atoms_of(cell: Any, calculator: Any) -> Any:
+    """A cell of phonopy as ASE takes it."""
     from ase import Atoms
 
-    atoms = Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True, calculator=calculator)
-    return atoms.get_forces(), float(atoms.get_potential_energy())
+    return Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True, calculator=calculator)
+
+
+def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
+    """Let another Python compute them, as process.py does; it ends with this process, and has its limit of memory."""
+    request = {
+        "structure": {"cells": [structure_of(cell) for cell in cells]},
+        "settings": settings,
+        "function": "forces",
+        "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
+        "parent": os.getpid(),
+    }
+    asked, answered = (Path(log).with_name(f"forces-{name}.json") for name in ("request", "answer"))
+    asked.write_text(json.dumps(request))
+    subprocess.run([*settings["command"], str(asked), str(answered)], check=True)
+    answer = json.loads(answered.read_text())
+    if answer.get("error_type") == "MemoryError":
+        raise MemoryError(answer["error"])
+    if "error" in answer:
+        raise RuntimeError(f"{answer['error_type']}: {answer['error']}")
+    return answer
+
+
+def structure_of(cell: Any) -> dict[str, Any]:
+    """A cell of phonopy as programs take it."""
+    return {
+        "atomic_numbers": cell.numbers.tolist(),
+        "lattice": np.asarray(cell.cell).tolist(),
+        "frac_coords": np.asarray(cell.scaled_positions).tolist(),
+    }

@@ -1,7 +1,7 @@
 """What runs in the process of a calculation: `python process.py PROGRAM.py REQUEST.json ANSWER.json`.
 
-The Python may be another than ours, so that this file and the programs beside it import nothing of mat2spec. A program has a function
-`density_of_states(structure, settings, log)`; what it gives, or what goes wrong, is the answer.
+The Python may be another than ours, so that this file and the programs beside it import nothing of mat2spec. A program has the function
+that the request names, most often `compute(structure, settings, log)`; what it gives, or what goes wrong, is the answer.
 """
 
 import ctypes
@@ -23,8 +23,8 @@ def main(program: str, request_file: str, answer_file: str) -> None:
     limit_memory(request["memory"])
     started = time.process_time()
     try:
-        answer = load(program).density_of_states(request["structure"], request["settings"], f"{answer_file}.log")
-        answer["cpu_seconds"] = time.process_time() - started
+        answer = getattr(load(program), request["function"])(request["structure"], request["settings"], f"{answer_file}.log")
+        answer["cpu_seconds"] = time.process_time() - started + answer.get("cpu_seconds", 0.0)  # and of processes that it has started
     except Exception as error:
         kind = MemoryError if isinstance(error, MemoryError) else type(error)  # numpy has a class of its own
         answer = {"error_type": kind.__name__, "error": " ".join(str(error).split()) or kind.__name__}

@@ -22,7 +22,7 @@ def run(tmp_path, silicon):
 
     def run(code: str, limits: Limits = LIMITS, **settings: object) -> dict:
         program = tmp_path / "program.py"
-        program.write_text(f"import os, subprocess, time\ndef density_of_states(structure, settings, log):\n    {code}\n")
+        program.write_text(f"import os, subprocess, time\ndef compute(structure, settings, log):\n    {code}\n")
         return run_program(sys.executable, program, silicon, settings, limits)
 
     return run
@@ -82,7 +82,7 @@ def test_child_gets_no_more_memory_than_its_limit_and_no_second_attempt(run):
 def test_child_ends_with_the_worker_that_started_it(tmp_path):
     pid = tmp_path / "pid"
     (tmp_path / "program.py").write_text(
-        f"import os, time\ndef density_of_states(*_):\n    open({str(pid)!r}, 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
+        f"import os, time\ndef compute(*_):\n    open({str(pid)!r}, 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
     )
     code = f"""
 import numpy as np, sys

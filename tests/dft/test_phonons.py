@@ -1,13 +1,17 @@
-"""Phonons by phonopy with an ASE calculator: EMT, which knows copper, beside phonopy's own and what is known of copper."""
+"""Phonons by phonopy: with EMT, which knows copper, as an ASE calculator and as what another Python takes for GPAW."""
+
+import stat
+import sys
 
 import numpy as np
 import pytest
 
-from mat2spec.config import PhononConfig
+from mat2spec.config import GpawConfig, PhononConfig
 from mat2spec.crystal import Crystal
 from mat2spec.dft.calculation import AttemptError, Limits, key_of
+from mat2spec.dft.forces import AseForces, GpawForces
 from mat2spec.dft.phonons import Phonons
-from mat2spec.errors import ConfigError, SpectrumError
+from mat2spec.errors import CalculationError, ConfigError, SpectrumError
 from mat2spec.spectrum import PHDOS_GRID
 
 EMT = "ase.calculators.emt:EMT"
@@ -25,7 +29,7 @@ def fcc(name: str, number: int, a: float) -> Crystal:
 
 @pytest.fixture(scope="module")
 def copper():
-    return Phonons(EMT, SMALL).calculate(fcc("copper", 29, 3.61), LIMITS)
+    return Phonons(AseForces(EMT), SMALL).calculate(fcc("copper", 29, 3.61), LIMITS)
 
 
 def test_curve_has_three_modes_per_atom(copper):
@@ -50,7 +54,7 @@ def test_it_says_what_it_is(copper):
 
 def test_unstable_crystal_is_refused():
     """Copper stretched by a fifth has modes that pull it apart."""
-    found = Phonons(EMT, SMALL).calculate(fcc("stretched", 29, 4.4), LIMITS)
+    found = Phonons(AseForces(EMT), SMALL).calculate(fcc("stretched", 29, 4.4), LIMITS)
     assert found.numbers["min_frequency"] < -15
     with pytest.raises(SpectrumError, match=r"stretched: .* of the modes lie below -15 cm⁻¹"):
         found.on(PHDOS_GRID)
@@ -58,7 +62,7 @@ def test_unstable_crystal_is_refused():
 
 def test_calculator_that_does_not_know_an_element_says_so():
     with pytest.raises(AttemptError, match="NotImplementedError: No EMT-potential for W"):
-        Phonons(EMT, SMALL).calculate(fcc("tungsten", 74, 4.0), LIMITS)
+        Phonons(AseForces(EMT), SMALL).calculate(fcc("tungsten", 74, 4.0), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +76,69 @@ def test_calculator_that_does_not_know_an_element_says_so():
 )
 def test_calculator_that_is_not_there_is_refused(calculator, said):
     with pytest.raises(ConfigError, match=f"engine phonopy:{calculator}: {said}"):
-        Phonons(calculator, SMALL).check()
+        Phonons(AseForces(calculator), SMALL).check()
 
 
 def test_version_of_the_calculator_is_part_of_the_key(monkeypatch):
-    engine, crystal = Phonons(EMT, SMALL), fcc("copper", 29, 3.61)
+    engine, crystal = Phonons(AseForces(EMT), SMALL), fcc("copper", 29, 3.61)
     before = engine.settings(crystal)
     assert before["calculator_version"] != "unknown"
-    monkeypatch.setattr("mat2spec.dft.phonons.version", lambda name: "0.1")
+    monkeypatch.setattr("mat2spec.dft.forces.version", lambda name: "0.1")
     assert key_of(crystal, before) != key_of(crystal, engine.settings(crystal))
+
+
+GPAW_THAT_IS_EMT = """
+from ase.calculators.emt import EMT
+
+__version__ = "0"
+
+def PW(cutoff): return cutoff
+FermiDirac = Mixer = Davidson = lambda *settings: settings
+
+def GPAW(*, mode, kpts, maxiter, txt, **settings):
+    with open({asked!r}, "a") as file:
+        file.write(f"{{mode}} {{kpts['size']}} {{maxiter}}\\n")
+    if maxiter < 10:
+        raise RuntimeError("did not converge")
+    return EMT()
+"""
+
+
+@pytest.fixture
+def gpaw_that_is_emt(tmp_path, monkeypatch):
+    """Another Python, in which GPAW gives the forces of EMT; and what it was asked."""
+    package, python, asked = tmp_path / "gpaw", tmp_path / "python", tmp_path / "asked"
+    package.mkdir()
+    (package / "__init__.py").write_text(GPAW_THAT_IS_EMT.format(asked=str(asked)))
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "Cu.PBE.gz").touch()
+    monkeypatch.setenv("MAT2SPEC_GPAW_PYTHON", str(python))
+    monkeypatch.setenv("GPAW_SETUP_PATH", str(tmp_path))
+    return asked
+
+
+def test_forces_of_another_python_give_the_same_spectrum(copper, gpaw_that_is_emt):
+    engine, crystal = Phonons(GpawForces(GpawConfig()), SMALL), fcc("copper", 29, 3.61)
+    engine.check()
+    engine.refuse(crystal)
+    found = engine.calculate(crystal, LIMITS)
+    np.testing.assert_allclose(found.densities, copper.densities, atol=1e-9)
+    assert found.numbers == pytest.approx(dict(copper.numbers))
+    assert (found.level, copper.level) == ("dft", "surrogate")
+    assert found.engine.endswith(" gpaw")
+    assert "command" not in found.settings, "where things are on this machine is no setting"
+    assert gpaw_that_is_emt.read_text().splitlines() == ["350.0 [3, 3, 3] 100", "350.0 [8, 8, 8] 100"], "a supercell of 27 atoms, and one"
+
+
+def test_second_attempt_at_forces_is_safer(gpaw_that_is_emt):
+    engine, crystal = Phonons(GpawForces(GpawConfig(max_iterations=5)), SMALL), fcc("copper", 29, 3.61)
+    with pytest.raises(AttemptError, match="RuntimeError: did not converge"):
+        engine.calculate(crystal, LIMITS)
+    assert engine.calculate(crystal, LIMITS, safer=True).settings["max_iterations"] == 15
+
+
+def test_phonons_by_gpaw_refuse_what_needs_spin(gpaw_that_is_emt):
+    (gpaw_that_is_emt.parent / "Fe.PBE.gz").touch()
+    with pytest.raises(CalculationError, match="iron: Fe: PBE without spin"):
+        Phonons(GpawForces(GpawConfig()), SMALL).refuse(fcc("iron", 26, 3.5))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from running import tree
+from running import Head, tree
 from standins import FakeGpaw, write_run
 
 from mat2spec.dft.calculation import AttemptError
@@ -73,7 +73,7 @@ def rows(run: Path, sql: str) -> list[dict]:
         (("--where", "nosuch > 1"), 'where: nosuch > 1: Binder Error: Referenced column "nosuch" not found'),
         ((*ALL, "--among", "1 +"), "among: 1 +: Parser Error"),
         ((*ALL, "--among", "nsites > 99"), "where: true: none of 0 predictions meets it"),
-        ((*ALL, "--engine", "siesta"), "engine siesta is unknown; there are gpaw, vasp and phonopy:MODULE:CALCULATOR"),
+        ((*ALL, "--engine", "siesta"), "engine siesta is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR"),
         ((*ALL, "--engine", "phonopy:ase.calculators.emt:EMT"), "computes phdos, and"),
         ((*ALL, "--limit", "0"), "limit"),
         ((), "where"),
@@ -86,6 +86,15 @@ def test_command_that_cannot_be_used_is_refused_and_writes_nothing(verify, scree
     assert line in done.err
     assert len(done.err.splitlines()) == 1
     assert tree(screened) == before
+
+
+def test_submitted_job_finds_its_run_and_computes_on_the_cluster(head: Head, home: Path, fake: FakeGpaw):
+    write_run(home / "to-verify", ROWS)
+    code, output = head.run("python", "jobs/verify.py", "to-verify", *ALL, "--limit", "3", home=home, variables=fake.variables)
+    assert code == 0, output
+    assert "3 materials: 3 of 8 on the shortlist" in output
+    assert rows(home / "to-verify", "SELECT count(*) AS n FROM verified") == [{"n": 3}]
+    assert len(fake.asked) == 3
 
 
 def test_long_shortlist_asks_for_a_limit(verify, screened, monkeypatch):
