@@ -38,9 +38,10 @@ def prediction_table(
         prediction: What is predicted of each.
         checkpoint: What predicted.
     """
-    spectra, grid = prediction.spectra, checkpoint.grid
-    if grid.per_cell:
-        spectra = spectra * np.array(nsites_primitive, np.float32)[:, None]
+    spectra, spread, grid = prediction.spectra, prediction.spread, checkpoint.grid
+    if grid.per_cell:  # networks predict per atom
+        sizes = np.array(nsites_primitive, np.float32)
+        spectra, spread = spectra * sizes[:, None], None if spread is None else spread * sizes
     known = frozenset(checkpoint.card.training.elements)
     elements = [crystal.elements for crystal in crystals]
     columns = {
@@ -50,7 +51,7 @@ def prediction_table(
         "nsites_primitive": pa.array(nsites_primitive, pa.int32()),
         "elements": pa.array(elements, pa.list_(pa.string())),
         "spectrum": _fixed_size_lists(spectra),
-        "spread": _floats(prediction.spread, len(crystals), pa.float32()),
+        "spread": _floats(spread, len(crystals), pa.float32()),
         "seen_in_training": pa.array([c.material_id in checkpoint.training_ids for c in crystals], pa.bool_()),
         "unseen_elements": pa.array([[e for e in present if e not in known] for present in elements], pa.list_(pa.string())),
         **(electron_columns(spectra, prediction.gaps, grid, inputs) if grid.per_cell else phonon_columns(spectra, grid)),

@@ -122,6 +122,14 @@ def test_cell_of_twice_the_size_counts_its_primitive_cell_once(densities, electr
     np.testing.assert_allclose(twice, 2 * once, rtol=SINGLE)
 
 
+def test_expected_error_is_of_the_primitive_cell_too(densities, electronic, inputs):
+    rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
+    spread = np.linspace(0.1, 0.9, len(rows)).astype(np.float32)
+    sizes = [1 + i % 4 for i in range(len(rows))]
+    table = prediction_table(inputs, rows, sizes, Prediction(densities, spread=spread), electronic)
+    np.testing.assert_allclose(table["spread"].to_numpy(), spread * sizes, rtol=SINGLE)
+
+
 def test_phonons_stay_per_atom(checkpoint, small_table):
     rows = list(crystals(small_table))
     flat = np.full((36, 51), 3 / 1000, np.float32)
