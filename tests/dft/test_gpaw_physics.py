@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from standins import BUNDLED
 
-from mat2spec.config import GpawConfig
+from mat2spec.config import GpawConfig, PhononConfig
 from mat2spec.crystal import Crystal
 from mat2spec.data.schema import crystals
 from mat2spec.dft.calculation import Limits
+from mat2spec.dft.forces import GpawForces
 from mat2spec.dft.gpaw import Gpaw
+from mat2spec.dft.phonons import Phonons
 from mat2spec.elements import symbols
 from mat2spec.errors import ConfigError
 from mat2spec.metrics import r2_score
@@ -43,6 +45,9 @@ GAPS = {
 
 SAME_GAP = 0.15
 """[eV] Of two codes with PBE and projector-augmented waves."""
+
+SAME_FREQUENCY = 0.03
+"""Relative: PBE, one small supercell, and no anharmonicity."""
 
 FINE = GpawConfig(kppra_scf=1000, kppra_dos=4000, even_mesh=True)
 
@@ -75,6 +80,20 @@ def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
     found = Gpaw(GpawConfig()).calculate(standard_primitive(crystal), LIMITS)
     print(f"CaTiO3: {found.numbers['band_gap']:.2f} eV, published {published:.2f}; {found.cpu_seconds:.0f} s")
     assert found.numbers["band_gap"] == pytest.approx(published, abs=SAME_GAP), JAIN
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "length", "cutoff", "measured"),
+    [("Si", 5.43, 7.0, 350.0, 519.0), ("C", 3.567, 5.0, 500.0, 1332.0)],
+)
+def test_highest_phonon_is_that_of_raman_scattering(name, a, length, cutoff, measured):
+    """Sixteen atoms. Room temperature: Parker et al., 10.1103/PhysRev.155.712 (Si); Solin and Ramdas, 10.1103/PhysRevB.1.1687 (C)."""
+    engine = Phonons(GpawForces(GpawConfig(cutoff_ev=cutoff)), PhononConfig(supercell_length=length))
+    found = engine.calculate(cubic(name, ZINC_BLENDE, (name, name), a), LIMITS)
+    print(f"{name}: {found.numbers['max_frequency']:.0f} cm⁻¹, measured {measured:.0f}; {found.cpu_seconds:.0f} s")
+    assert found.numbers["max_frequency"] == pytest.approx(measured, rel=SAME_FREQUENCY)
+    assert found.numbers["min_frequency"] == pytest.approx(0, abs=1.0)
+    assert found.level == "dft"
 
 
 def test_default_settings_give_the_spectra_that_ship():
