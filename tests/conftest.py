@@ -1,5 +1,6 @@
 """Real crystals and small, complete settings that many tests share."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ ROWS = {"train": 24, "valid": 6, "test": 6}
 """Rows of each split in the small table."""
 
 FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_can_be_interrupted() -> None:
+    """A shell has what it starts in the background ignore the interrupt, and jobs that are tested would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

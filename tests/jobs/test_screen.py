@@ -90,12 +90,8 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     assert 0 < len(shards(made)) < SHARDS, "killed too late to test anything"
     assert not (made / "catalog.duckdb").exists()
 
-    def napping(rows: int) -> dict[str, str]:
-        """Rest so many rows before the end: a job that is told to stop, or a worker that Ray no longer knows, may else finish the run."""
-        late = spoilt[0]["material_id"][-rows].as_py()
-        return with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))
-
-    with start(home, *arguments, **napping(40)) as process:
+    late = spoilt[0]["material_id"][-40].as_py()  # without its nap a worker that Ray no longer knows may finish the run
+    with start(home, *arguments, **with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))) as process:
         wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
         others = psutil.Process(process.pid).children(recursive=True)
         assert kill("raylet", others)
@@ -105,7 +101,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     assert len(first) < len(shards(made)) < SHARDS
 
     before = len(shards(made))
-    with start(home, *arguments, **napping(25)) as process:
+    with start(home, *arguments, **slow) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "one more shard")
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
@@ -116,7 +112,7 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
     champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion", "--track")
     before = len(shards(made))
-    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=napping(10), name="stopped") as process:
+    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow, name="stopped") as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of a job that is stopped")
         assert "was stopped" in head.stop("stopped")
         process.communicate(timeout=240)
