@@ -3,9 +3,9 @@
     python benchmarks/edos_selection.py SELECTION.parquet [--limit 1500] [--max-cost 40]
 
 Writes a materials table of standardised primitive cells of at most eight sites, without what a calculation without spin cannot describe and
-without what is computed already. The bundled spectra were grown by it; the table can be screened, and the screening verified:
+without what is computed already. The table can be screened, and the screening verified, which makes labels of it:
 
-    python jobs/screen.py configs/screen-edos.yaml --input.path SELECTION.parquet --output runs/selection
+    python jobs/screen.py configs/screen-edos.yaml --input SELECTION.parquet --output runs/selection
     python jobs/verify.py runs/selection --where true --limit 500
     python jobs/ingest.py labels runs/selection --base mat2spec/data/bundled/edos_gpaw.parquet --output LABELS.parquet
 """
@@ -18,21 +18,24 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import spglib
+from pymatgen.symmetry.groups import SpaceGroup
 
+from mat2spec.config import GpawConfig
 from mat2spec.crystal import Crystal
-from mat2spec.data.schema import COLUMNS, crystals
-from mat2spec.dft.gpaw import HARD_ANIONS, NEEDS_SPIN, setups
+from mat2spec.data.materials import materials_table
+from mat2spec.data.schema import crystals
+from mat2spec.dft.gpaw import NEEDS_SPIN, Gpaw, setups
+from mat2spec.dft.gpaw_process import k_mesh
 from mat2spec.symmetry import SYMPREC, space_group_number, standard_primitive
 
 BUNDLED = Path(__file__).parents[1] / "mat2spec/data/bundled"
 MAX_SITES = 8
 NOBLE_GASES = frozenset({2, 10, 18, 36, 54})
 
-SYSTEMS = {"triclinic": 2, "monoclinic": 15, "orthorhombic": 74, "tetragonal": 142, "trigonal": 167, "hexagonal": 194, "cubic": 230}
-"""Number of the last space group of each."""
+PASSES = {"kppra_scf": 10, "kppra_dos": 8}
+"""How often the bands of a mesh are worked on."""
 
 SHARES = {"cubic": 0.4, 1: 0.3}
 """Less of what there is most of, and of the elements, which have few crystals each."""
@@ -56,22 +59,19 @@ class Candidate:
     @property
     def stratum(self) -> tuple[str, int]:
         """Crystal system, and the number of elements, four or more counted as four."""
-        system = next(name for name, last in SYSTEMS.items() if self.space_group <= last)
-        return system, min(len(self.crystal.elements), 4)
+        return SpaceGroup.from_int_number(self.space_group).crystal_system, min(len(self.crystal.elements), 4)
 
     @cached_property
     def cost(self) -> float:
         """Seconds of one core: irreducible k-points of both meshes, weighted by their passes, × bands × plane waves."""
-        cell = (self.crystal.lattice, self.crystal.frac_coords, self.crystal.atomic_numbers)
-        volume = abs(np.linalg.det(self.crystal.lattice))
-        lengths = np.linalg.norm(np.linalg.inv(self.crystal.lattice), axis=0)
+        crystal, settings = self.crystal, Gpaw(GpawConfig()).settings(self.crystal)
+        cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
         points = 0
-        for kppra, passes in ((450, 10), (1400, 8)):
-            mesh = [max(1, round(float(n))) for n in lengths * (kppra / len(self.crystal) / lengths.prod()) ** (1 / 3)]
+        for density, passes in PASSES.items():
+            mesh = k_mesh(crystal.lattice, len(crystal), settings[density], settings["even_mesh"])
             points += passes * len(np.unique(spglib.get_ir_reciprocal_mesh(mesh, cell, is_shift=[0, 0, 0], symprec=SYMPREC)[0]))
-        bands = 4 * len(self.crystal) + 0.08 * volume
-        cutoff = 450 if HARD_ANIONS & set(self.crystal.atomic_numbers.tolist()) else 350
-        return float(2.5 + points * bands * volume * (cutoff / 350) ** 1.5 * COST_UNIT)
+        bands = 4 * len(crystal) + 0.08 * crystal.volume
+        return float(2.5 + points * bands * crystal.volume * (settings["cutoff_ev"] / 350) ** 1.5 * COST_UNIT)
 
 
 def main() -> None:
@@ -133,19 +133,6 @@ def merit(candidate: Candidate, taken: Counter[int]) -> float:
     """Low for elements that were taken seldom, and for low cost."""
     rarity = np.mean([np.sqrt(1 + taken[z]) for z in set(candidate.crystal.atomic_numbers.tolist())])
     return float(rarity * candidate.cost**0.5)
-
-
-def materials_table(chosen: list[Crystal]) -> pa.Table:
-    columns = {
-        "material_id": [crystal.material_id for crystal in chosen],
-        "formula_pretty": [crystal.formula for crystal in chosen],
-        "nsites": pa.array([len(crystal) for crystal in chosen], pa.int32()),
-        "atomic_numbers": [crystal.atomic_numbers for crystal in chosen],
-        "lattice": [crystal.lattice.ravel() for crystal in chosen],
-        "frac_coords": [crystal.frac_coords.ravel() for crystal in chosen],
-    }
-    assert set(columns) == set(COLUMNS)
-    return pa.table(columns)
 
 
 if __name__ == "__main__":

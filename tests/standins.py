@@ -23,7 +23,7 @@ from mat2spec.spectrum import EDOS_GRID
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
 LAST_IN_RUN = 156
-"""Row of the bundled spectra up to which a run has its materials."""
+"""Row of the bundled spectra up to which a run has its materials; a test of labels adds to those behind it."""
 
 PROGRAM = """#!{python} -S
 # Answers `-c "import gpaw"` as a Python with GPAW does, and a request by what is written beside it.

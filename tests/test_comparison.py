@@ -75,6 +75,7 @@ def has_vb_gap(spectrum: np.ndarray) -> bool:
 
 def test_each_material_of_every_fold_is_there_once_in_alphabetical_order(pooled, labelled):
     assert list(pooled.material_ids) == sorted(labelled.material_ids)
+    assert len(set(pooled.material_ids)) == 616
     assert pooled.grid == EDOS_GRID
 
 

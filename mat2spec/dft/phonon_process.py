@@ -88,7 +88,9 @@ def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> d
     }
     asked, answered = (Path(log).with_name(f"forces-{name}.json") for name in ("request", "answer"))
     asked.write_text(json.dumps(request))
-    subprocess.run([*settings["command"], str(asked), str(answered)], check=True)
+    code = subprocess.run([*settings["command"], str(asked), str(answered)], check=False).returncode
+    if not answered.exists():
+        raise RuntimeError(f"the process of the forces died without an answer ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
     answer = json.loads(answered.read_text())
     if answer.get("error_type") == "MemoryError":
         raise MemoryError(answer["error"])

@@ -46,6 +46,9 @@ GAPS = {
 SAME_GAP = 0.15
 """[eV] Of two codes with PBE and projector-augmented waves."""
 
+ONLY_GAMMA = 1.0
+"""[Å] A mesh of one wave vector."""
+
 SAME_FREQUENCY = 0.03
 """Relative: PBE, one small supercell, and no anharmonicity."""
 
@@ -86,9 +89,9 @@ def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
     ("name", "a", "length", "cutoff", "measured"),
     [("Si", 5.43, 7.0, 350.0, 519.0), ("C", 3.567, 5.0, 500.0, 1332.0)],
 )
-def test_highest_phonon_is_that_of_raman_scattering(name, a, length, cutoff, measured):
+def test_optical_phonon_at_the_centre_is_that_of_raman_scattering(name, a, length, cutoff, measured):
     """Sixteen atoms. Room temperature: Parker et al., 10.1103/PhysRev.155.712 (Si); Solin and Ramdas, 10.1103/PhysRevB.1.1687 (C)."""
-    engine = Phonons(GpawForces(GpawConfig(cutoff_ev=cutoff)), PhononConfig(supercell_length=length))
+    engine = Phonons(GpawForces(GpawConfig(cutoff_ev=cutoff)), PhononConfig(supercell_length=length, q_length=ONLY_GAMMA))
     found = engine.calculate(cubic(name, ZINC_BLENDE, (name, name), a), LIMITS)
     print(f"{name}: {found.numbers['max_frequency']:.0f} cm⁻¹, measured {measured:.0f}; {found.cpu_seconds:.0f} s")
     assert found.numbers["max_frequency"] == pytest.approx(measured, rel=SAME_FREQUENCY)

@@ -88,6 +88,8 @@ def test_version_of_the_calculator_is_part_of_the_key(monkeypatch):
 
 
 GPAW_THAT_IS_EMT = """
+import os
+
 from ase.calculators.emt import EMT
 
 __version__ = "0"
@@ -98,6 +100,8 @@ FermiDirac = Mixer = Davidson = lambda *settings: settings
 def GPAW(*, mode, kpts, maxiter, txt, **settings):
     with open({asked!r}, "a") as file:
         file.write(f"{{mode}} {{kpts['size']}} {{maxiter}}\\n")
+    if maxiter < 2:
+        os.kill(os.getpid(), 9)
     if maxiter < 10:
         raise RuntimeError("did not converge")
     return EMT()
@@ -136,6 +140,11 @@ def test_second_attempt_at_forces_is_safer(gpaw_that_is_emt):
     with pytest.raises(AttemptError, match="RuntimeError: did not converge"):
         engine.calculate(crystal, LIMITS)
     assert engine.calculate(crystal, LIMITS, safer=True).settings["max_iterations"] == 15
+
+
+def test_forces_whose_process_dies_are_told(gpaw_that_is_emt):
+    with pytest.raises(AttemptError, match=r"RuntimeError: the process of the forces died without an answer \(signal 9\)"):
+        Phonons(GpawForces(GpawConfig(max_iterations=1)), SMALL).calculate(fcc("copper", 29, 3.61), LIMITS)
 
 
 def test_phonons_by_gpaw_refuse_what_needs_spin(gpaw_that_is_emt):

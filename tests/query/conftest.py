@@ -59,10 +59,14 @@ SCALES = (0.25, 0.5, 1.0)
 """Every electronic spectrum comes in these multiples, so that there are gaps of all kinds and systems of three."""
 
 
+SPECTRA = 157
+"""A run of these, in three multiples, has every kind of gap."""
+
+
 @pytest.fixture(scope="session")
 def edos_run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run over electronic spectra that ship, each in three multiples, in two shards."""
-    table = pq.read_table(bundled.with_name("edos_gpaw.parquet")).slice(0, 157)
+    table = pq.read_table(bundled.with_name("edos_gpaw.parquet")).slice(0, SPECTRA)
     run = RunDirectory(tmp_path_factory.mktemp("runs") / "edos")
     run.claim({"checkpoint": "DFT"}, {"grid": EDOS_GRID.to_json()})
     predictions = pa.concat_tables([_electronic(table, scale) for scale in SCALES])
