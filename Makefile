@@ -15,7 +15,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/python -m cluster.demo
+	$(BIN)/python examples/demo.py
 
 test: install
 	$(BIN)/ruff check .
@@ -25,13 +25,13 @@ test: install
 
 # Two at a time: tests that start a Ray wait more than they compute.
 test-jobs: install
-	$(BIN)/python -m pytest tests/jobs
+	$(BIN)/python -m pytest tests/cli
 
 test-cluster: install
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/distributed
 
 test-library: install
-	$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/jobs
+	$(BIN)/python -m pytest --ignore=tests/distributed --ignore=tests/cli
 
 ui: install
 	mkdir -p runs
@@ -40,6 +40,6 @@ ui: install
 # GPAW itself is the system's: apt-get install gpaw (Debian, Ubuntu), or a Python that has it in MAT2SPEC_GPAW_PYTHON.
 dft: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[dev,dft]'
-	$(BIN)/python -m mat2spec.dft.gpaw
+	$(BIN)/python -m mat2spec.dft.gpaw_engine
 
 .PHONY: install demo test test-jobs test-cluster test-library ui dft

@@ -4,7 +4,7 @@
 
 The pool is the training split of the bundled phonon spectra, whose labels count as not computed until they are asked for. A campaign begins
 with the same labels drawn at random for every rule. In each round three small additive networks are trained anew on what is labelled so
-far; their mean predicts, and mat2spec.acquisition chooses the next labels from what they say of the pool, as jobs/propose.py does. All
+far; their mean predicts, and mat2spec.active_learning.acquisition chooses the next labels from what they say of the pool, as jobs/propose.py does. All
 networks keep their last averaged weights: validation and test rows choose nothing. Rounds are kept in OUTPUT/rounds.jsonl, and a run that
 was stopped, or is to reach further, goes on from there. Beside them: result.json, and the learning curves in curves.png.
 """
@@ -20,22 +20,28 @@ import torch
 from jaxtyping import Float, Int
 from learning_curves import Round, draw, summary, table
 
-from mat2spec.acquisition import at_random, largest_cluster_first, lowest, points_of
-from mat2spec.checkpoint import environment
+from mat2spec.active_learning.acquisition import at_random, largest_cluster_first, lowest, points_of
 from mat2spec.config import TrainConfig, load_config
-from mat2spec.data.labels import LabelledCrystals, LabelledSplits, read_labels
-from mat2spec.metrics import SCALINGS, score
-from mat2spec.model.network import SpectrumNetwork
-from mat2spec.predict import predict_outputs
-from mat2spec.spectrum import PHDOS_GRID, Spectra
-from mat2spec.thermo import heat_capacity
-from mat2spec.training import Training
+from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.dos.grid import PHDOS_GRID, Spectra
+from mat2spec.dos.metrics import SCALINGS, score
+from mat2spec.dos.thermodynamics import heat_capacity
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.provenance import environment
+from mat2spec.train.loop import Training
 
 HOME = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
 CONFIG = "configs/phdos-additive.yaml"
-CHANGES = {"model.width": 64, "model.layers": 2, "model.head": 128, "training.batch_size": 16, "training.learning_rate": 4.0e-3}
+CHANGES = {
+    "model.width": 64,
+    "model.layers": 2,
+    "model.head": 128,
+    "training.batch_size": 16,
+    "training.learning_rate": 4.0e-3,
+}
 """A smaller network, and steps with which 24 epochs of 400 rows suffice: validation MAE .0829; .0828 in 60 epochs at half the rate."""
 
 MEMBERS = 3
@@ -62,9 +68,13 @@ class Committee:
     networks: list[SpectrumNetwork]
 
     @classmethod
-    def trained(cls, config: TrainConfig, splits: LabelledSplits, rows: Int[np.ndarray, " labelled"], seed: int) -> "Committee":
+    def trained(
+        cls, config: TrainConfig, splits: LabelledSplits, rows: Int[np.ndarray, " labelled"], seed: int
+    ) -> "Committee":
         """Train on some rows of the pool."""
-        seen = replace(splits, train=splits.train.take(np.sort(rows)), valid=splits.valid.take(np.arange(1)))  # nothing is chosen by it
+        seen = replace(
+            splits, train=splits.train.take(np.sort(rows)), valid=splits.valid.take(np.arange(1))
+        )  # nothing is chosen by it
         epochs = max(EPOCHS, round(CRYSTALS_SEEN / len(rows)))
         networks = []
         for member in range(MEMBERS):
@@ -77,7 +87,9 @@ class Committee:
 
     def predict(self, crystals: LabelledCrystals) -> tuple[Spectra, Float[np.ndarray, " crystals"]]:
         """Give the mean of the members' spectra and their mean absolute deviation from it [states per cm⁻¹ per atom]."""
-        spectra = [PHDOS_GRID.to_states(n.to_densities(predict_outputs(n, crystals.graphs, CPU))) for n in self.networks]
+        spectra = [
+            PHDOS_GRID.to_states(n.to_densities(predict_outputs(n, crystals.graphs, CPU))) for n in self.networks
+        ]
         mean = np.mean(spectra, axis=0)
         return mean, np.mean([np.abs(one - mean).mean(axis=1) for one in spectra], axis=0)
 
@@ -132,7 +144,10 @@ class Campaign:
         }
         with self.file.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
-        print(f"seed {self.seed} {rule:<10}{len(labelled):>4} labels  validation MAE {record['valid']['mae']:.4f}", flush=True)
+        print(
+            f"seed {self.seed} {rule:<10}{len(labelled):>4} labels  validation MAE {record['valid']['mae']:.4f}",
+            flush=True,
+        )
         return record
 
     def _committee(self, labelled: Int[np.ndarray, " labelled"]) -> Committee:
@@ -142,7 +157,9 @@ class Campaign:
         self._beginning = self._beginning or Committee.trained(self.config, self.splits, labelled, self.seed)
         return self._beginning
 
-    def choose(self, rule: str, committee: Committee, labelled: Int[np.ndarray, " labelled"]) -> Int[np.ndarray, " chosen"]:
+    def choose(
+        self, rule: str, committee: Committee, labelled: Int[np.ndarray, " labelled"]
+    ) -> Int[np.ndarray, " chosen"]:
         """Choose rows of the pool as jobs/propose.py chooses those of a run."""
         pool = self.splits.train
         free = np.setdiff1d(np.arange(len(pool)), labelled)

@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from cluster.sources import Sources
-from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import TrainConfig, load_config
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.graph import build_graph
-from mat2spec.model.network import SpectrumNetwork
-from mat2spec.predict import Predictor, predict_outputs
-from mat2spec.training import Training
+from mat2spec.data.materials.schema import crystals
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import build_graph
+from mat2spec.train.inputs import Sources
+from mat2spec.train.loop import Training
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ("phdos-sum-kl", "phdos-gatgnn", "phdos-additive", "phdos-e3nn", "band-gap")
@@ -59,7 +59,7 @@ def bundled_structures(number: int) -> list[Crystal]:
 
 
 def prediction_hash(name: str, structures: list[Crystal]) -> str:
-    checkpoint = Checkpoint.load(ROOT / "checkpoints" / name)
+    checkpoint = Checkpoint.load(ROOT / "mat2spec/checkpoints" / name)
     graphs = [build_graph(crystal, checkpoint.card.config.graph) for crystal in structures]
     digest = hashlib.sha256(predict_outputs(checkpoint.network, graphs, torch.device("cpu")).tobytes())
     if isinstance(checkpoint.network, SpectrumNetwork):

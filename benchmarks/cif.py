@@ -18,10 +18,10 @@ import pyarrow as pa
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifParser
 
-from mat2spec.checkpoint import environment
-from mat2spec.crystal import Crystal
-from mat2spec.data import cif
 from mat2spec.errors import StructureError
+from mat2spec.provenance import environment
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers import cif
 
 HOME = Path(__file__).parents[1]
 TOLERANCE = 1e-4
@@ -50,7 +50,9 @@ def main() -> None:
     print(f"{len(files)} CIFs of {arguments.archive.name}, one core; {environment()['hardware']}")
     for reader, seconds in (("mat2spec", ours), ("pymatgen", theirs)):
         print(f"  {reader:<10}{len(files) / seconds:>8.0f} files/s{1e3 * seconds / len(files):>9.2f} ms a file")
-    print(f"  {theirs / ours:.1f} times as fast; {len(files) - len(detours)} without pymatgen's reader, {len(detours)} with it")
+    print(
+        f"  {theirs / ours:.1f} times as fast; {len(files) - len(detours)} without pymatgen's reader, {len(detours)} with it"
+    )
     print(f"  {len(differences)} differ (species, lattice, sites as sets; {TOLERANCE:g})")
     for line in [*differences, *(f"{name}: by pymatgen" for name in detours)]:
         print(f"    {line}")

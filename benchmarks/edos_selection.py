@@ -23,12 +23,11 @@ import spglib
 from pymatgen.symmetry.groups import SpaceGroup
 
 from mat2spec.config import GpawConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.materials import materials_table
-from mat2spec.data.schema import crystals
-from mat2spec.dft.gpaw import NEEDS_SPIN, Gpaw, setups
-from mat2spec.dft.gpaw_process import k_mesh
-from mat2spec.symmetry import SYMPREC, space_group_number, standard_primitive
+from mat2spec.data.materials.schema import crystals, materials_table
+from mat2spec.dft.gpaw_engine import NEEDS_SPIN, Gpaw, setups
+from mat2spec.dft.gpaw_program import k_mesh
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import SYMPREC, space_group_number, standard_primitive
 
 BUNDLED = Path(__file__).parents[1] / "mat2spec/data/bundled"
 MAX_SITES = 8
@@ -69,7 +68,9 @@ class Candidate:
         points = 0
         for density, passes in PASSES.items():
             mesh = k_mesh(crystal.lattice, len(crystal), settings[density], settings["even_mesh"])
-            points += passes * len(np.unique(spglib.get_ir_reciprocal_mesh(mesh, cell, is_shift=[0, 0, 0], symprec=SYMPREC)[0]))
+            points += passes * len(
+                np.unique(spglib.get_ir_reciprocal_mesh(mesh, cell, is_shift=[0, 0, 0], symprec=SYMPREC)[0])
+            )
         bands = 4 * len(crystal) + 0.08 * crystal.volume
         return float(2.5 + points * bands * crystal.volume * (settings["cutoff_ev"] / 350) ** 1.5 * COST_UNIT)
 
@@ -84,7 +85,9 @@ def main() -> None:
     found = list(candidates(done, arguments.max_cost))
     chosen = in_order(found, done, arguments.limit)
     pq.write_table(materials_table([candidate.crystal for candidate in chosen]), arguments.output, compression="zstd")
-    print(f"{len(chosen)} of {len(found)} candidates, about {sum(candidate.cost for candidate in chosen) / 3600:.1f} core-hours")
+    print(
+        f"{len(chosen)} of {len(found)} candidates, about {sum(candidate.cost for candidate in chosen) / 3600:.1f} core-hours"
+    )
 
 
 def read(name: str) -> Iterator[Crystal]:
@@ -112,7 +115,9 @@ def in_order(found: list[Candidate], done: list[Crystal], limit: int) -> list[Ca
     strata: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
     for candidate in found:
         strata[candidate.stratum].append(candidate)
-    weights = {key: min(1.0, len(rows) / 40) * np.prod([SHARES.get(part, 1.0) for part in key]) for key, rows in strata.items()}
+    weights = {
+        key: min(1.0, len(rows) / 40) * np.prod([SHARES.get(part, 1.0) for part in key]) for key, rows in strata.items()
+    }
     taken = Counter(z for crystal in done for z in set(crystal.atomic_numbers.tolist()))
     drawn: Counter[tuple[str, int]] = Counter()
     chosen: list[Candidate] = []

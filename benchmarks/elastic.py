@@ -20,9 +20,9 @@ import psutil
 import yaml
 from training_kills import HOME, SETTINGS
 
-from cluster.runtime import Head, local_head
-from cluster.tracking import RUN_ID_FILE, TrackedRun, store_uri
-from mat2spec.checkpoint import environment
+from mat2spec.distributed.mlflow import RUN_ID_FILE, TrackedRun, store_uri
+from mat2spec.distributed.session import Head, local_head
+from mat2spec.provenance import environment
 
 WORKERS = {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1, "resize_interval": 2, "max_failures": 5}
 HASTE = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
@@ -49,8 +49,12 @@ def main() -> None:
     plain = [run["mae"] for name, run in runs.items() if "resized" not in name]
     resized = [run["mae"] for name, run in runs.items() if "resized" in name]
     mean, spread = statistics.mean(plain), statistics.stdev(plain)
-    print(f"  undisturbed {mean:.4f} ± {spread:.4f} (standard deviation of seeds); resized {', '.join(f'{mae:.4f}' for mae in resized)}")
-    print(f"  farthest resized run: {max(abs(mae - mean) for mae in resized) / spread:.1f} standard deviations from their mean")
+    print(
+        f"  undisturbed {mean:.4f} ± {spread:.4f} (standard deviation of seeds); resized {', '.join(f'{mae:.4f}' for mae in resized)}"
+    )
+    print(
+        f"  farthest resized run: {max(abs(mae - mean) for mae in resized) / spread:.1f} standard deviations from their mean"
+    )
 
 
 def join(head: Head) -> subprocess.Popen:
@@ -75,7 +79,9 @@ def train(folder: Path, seed: int, epochs: int, head: Head, nodes: list[subproce
     settings = SETTINGS | {"workers": WORKERS, "training": SETTINGS["training"] | {"epochs": epochs, "seed": seed}}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
     command = [sys.executable, HOME / "jobs/train.py", folder / f"{name}.yaml", "--output", folder / name]
-    with subprocess.Popen(command, cwd=HOME, env=os.environ | {"RAY_ADDRESS": head.gcs}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=HOME, env=os.environ | {"RAY_ADDRESS": head.gcs}, stdout=subprocess.PIPE, text=True
+    ) as process:
         if nodes:
             wait_for(folder / name, epochs // 3, process)
             kill(nodes.pop(0))

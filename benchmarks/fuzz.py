@@ -26,11 +26,11 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.optimade import OptimadeStructureAdapter
 
-from mat2spec.checkpoint import environment
 from mat2spec.config import ReadingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.formats import read_structures
 from mat2spec.errors import StructureError
+from mat2spec.provenance import environment
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.formats import read_structures
 
 CIFS = Path(__file__).parents[1] / "tests/data/cifs.tar.zst"
 
@@ -94,7 +94,9 @@ def make_seeds(chance: random.Random) -> list[tuple[str, bytes]]:
     with pa.CompressedInputStream(str(CIFS), "zstd") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         cifs = [archive.extractfile(member).read() for member in archive if member.name.endswith(".cif")]  # type: ignore[union-attr]
     cifs = [cif for cif in cifs if len(cif) < LARGEST]
-    crystals = [parsed.crystal for cif in chance.sample(cifs, 20) for parsed in read_structures("a.cif", cif, ReadingConfig())]
+    crystals = [
+        parsed.crystal for cif in chance.sample(cifs, 20) for parsed in read_structures("a.cif", cif, ReadingConfig())
+    ]
     structures = [Structure(c.lattice, c.atomic_numbers, c.frac_coords) for c in crystals if isinstance(c, Crystal)]
     written = [(name, write(structure).encode()) for structure in structures for name, write in FORMATS.items()]
     return written + [("a.cif", cif) for cif in chance.sample(cifs, 40)]

@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.checkpoint import environment
-from mat2spec.gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, Spectra
+from mat2spec.provenance import environment
 from mat2spec.query.macros import macros
-from mat2spec.spectrum import EDOS_GRID, Spectra
 
 LABELS = Path(__file__).parents[1] / "mat2spec/data/bundled/edos_gpaw.parquet"
 BATCH = 100_000
@@ -68,7 +68,9 @@ def main() -> None:
     batch = noisy_spectra(BATCH, seed=0)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(config={"threads": arguments.threads}) as connection:
         for start in range(0, arguments.spectra, BATCH):
-            write_file(Path(folder) / f"{start}.parquet", noisy_spectra(min(BATCH, arguments.spectra - start), seed=start))
+            write_file(
+                Path(folder) / f"{start}.parquet", noisy_spectra(min(BATCH, arguments.spectra - start), seed=start)
+            )
         connection.execute(f"CREATE VIEW predictions AS FROM read_parquet('{folder}/*.parquet')")
         for macro in macros(EDOS_GRID):
             connection.execute(macro)
@@ -92,7 +94,9 @@ def report(stages: dict[str, Callable[[], object]], arguments: argparse.Namespac
             wall[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - busy)
     hardware, load = environment()["hardware"], os.getloadavg()[0]
-    print(f"{arguments.spectra} spectra, {arguments.threads} threads, median of {arguments.repeats}; {hardware}; load {load:.1f}")
+    print(
+        f"{arguments.spectra} spectra, {arguments.threads} threads, median of {arguments.repeats}; {hardware}; load {load:.1f}"
+    )
     reading = statistics.median(processor["SQL: read the spectra, no more"])
     for name in stages:
         seconds, busy = statistics.median(wall[name]), statistics.median(processor[name])

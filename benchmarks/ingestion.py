@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifParser
 
-from mat2spec.checkpoint import environment
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
+from mat2spec.data.materials.schema import crystals
+from mat2spec.provenance import environment
+from mat2spec.structure.crystal import Crystal
 
 HOME = Path(__file__).parents[1]
 BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
@@ -62,7 +62,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         compare_with_pymatgen(arguments.cifs, Path(folder), arguments.repeats)
         job = ingest(BUNDLED, Path(folder) / "table")
-        print(f"bundled table, {job.record['counts']['input']} rows: {job.seconds:.1f} s, start included; peak {job.peak / MB:.0f} MB")
+        print(
+            f"bundled table, {job.record['counts']['input']} rows: {job.seconds:.1f} s, start included; peak {job.peak / MB:.0f} MB"
+        )
         for count in arguments.files:
             measure_memory(count, Path(folder))
 
@@ -88,7 +90,9 @@ def compare_with_pymatgen(archive: Path, folder: Path, repeats: int) -> None:
         theirs.append(seconds_of_pymatgen(texts) / len(texts))
     mine, its = statistics.median(ours), statistics.median(theirs)
     told = f"job {mine * 1e3:.3f} ms a file after start-up, CifParser {its * 1e3:.2f} ms, {its / mine:.1f} ×"
-    print(f"{len(texts)} CIFs, median of {repeats}: {told}; ratios {' '.join(f'{b / a:.1f}' for a, b in zip(ours, theirs, strict=True))}")
+    print(
+        f"{len(texts)} CIFs, median of {repeats}: {told}; ratios {' '.join(f'{b / a:.1f}' for a, b in zip(ours, theirs, strict=True))}"
+    )
 
 
 def seconds_of_pymatgen(texts: list[str]) -> float:

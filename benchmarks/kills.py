@@ -41,20 +41,35 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rows-per-shard", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path, default=HOME / "checkpoints/phdos-mat2spec")
+    parser.add_argument("--checkpoint", type=Path, default=HOME / "mat2spec/checkpoints/phdos-mat2spec")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "input.parquet")
         pq.write_table(pq.read_table(BUNDLED).slice(0, arguments.rows), table, row_group_size=5_000)
-        command = [sys.executable, HOME / "jobs/screen.py", HOME / "configs/screen-phdos.yaml", "--input", table, "--no-track"]
-        command += ["--checkpoint", arguments.checkpoint, "--inference.rows-per-shard", str(arguments.rows_per_shard), "--output"]
+        command = [
+            sys.executable,
+            HOME / "jobs/screen.py",
+            HOME / "configs/screen-phdos.yaml",
+            "--input",
+            table,
+            "--no-track",
+        ]
+        command += [
+            "--checkpoint",
+            arguments.checkpoint,
+            "--inference.rows-per-shard",
+            str(arguments.rows_per_shard),
+            "--output",
+        ]
         subprocess.run([*command, Path(folder, "undisturbed")], check=True)
         campaign = Campaign(command, arguments.kills, random.Random(arguments.seed))
         while sum(campaign.kills.values()) < arguments.kills:  # a run that is done is followed by another
             run = Path(folder, f"killed-{sum(campaign.kills.values())}")
             campaign.finish(run)
             print(f"{run.name}: {compare(run, Path(folder, 'undisturbed'))}", flush=True)
-        print(f"kills: {dict(campaign.kills)}, {campaign.between} of them between the first and the last commit; {campaign.starts} starts")
+        print(
+            f"kills: {dict(campaign.kills)}, {campaign.between} of them between the first and the last commit; {campaign.starts} starts"
+        )
 
 
 class Campaign:
@@ -154,12 +169,18 @@ def compare(run: Path, reference: Path) -> str:
     """Say how many rows were lost, doubled or changed."""
     lost = doubled = changed = 0
     for folder in ("predictions", "rejects"):
-        here, there = (pa.concat_tables([pq.read_table(file) for file in sorted((path / folder).iterdir())]) for path in (run, reference))
+        here, there = (
+            pa.concat_tables([pq.read_table(file) for file in sorted((path / folder).iterdir())])
+            for path in (run, reference)
+        )
         mine, its = Counter(here["material_id"].to_pylist()), Counter(there["material_id"].to_pylist())
         lost += sum((its - mine).values())
         doubled += sum((mine - its).values())
         if folder == "predictions":
-            spectra = {row["material_id"]: np.array(row["spectrum"]) for row in here.select(["material_id", "spectrum"]).to_pylist()}
+            spectra = {
+                row["material_id"]: np.array(row["spectrum"])
+                for row in here.select(["material_id", "spectrum"]).to_pylist()
+            }
             for row in there.select(["material_id", "spectrum"]).to_pylist():
                 found = spectra.get(row["material_id"])
                 changed += found is not None and not np.allclose(found, row["spectrum"], rtol=0, atol=TOLERANCE)

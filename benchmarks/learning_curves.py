@@ -10,7 +10,12 @@ from matplotlib.figure import Figure
 Round = dict[str, Any]
 """Seed, rule, labels, and the errors on the validation and the test rows."""
 
-METRICS = {"mae": "MAE", "wd": "WD (cm⁻¹)", "cv": "C_V MAE (J/K per mole of atoms)", "wrong": "C_V on the wrong side of 22"}
+METRICS = {
+    "mae": "MAE",
+    "wd": "WD (cm⁻¹)",
+    "cv": "C_V MAE (J/K per mole of atoms)",
+    "wrong": "C_V on the wrong side of 22",
+}
 REFERENCE = "random"
 
 
@@ -29,7 +34,9 @@ def curves(rounds: list[Round], part: str, metric: str) -> dict[str, Float[np.nd
     """
     errors = {(r["seed"], r["rule"], r["labels"]): r[part][metric] for r in rounds}
     budgets, rules = budgets_of(rounds), list(dict.fromkeys(r["rule"] for r in rounds))
-    seeds = [s for s in sorted({r["seed"] for r in rounds}) if all((s, rule, b) in errors for rule in rules for b in budgets)]
+    seeds = [
+        s for s in sorted({r["seed"] for r in rounds}) if all((s, rule, b) in errors for rule in rules for b in budgets)
+    ]
     return {rule: np.array([[errors[seed, rule, budget] for budget in budgets] for seed in seeds]) for rule in rules}
 
 
@@ -54,7 +61,9 @@ def summary(rounds: list[Round], part: str) -> list[dict[str, Any]]:
         reference = found[REFERENCE]
         for rule, errors in found.items():
             pairs = zip([errors.mean(axis=0), *errors], [reference.mean(axis=0), *reference], strict=True)
-            whole, *by_seed = (100 * labels_needed(one, budgets, at_random[-1]) / budgets[-1] for one, at_random in pairs)
+            whole, *by_seed = (
+                100 * labels_needed(one, budgets, at_random[-1]) / budgets[-1] for one, at_random in pairs
+            )
             rows.append(
                 {
                     "metric": metric,

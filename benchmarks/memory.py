@@ -1,6 +1,6 @@
 """Memory of a whole screening as its input grows: the bundled table, repeated under new ids.
 
-    python benchmarks/memory.py [--rows 10000 100000 1000000] [--checkpoint checkpoints/phdos-mat2spec]
+    python benchmarks/memory.py [--rows 10000 100000 1000000] [--checkpoint mat2spec/checkpoints/phdos-mat2spec]
 
 Memory is the sum of proportional set sizes over the job and all its children, Ray's included, sampled twice a second: what several share
 is counted once. The plateau is their mean
@@ -42,7 +42,7 @@ class Memory(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--checkpoint", type=Path, default=HOME / "checkpoints/phdos-mat2spec")
+    parser.add_argument("--checkpoint", type=Path, default=HOME / "mat2spec/checkpoints/phdos-mat2spec")
     arguments = parser.parse_args()
     measured = []
     for rows in arguments.rows:
@@ -80,7 +80,9 @@ def measure(folder: Path, checkpoint: Path) -> Memory:
         "--no-track",
     ]
     start, samples, peak = time.perf_counter(), [], 0.0
-    with subprocess.Popen([*command, "--checkpoint", checkpoint, "--output", run], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*command, "--checkpoint", checkpoint, "--output", run], stdout=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None:
             memory = in_use(process.pid)
             peak = max(peak, memory)

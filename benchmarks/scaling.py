@@ -24,22 +24,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
-from cluster.rehearsal import Rehearsal, rehearse
-from cluster.stages import Recipe
-from mat2spec.checkpoint import Checkpoint, environment
+from benchmarks.simulated_workers import Rehearsal, rehearse
 from mat2spec.config import InferenceConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.parquet_rows import read_parquet_rows
-from mat2spec.data.schema import crystals
-from mat2spec.data.shards import Shard
+from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.shards import Shard
 from mat2spec.errors import StructureError
-from mat2spec.graph import build_graph
-from mat2spec.predict import Predictor
-from mat2spec.results import prediction_table
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.pipeline import Recipe
+from mat2spec.predict.predictor import Predictor
+from mat2spec.predict.table import prediction_table
+from mat2spec.provenance import environment
+from mat2spec.storage.parquet_rows import read_parquet_rows
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import build_graph
+from mat2spec.structure.symmetry import primitive_nsites
 
 HOME = Path(__file__).parents[1]
 BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
@@ -64,8 +65,10 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=5, help="that are timed; the median counts")
     parser.add_argument("--cores", type=int, default=16, help="of a node")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--store-mb", type=float, default=1000, help="[MB/s] bandwidth of the store that all nodes share")
-    parser.add_argument("--checkpoint", type=Path, default=HOME / "checkpoints/phdos")
+    parser.add_argument(
+        "--store-mb", type=float, default=1000, help="[MB/s] bandwidth of the store that all nodes share"
+    )
+    parser.add_argument("--checkpoint", type=Path, default=HOME / "mat2spec/checkpoints/phdos")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     checkpoint = Checkpoint.load(arguments.checkpoint)
@@ -75,7 +78,9 @@ def main() -> None:
         f"{environment()['hardware']}; {arguments.checkpoint.name}, shards of {arguments.rows_per_shard} rows, {shard.moved / 1e3:.0f} kB"
     )
     for name, seconds in (shard.seconds | {"all": total}).items():
-        print(f"  {name:<10}{1e3 * seconds:>8.0f} ms a shard, {arguments.rows_per_shard / seconds:>8.0f} rows/s on one core")
+        print(
+            f"  {name:<10}{1e3 * seconds:>8.0f} ms a shard, {arguments.rows_per_shard / seconds:>8.0f} rows/s on one core"
+        )
     with ray_session():
         store = arguments.store_mb * 1e6 / shard.moved
         print(f"  store     {store:.0f} shards/s at {arguments.store_mb:g} MB/s\n")
@@ -86,7 +91,9 @@ def main() -> None:
             limits = {"cores": cores / total, "driver": 1 / idle.driver_seconds, "store": store}
             limit = min(limits, key=lambda name: limits[name])
             found = rehearse_on(cores, total, checkpoint, arguments.rows_per_shard)
-            predicted, rehearsed = (rate * arguments.rows_per_shard for rate in (limits[limit], found.shards_per_second))
+            predicted, rehearsed = (
+                rate * arguments.rows_per_shard for rate in (limits[limit], found.shards_per_second)
+            )
             busy = found.driver_seconds * found.shards_per_second
             print(
                 f"{nodes:>6}{cores:>7}{predicted:>18.0f}{limit:>8}{rehearsed:>18.0f}{rehearsed / predicted:>7.2f}"
@@ -119,7 +126,9 @@ def time_shard(predictor: Predictor, rows: int, repeats: int) -> Cost:
         for repeat in range(repeats + 1):
             start = (count - rows) * repeat // repeats
             timed = Stopwatch(seconds if repeat else {name: [] for name in STAGES})  # the first warms up
-            table = timed("read", lambda start=start: read_parquet_rows(str(BUNDLED), tuple(range(start, start + rows))))
+            table = timed(
+                "read", lambda start=start: read_parquet_rows(str(BUNDLED), tuple(range(start, start + rows)))
+            )
             inputs, kept, graphs, primitive = timed("featurise", lambda table=table: featurise(table, predictor))
             prediction = timed("predict", lambda graphs=graphs: predictor.of_graphs(graphs))
             path = Path(folder, f"{repeat}.parquet")

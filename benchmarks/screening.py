@@ -1,6 +1,6 @@
 """A whole screening beside two plain processes, each pinned to a core with one thread, that do the same without Ray.
 
-    python benchmarks/screening.py [--repeats 3] [--rows 78974] [--checkpoint checkpoints/phdos]
+    python benchmarks/screening.py [--repeats 3] [--rows 78974] [--checkpoint mat2spec/checkpoints/phdos]
 
 Both build graphs, predict and write all bundled structures, in turn. The rate of each is over the time after its start: of the job from its
 first worker's being ready, of the processes from having loaded the network; starts are printed apart.
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=78_974)
-    parser.add_argument("--checkpoint", type=Path, default=HOME / "checkpoints/phdos")
+    parser.add_argument("--checkpoint", type=Path, default=HOME / "mat2spec/checkpoints/phdos")
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part is not None:
@@ -43,7 +43,9 @@ def main() -> None:
         plain.append(run_plain(arguments.rows, arguments.checkpoint))
         print(f"{CORES} plain processes: {plain[-1]:.0f} rows/s", flush=True)
     ratio = statistics.median(job["rate"] for job in jobs) / statistics.median(plain)
-    print(f"{arguments.rows} rows, medians of {arguments.repeats}: the job has {ratio:.2f} × the rate of {CORES} plain processes")
+    print(
+        f"{arguments.rows} rows, medians of {arguments.repeats}: the job has {ratio:.2f} × the rate of {CORES} plain processes"
+    )
 
 
 def run_job(rows: int, checkpoint: Path) -> dict:
@@ -98,14 +100,14 @@ def do_part(part: int, rows: int, checkpoint: Path) -> None:
     import pyarrow.parquet as pq
     import torch
 
-    from mat2spec.checkpoint import Checkpoint
-    from mat2spec.crystal import Crystal
-    from mat2spec.data.schema import crystals
+    from mat2spec.data.materials.schema import crystals
     from mat2spec.errors import StructureError
-    from mat2spec.graph import build_graph
-    from mat2spec.predict import Predictor
-    from mat2spec.results import prediction_table
-    from mat2spec.symmetry import primitive_nsites
+    from mat2spec.model.checkpoint import Checkpoint
+    from mat2spec.predict.predictor import Predictor
+    from mat2spec.predict.table import prediction_table
+    from mat2spec.structure.crystal import Crystal
+    from mat2spec.structure.graph import build_graph
+    from mat2spec.structure.symmetry import primitive_nsites
 
     torch.set_num_threads(1)
     predictor = Predictor(Checkpoint.load(checkpoint), torch.device("cpu"))

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import psutil
 import ray
 
-from cluster.crew import Crew
-from cluster.stages import Done, Recipe
-from cluster.worker import SHARDS_AT_ONCE
-from mat2spec.data.shards import Shard
+from mat2spec.data.materials.shards import Shard
+from mat2spec.distributed.screening.actors import SHARDS_AT_ONCE
+from mat2spec.distributed.screening.scheduler import Crew
+from mat2spec.predict.pipeline import Done, Recipe
 
 MEMBERS = 128
 """Workers that one process stands for: a process for each would take 100 MB, and Ray the time to look after it."""

@@ -15,10 +15,10 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
-from cluster.substituting import substitute
 from mat2spec.config.loading import validate
 from mat2spec.config.substitution import SubstituteConfig
-from mat2spec.run_directory import RunDirectory
+from mat2spec.distributed.ingest.substitute import substitute
+from mat2spec.storage.run_directory import RunDirectory
 
 BUNDLED = Path(__file__).parents[1] / "mat2spec/data/bundled/mp_structures.parquet"
 
@@ -47,10 +47,14 @@ def main() -> None:
         print(f"  {name.removesuffix('_seconds'):<14}{seconds:>8.1f} s{seconds / wall:>8.0%}")
     ratios, *cells = (np.array(column, float) for column in zip(*known, strict=True))
     lattice, sites, known_lattice, known_sites = cells
-    made, true = (abs(np.linalg.det(a.reshape(-1, 3, 3))) / n for a, n in ((lattice, sites), (known_lattice, known_sites)))
+    made, true = (
+        abs(np.linalg.det(a.reshape(-1, 3, 3))) / n for a, n in ((lattice, sites), (known_lattice, known_sites))
+    )
     for name, volumes in (("as predicted", made), ("of the parent", made / ratios)):
         errors = abs(volumes / true - 1)
-        print(f"volume {name}: {np.median(errors):.1%} off (median), {np.percentile(errors, 90):.1%} (9 of 10), of {len(errors)} known")
+        print(
+            f"volume {name}: {np.median(errors):.1%} off (median), {np.percentile(errors, 90):.1%} (9 of 10), of {len(errors)} known"
+        )
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from mat2spec.checkpoint import Checkpoint, environment
-from mat2spec.data.schema import crystals
+from mat2spec.data.materials.schema import crystals
 from mat2spec.errors import StructureError
-from mat2spec.graph import build_graph
-from mat2spec.predict import Predictor
-from mat2spec.run_directory import RunDirectory
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Predictor
+from mat2spec.provenance import environment
+from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.graph import build_graph
+from mat2spec.structure.symmetry import primitive_nsites
 
 HOME = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="finished screening whose own rate is printed beside")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    predictor = Predictor(Checkpoint.load(HOME / "checkpoints/phdos"), torch.device("cpu"))
+    predictor = Predictor(Checkpoint.load(HOME / "mat2spec/checkpoints/phdos"), torch.device("cpu"))
     config = predictor.checkpoint.card.config.graph
     table = pq.read_table(HOME / "mat2spec/data/bundled/mp_structures.parquet")
     table = table.take(list(range(0, len(table), max(1, len(table) // arguments.rows))))
@@ -71,7 +72,9 @@ def main() -> None:
     if arguments.run:
         stages_of_run = RunDirectory(arguments.run).read_record()["stages"]
         rate = stages_of_run["rows_per_second"]
-        print(f"  {'the job in ' + str(arguments.run):<24}{rate:>10.0f} structures/s on all cores, {rate / one_core:.2f} × one core")
+        print(
+            f"  {'the job in ' + str(arguments.run):<24}{rate:>10.0f} structures/s on all cores, {rate / one_core:.2f} × one core"
+        )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from torch.nn.functional import softplus
 from torch_geometric.utils import scatter, softmax
 
 from mat2spec.config import TrainConfig, load_config
-from mat2spec.data.labels import LabelledSplits, read_labels
-from mat2spec.model.layers import NeighborAttention
-from mat2spec.spectrum import PHDOS_GRID
-from mat2spec.training import Training
+from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.model.attention import NeighborAttention
+from mat2spec.train.loop import Training
 
 HOME = Path(__file__).parents[1]
 
@@ -55,7 +55,10 @@ def main() -> None:
     config = load_config(TrainConfig, HOME / "configs/phdos-sum-kl.yaml")
     splits = read_labels(HOME / config.data.table, config.data, config.graph, PHDOS_GRID)
     splits = replace(splits, valid=splits.valid.take(np.arange(1)))  # validation is not what is timed
-    ours, written_out = Training(config, splits, torch.device("cpu")), edge_by_edge(Training(config, splits, torch.device("cpu")))
+    ours, written_out = (
+        Training(config, splits, torch.device("cpu")),
+        edge_by_edge(Training(config, splits, torch.device("cpu"))),
+    )
     check_same_loss(config, splits)
     seconds: dict[str, list[float]] = {"ours": [], "edge by edge": []}
     for _ in range(arguments.repeats):
@@ -71,7 +74,10 @@ def main() -> None:
 def check_same_loss(config: TrainConfig, splits: LabelledSplits) -> None:
     """One epoch of one batch, without dropout's random numbers in between."""
     small = replace(splits, train=splits.train.take(np.arange(config.training.batch_size)))
-    ways: tuple[Training, ...] = (Training(config, small, torch.device("cpu")), edge_by_edge(Training(config, small, torch.device("cpu"))))
+    ways: tuple[Training, ...] = (
+        Training(config, small, torch.device("cpu")),
+        edge_by_edge(Training(config, small, torch.device("cpu"))),
+    )
     losses = [training.run_epoch()["train_loss"] for training in ways]
     np.testing.assert_allclose(*losses, rtol=1e-5)
 

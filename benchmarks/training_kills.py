@@ -20,13 +20,21 @@ import psutil
 import torch
 import yaml
 
-from mat2spec.checkpoint import environment
+from mat2spec.provenance import environment
 
 HOME = Path(__file__).parents[1]
 
 SETTINGS = {
     "data": {"table": str(HOME / "mat2spec/data/bundled/phdos_petretto.parquet")},
-    "model": {"layers": 1, "heads": 1, "width": 16, "components": 3, "latent": 8, "representation": 32, "projection": 32},
+    "model": {
+        "layers": 1,
+        "heads": 1,
+        "width": 16,
+        "components": 3,
+        "latent": 8,
+        "representation": 32,
+        "projection": 32,
+    },
     "training": {"batch_size": 64, "checkpoint_every": 1},
 }
 
@@ -48,11 +56,16 @@ def main() -> int:
     kills = plan(arguments.kills, arguments.epochs, random.Random(arguments.seed))
     print(f"{environment()['hardware']}; {arguments.workers} workers, {arguments.epochs} epochs")
     with tempfile.TemporaryDirectory() as folder:
-        settings = SETTINGS | {"workers": {"num_workers": arguments.workers, "cpus_per_worker": 1, "max_failures": arguments.kills}}
+        settings = SETTINGS | {
+            "workers": {"num_workers": arguments.workers, "cpus_per_worker": 1, "max_failures": arguments.kills}
+        }
         settings["training"] = settings["training"] | {"epochs": arguments.epochs}
         config = Path(folder, "killed.yaml")
         config.write_text(yaml.safe_dump(settings))
-        seconds = {"undisturbed": train(config, Path(folder, "undisturbed"), []), "killed": train(config, Path(folder, "killed"), kills)}
+        seconds = {
+            "undisturbed": train(config, Path(folder, "undisturbed"), []),
+            "killed": train(config, Path(folder, "killed"), kills),
+        }
         states = [last_state(Path(folder, name), arguments.epochs) for name in seconds]
     different = sorted(differences(*states))
     for name, taken in seconds.items():
@@ -65,7 +78,10 @@ def plan(count: int, epochs: int, choice: random.Random) -> list[Kill]:
     """Choose distinct epochs, and for each a worker or the driver; both occur."""
     victims = ["worker", "driver"] + [choice.choice(["worker", "driver"]) for _ in range(count - 2)]
     choice.shuffle(victims)
-    return [Kill(epoch, victim) for epoch, victim in zip(sorted(choice.sample(range(1, epochs - 1), count)), victims, strict=True)]
+    return [
+        Kill(epoch, victim)
+        for epoch, victim in zip(sorted(choice.sample(range(1, epochs - 1), count)), victims, strict=True)
+    ]
 
 
 def train(config: Path, output: Path, kills: list[Kill]) -> float:
@@ -128,7 +144,9 @@ def differences(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
     def same(a: Any, b: Any) -> bool:
         return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
-    return [name for name in one.keys() | two.keys() if name not in one or name not in two or not same(one[name], two[name])]
+    return [
+        name for name in one.keys() | two.keys() if name not in one or name not in two or not same(one[name], two[name])
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One job on a Ray cluster inside a SLURM allocation, from the repository's root, which every node must see (docs/clusters.md):
-#     sbatch --nodes 4 cluster/recipes/slurm.sh jobs/screen.py configs/screen-phdos.yaml --output /scratch/me/screen-phdos
+#     sbatch --nodes 4 cluster/slurm.sh jobs/screen.py configs/screen-phdos.yaml --output /scratch/me/screen-phdos
 # With GPUs: sbatch --gpus-per-node 1 …. Where nodes may be lost: sbatch --no-kill …, and a training with --workers.min_workers 1.
 #SBATCH --job-name=mat2spec
 #SBATCH --nodes=2
@@ -11,7 +11,7 @@
 set -euo pipefail
 
 if (($# < 2)); then
-    echo "error: give a job and its configuration: sbatch cluster/recipes/slurm.sh jobs/screen.py configs/screen-phdos.yaml" >&2
+    echo "error: give a job and its configuration: sbatch cluster/slurm.sh jobs/screen.py configs/screen-phdos.yaml" >&2
     exit 2
 fi
 cd "${SLURM_SUBMIT_DIR:?is set by sbatch}"

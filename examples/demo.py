@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from cluster.runtime import local_head
+from mat2spec.distributed.session import local_head
 from mat2spec.errors import Mat2SpecError
 
 TRAIN, RUN = "runs/demo-train", "runs/demo"
@@ -21,7 +21,9 @@ def main() -> int:
     """Show every command before it runs; stop at the first that fails."""
     home = Path.cwd()  # the demo's own paths start here, wherever the user's do
     os.environ["MAT2SPEC_HOME"] = str(home)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ray and python of this environment
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ray and python of this environment
+    )
     start = time.perf_counter()
     try:
         print("$ ray start --head", flush=True)
@@ -40,7 +42,9 @@ def main() -> int:
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     print(f"  predicted against DFT spectra:  {home / TRAIN / 'predicted-and-true.png'}")
     print(f"  the shortlist's spectra:        {home / RUN}-stiff-oxides.png")
-    print(f'  ask more:                       .venv/bin/python jobs/query.py {RUN} "SELECT …", or --help for ready questions')
+    print(
+        f'  ask more:                       .venv/bin/python jobs/query.py {RUN} "SELECT …", or --help for ready questions'
+    )
     print("  the runs in MLflow:             make ui")
     return 0
 

@@ -12,7 +12,6 @@ from hypothesis import settings
 from torch import nn
 
 import mat2spec
-from mat2spec.checkpoint import Checkpoint, TrainingRecord, environment, write_checkpoint
 from mat2spec.config import (
     AdditiveConfig,
     DataConfig,
@@ -23,16 +22,18 @@ from mat2spec.config import (
     TrainConfig,
     TrainingConfig,
 )
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledSplits, read_labels
-from mat2spec.data.schema import crystals
-from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.data.materials.schema import crystals
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.model.additive import Additive
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.gatgnn import GATGNN
 from mat2spec.model.mat2spec import Mat2Spec
-from mat2spec.model.network import SpectrumNetwork
 from mat2spec.model.registry import build_network
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.provenance import environment
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 
 settings.register_profile("whatever the load", deadline=None)
 settings.load_profile("whatever the load")
@@ -92,7 +93,14 @@ def splits(small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> L
 @pytest.fixture(scope="session")
 def real_crystals(bundled: Path) -> list[Crystal]:
     """Twelve crystals from cubic to triclinic, 2 to 12 sites."""
-    wanted = ["mp-149", "mp-1265", "mp-1000", "mp-10086", "mp-1008680", "mp-10289"]  # Si, MgO, BaTe, YSF, TiGePt, Ca(BC)2
+    wanted = [
+        "mp-149",
+        "mp-1265",
+        "mp-1000",
+        "mp-10086",
+        "mp-1008680",
+        "mp-10289",
+    ]  # Si, MgO, BaTe, YSF, TiGePt, Ca(BC)2
     wanted += ["mp-10417", "mp-10985", "mp-11674", "mp-12015", "mp-12016", "mp-12385"]  # three different angles each
     table = pq.read_table(bundled, filters=[("material_id", "in", wanted)])
     found = [row for row in crystals(table) if isinstance(row, Crystal)]
@@ -190,11 +198,15 @@ def spoilt(materials: pa.Table) -> tuple[pa.Table, dict[str | None, str]]:
         (None, {}, "material_id is NULL; give every row a name of its own"),
         ("mp-1000", {}, "mp-1000: this material_id came before; only its first row is predicted"),
     ]
-    kept = materials.take([i for i, row in enumerate(crystals(materials)) if isinstance(row, Crystal) and len(row) <= 12][:200])
+    kept = materials.take(
+        [i for i, row in enumerate(crystals(materials)) if isinstance(row, Crystal) and len(row) <= 12][:200]
+    )
     rows = kept.to_pylist()
     for position, (material_id, change, _) in enumerate(bad):
         rows.insert(18 * (position + 1), {"material_id": material_id, **salt, **change})
-    schema = materials.schema.set(materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64())))
+    schema = materials.schema.set(
+        materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64()))
+    )
     table = pa.Table.from_pylist(rows, schema).append_column("spectrum", pa.array(["of the input"] * len(rows)))
     return table, {material_id: reason for material_id, _, reason in bad}
 

@@ -98,5 +98,5 @@ def install() -> None:
 
         return prediction_table
 
-    sys.meta_path.insert(0, Patch("mat2spec.symmetry", "primitive_nsites", faulty_graph))
-    sys.meta_path.insert(0, Patch("mat2spec.results", "prediction_table", faulty_predict))
+    sys.meta_path.insert(0, Patch("mat2spec.structure.symmetry", "primitive_nsites", faulty_graph))
+    sys.meta_path.insert(0, Patch("mat2spec.predict.table", "prediction_table", faulty_predict))

@@ -51,11 +51,16 @@ class Server:
         per_page = int(query.get("_per_page", query["_limit"]))
         skip = (int(query["_page"]) - 1) * per_page if "_page" in query else int(query.get("_skip", 0))
         fields = query["_fields"].split(",")
-        return {"data": [_projected(document, fields) for document in found[skip : skip + per_page]], "meta": {"total_doc": total}}
+        return {
+            "data": [_projected(document, fields) for document in found[skip : skip + per_page]],
+            "meta": {"total_doc": total},
+        }
 
     def fetched(self) -> list[str]:
         """Ids whose structures were asked for, in that order, each as often as it was."""
-        return [name for query in self.asked if "structure" in query["_fields"] for name in query["material_ids"].split(",")]
+        return [
+            name for query in self.asked if "structure" in query["_fields"] for name in query["material_ids"].split(",")
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -68,7 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         split = urlsplit(self.path)
         if split.path == "/heartbeat":
-            self._send(self.state.heartbeat, {"db_version": self.state.release, "access_controlled_batch_ids": [], "version": "0.87.3"})
+            self._send(
+                self.state.heartbeat,
+                {"db_version": self.state.release, "access_controlled_batch_ids": [], "version": "0.87.3"},
+            )
         elif self.headers.get("x-api-key") != KEY:
             self._send(403, {"message": f"Invalid authentication credentials: {self.headers.get('x-api-key')}"})
         elif split.path != "/materials/summary/":
@@ -120,7 +128,9 @@ def _meets(document: dict[str, Any], query: dict[str, str]) -> bool:
             continue
         if name.endswith(("_min", "_max")):
             number = document[name[:-4]]
-            if not isinstance(number, float | int) or (number < float(value) if name.endswith("_min") else number > float(value)):
+            if not isinstance(number, float | int) or (
+                number < float(value) if name.endswith("_min") else number > float(value)
+            ):
                 return False
         elif name == "material_ids":
             if AlphaID(document["material_id"]).string not in value.split(","):
@@ -195,10 +205,15 @@ def open_bucket(url: str) -> None:
     """Make the bucket of the Materials Project, which everybody may read."""
     import boto3
 
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret")
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    )
     client.create_bucket(Bucket=BUCKET)
     resources = [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
-    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": resources}]}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": resources}],
+    }
     client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(policy))
 
 

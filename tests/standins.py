@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mat2spec
-from mat2spec.crystal import Crystal
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.schema import COLUMNS, crystals
+from mat2spec.data.materials.schema import COLUMNS, crystals
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.dos.descriptors import electron_columns
+from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.elements import symbols
 from mat2spec.query.catalog import create_catalog
-from mat2spec.rejects import REJECT_COLUMNS
-from mat2spec.results import electron_columns
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.storage.rejects import REJECT_COLUMNS
+from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.crystal import Crystal
 
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
@@ -118,7 +118,14 @@ def metal_with_a_gap() -> dict:
     energies = 1.0 - 7 + 0.0125 * np.arange(960)
     densities = np.where((energies > -1.0) & (energies < 0.5), 0.0, 3.0)
     numbers = {"efermi": 1.0, "vbm": 1.0, "cbm": 1.0, "band_gap": 0.0, "total_energy": -3.0, "bands_cover_ev": 6.0}
-    details = {"k_mesh": [9, 9, 9], "k_mesh_scf": [6, 6, 6], "nbands": 9, "electrons": 7, "scf_iterations": 12, "setups": {}}
+    details = {
+        "k_mesh": [9, 9, 9],
+        "k_mesh_scf": [6, 6, 6],
+        "nbands": 9,
+        "electrons": 7,
+        "scf_iterations": 12,
+        "setups": {},
+    }
     return {
         "energies": energies.tolist(),
         "densities": densities.tolist(),

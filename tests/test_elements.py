@@ -24,7 +24,17 @@ PROPERTIES = {
 }
 """Columns of elements.csv and where pymatgen has them; the covalent radius has a table of its own."""
 
-BLOCKS = {"group": 18, "row": 7, "X": 11, "radius": 10, "valence": 12, "ionization": 10, "affinity": 10, "block": 4, "volume": 10}
+BLOCKS = {
+    "group": 18,
+    "row": 7,
+    "X": 11,
+    "radius": 10,
+    "valence": 12,
+    "ionization": 10,
+    "affinity": 10,
+    "block": 4,
+    "volume": 10,
+}
 """Columns of each property's one-hot, in their order; one of X marks an unknown value."""
 
 
@@ -56,7 +66,9 @@ def test_table_is_that_of_pymatgen(rows, column, name):
             assert (row[column] or None) == expected, f"{column} of {row['symbol']}"
         else:
             assert expected is not None, f"pymatgen has no {column} of {row['symbol']}"
-            assert float(row[column]) == pytest.approx(float(expected), abs=6e-5), f"{column} of {row['symbol']}"  # four decimals
+            assert float(row[column]) == pytest.approx(float(expected), abs=6e-5), (
+                f"{column} of {row['symbol']}"
+            )  # four decimals
 
 
 def test_covalent_radii_are_those_of_pymatgen(rows):
@@ -92,7 +104,9 @@ def test_all_elements_but_rare_ones_differ():
     assert len(np.unique(table, axis=0)) > 85, "the features must tell elements apart"
 
 
-@pytest.mark.parametrize(("symbol", "electrons"), [("H", 1), ("He", 2), ("C", 4), ("O", 6), ("Ar", 8), ("Fe", 8), ("Zn", 12), ("Ce", 4)])
+@pytest.mark.parametrize(
+    ("symbol", "electrons"), [("H", 1), ("He", 2), ("C", 4), ("O", 6), ("Ar", 8), ("Fe", 8), ("Zn", 12), ("Ce", 4)]
+)
 def test_valence_electrons(symbol, electrons):
     assert columns("valence")[Element(symbol).Z].argmax() + 1 == electrons
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, Spectra
 from mat2spec.elements import symbols
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.spectrum import EDOS_GRID, Spectra
 
 BLOCK = 256
 """Points whose distances from all others are held at once."""
@@ -96,7 +96,9 @@ def nearest(
     return center, squares
 
 
-def squared_distances(a: Float32[np.ndarray, "m features"], b: Float32[np.ndarray, "n features"]) -> Float32[np.ndarray, "m n"]:
+def squared_distances(
+    a: Float32[np.ndarray, "m features"], b: Float32[np.ndarray, "n features"]
+) -> Float32[np.ndarray, "m n"]:
     """Square of the Euclidean distance of each point from each other one."""
     return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
 
@@ -121,7 +123,9 @@ def vb_gap_margins(spectra: Spectra) -> Float[np.ndarray, " crystals"]:
         spectra: Electronic densities of states [states/eV per primitive cell].
     """
     rule = ValenceBandRule()
-    bins = np.array(EDOS_GRID.edges[:-1]) <= rule.upper_max  # those below the highest upper edge, and the one that must end the run
+    bins = (
+        np.array(EDOS_GRID.edges[:-1]) <= rule.upper_max
+    )  # those below the highest upper edge, and the one that must end the run
     levels = np.pad(np.sort(spectra[:, bins], axis=1), ((0, 0), (1, 1)), constant_values=((0, 0), (0, np.inf)))
     with np.errstate(divide="ignore"):
         factors = np.log(levels.astype(np.float64) / rule.threshold)

@@ -6,14 +6,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from mat2spec.acquisition import Chosen, at_random, largest_cluster_first, lowest, points_of, vb_gap_margins
-from mat2spec.computed_files import VERIFIED, VERIFIED_REJECTS
+from mat2spec.active_learning.acquisition import (
+    Chosen,
+    at_random,
+    largest_cluster_first,
+    lowest,
+    points_of,
+    vb_gap_margins,
+)
 from mat2spec.config import ProposeConfig
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import ConfigError, QueryError, RunError
-from mat2spec.location import Location, errors_of_stores
 from mat2spec.query.catalog import ask
-from mat2spec.run_directory import PREDICTIONS, RunDirectory
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.storage.location import Location, errors_of_stores
+from mat2spec.storage.run_directory import PREDICTIONS, VERIFIED, VERIFIED_REJECTS, RunDirectory
 
 
 def propose(config: ProposeConfig, run: Location) -> pa.Table:
@@ -48,7 +54,9 @@ def propose(config: ProposeConfig, run: Location) -> pa.Table:
     chosen = _choose(config, candidates, rows.filter(known), grid)
     names = candidates.select(["material_id", "formula_pretty"]).take(pa.array(chosen.rows))
     ranks = pa.array(range(1, len(names) + 1), pa.int32())
-    return names.add_column(0, "rank", ranks).append_column("score", pa.array(chosen.scores, pa.float64(), from_pandas=True))
+    return names.add_column(0, "rank", ranks).append_column(
+        "score", pa.array(chosen.scores, pa.float64(), from_pandas=True)
+    )
 
 
 def _read(config: ProposeConfig, grid: SpectrumGrid, run: Location) -> pa.Table:
@@ -92,7 +100,9 @@ def _ids(folder: Location) -> pa.Array:
                 with file.open("rb") as stream:
                     ids += pq.read_table(stream, columns=["material_id"])["material_id"].chunks
     except OSError as error:
-        raise RunError(f"{folder}: cannot be read ({' '.join(str(error).split())[:200]}); mend or remove the file") from None
+        raise RunError(
+            f"{folder}: cannot be read ({' '.join(str(error).split())[:200]}); mend or remove the file"
+        ) from None
     return pa.concat_arrays(ids)
 
 
@@ -136,4 +146,11 @@ def _points(rows: pa.Table, grid: SpectrumGrid) -> Float32[np.ndarray, "material
 
 
 def _spectra(rows: pa.Table, grid: SpectrumGrid) -> Float32[np.ndarray, "materials bins"]:
-    return rows["spectrum"].combine_chunks().flatten().to_numpy().astype(np.float32, copy=False).reshape(len(rows), len(grid))
+    return (
+        rows["spectrum"]
+        .combine_chunks()
+        .flatten()
+        .to_numpy()
+        .astype(np.float32, copy=False)
+        .reshape(len(rows), len(grid))
+    )

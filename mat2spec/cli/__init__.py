@@ -1,1 +1,1 @@
-"""The commands: parse, call, print, exit code."""
+"""The command line: `mat2spec` and its subcommands."""

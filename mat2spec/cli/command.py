@@ -9,9 +9,9 @@ from typing import NoReturn
 import duckdb
 import pyarrow as pa
 
-from cluster.paths import resolve
 from mat2spec.config import AnyConfig, load_config
 from mat2spec.errors import Mat2SpecError, UnfinishedError
+from mat2spec.storage.paths import resolve
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
@@ -43,7 +43,9 @@ def read_command_line(kind: type[AnyConfig], description: str) -> tuple[AnyConfi
         The configuration and its name, the file's stem.
     """
     parser = argparse.ArgumentParser(description=description, add_help=len(sys.argv) < 3, allow_abbrev=False)
-    parser.add_argument("config", metavar="CONFIG.yaml", help="experiment; with --help after it: every option with its unit")
+    parser.add_argument(
+        "config", metavar="CONFIG.yaml", help="experiment; with --help after it: every option with its unit"
+    )
     known, overrides = parser.parse_known_args()
     path = resolve(known.config)
     return load_config(kind, path, overrides), path.stem

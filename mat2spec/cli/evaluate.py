@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Judge a checkpoint by the paper's metrics.
 
 Prints them with the predictions on each scale, and writes beside FILE.json:
@@ -18,27 +17,26 @@ Scales, all in the unit of the labels, negative densities cut off:
 Metrics: r2 (variance-weighted over bins), mae, mse; wd, Wasserstein distance [cm^-1, eV]; then
   phonons            MAE and MSE of mean_frequency [cm^-1], of heat_capacity (C_V at 300 K, J/K per mole of atoms) and of
                      cv_paper (the convention of published numbers: per mole of cells, pure elements per mole of atoms)
-  electrons          vb_gap: f1, precision, recall and counts of a gap below the valence band maximum (mat2spec/gaps.py)
+  electrons          vb_gap: f1, precision, recall and counts of a gap below the valence band maximum (mat2spec/dos/edge_gaps.py)
   band gaps          roc_auc and accuracy of metals, mae [eV] of the most likely gap, over all and over gapped materials
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from cluster.paths import resolve, resolve_output
-from cluster.sources import Sources
-from jobs.command import print_table, run
-from mat2spec.checkpoint import Checkpoint
+from mat2spec.cli.command import print_table
 from mat2spec.errors import ConfigError
-from mat2spec.evaluation import Evaluation
-from mat2spec.figures import FIGURES, figures_of
-from mat2spec.judgement import evaluate
+from mat2spec.evaluate.evaluate import evaluate
+from mat2spec.evaluate.plots import FIGURES, figures_of
+from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.storage.paths import resolve, resolve_output
+from mat2spec.train.inputs import Sources
 
 
 def main() -> None:
@@ -80,8 +78,12 @@ def main() -> None:
         draw(files[ending])
         written.append(files[ending])
     files[".json"].write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"{record['checkpoint']} (commit {record['commit']}): {arguments.split}, {len(crystals)} materials, {len(seen)} seen in training")
-    rounded = [{"scaling": name} | {key: float(f"{value:.4g}") for key, value in row.items()} for name, row in scores.items()]
+    print(
+        f"{record['checkpoint']} (commit {record['commit']}): {arguments.split}, {len(crystals)} materials, {len(seen)} seen in training"
+    )
+    rounded = [
+        {"scaling": name} | {key: float(f"{value:.4g}") for key, value in row.items()} for name, row in scores.items()
+    ]
     print_table(pa.Table.from_pylist(rounded))
     print(*written, sep="\n")
 
@@ -89,7 +91,9 @@ def main() -> None:
 def _read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="directory of a checkpoint")
-    parser.add_argument("--split", choices=("train", "valid", "test"), default="test", help="part of the labels (default: test)")
+    parser.add_argument(
+        "--split", choices=("train", "valid", "test"), default="test", help="part of the labels (default: test)"
+    )
     parser.add_argument(
         "--labels",
         metavar="TABLE",
@@ -109,7 +113,9 @@ def _read_command_line() -> argparse.Namespace:
         metavar="ANGSTROM",
         help="and with atoms displaced at random: standard deviation along each axis",
     )
-    parser.add_argument("--output", metavar="FILE.json", help="default: evaluation-SPLIT.json in MAT2SPEC_HOME, else here")
+    parser.add_argument(
+        "--output", metavar="FILE.json", help="default: evaluation-SPLIT.json in MAT2SPEC_HOME, else here"
+    )
     return parser.parse_args()
 
 
@@ -129,14 +135,12 @@ def _outputs(path: str, labels: Path) -> dict[str, Path]:
         RunError: If one of them cannot be written.
     """
     if not path.endswith(".json"):
-        raise ConfigError(f"output {path}: must end in .json; the table and the figures are written beside it under the same name")
+        raise ConfigError(
+            f"output {path}: must end in .json; the table and the figures are written beside it under the same name"
+        )
     stem = path.removesuffix(".json")
     endings = (".json", ".parquet", *FIGURES)
     files = {ending: resolve_output(stem + ending, directory=False) for ending in endings}
     if files[".parquet"].resolve() == labels.resolve():
         raise ConfigError(f"output {path}: its table {stem}.parquet would overwrite the labels; choose another name")
     return files
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

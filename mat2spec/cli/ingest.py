@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Bring structures and labels in, as materials tables.
 
   ingest.py files PATHS… --output TABLE            files, folders, archives, tables and URLs: CIF, POSCAR, extXYZ, JSON, CSV, Parquet
@@ -12,24 +11,30 @@ Each command has its own --help. Files and candidates become a directory: materi
 
 import sys
 
-from cluster.downloading import Download
-from cluster.ingestion import Ingestion
-from cluster.paths import resolve, resolve_output
-from cluster.substituting import substitute
-from jobs.command import run
-from mat2spec.config import IngestConfig, LabelsConfig, MaterialsProjectConfig, SplitConfig, SubstituteConfig, read_options
-from mat2spec.data.materials import MATERIALS
-from mat2spec.data.splits import split_table
-from mat2spec.data.storage import is_remote
+from mat2spec.config import (
+    IngestConfig,
+    LabelsConfig,
+    MaterialsProjectConfig,
+    SplitConfig,
+    SubstituteConfig,
+    read_options,
+)
+from mat2spec.data.labels.splits import split_table
+from mat2spec.data.materials_project.download import Download
+from mat2spec.distributed.ingest.files import Ingestion
+from mat2spec.distributed.ingest.substitute import substitute
 from mat2spec.errors import ConfigError
-from mat2spec.labelling import add_labels
 from mat2spec.query.catalog import create_catalog
+from mat2spec.storage.location import is_url
+from mat2spec.storage.paths import resolve, resolve_output
+from mat2spec.storage.run_directory import MATERIALS
+from mat2spec.verify.to_labels import add_labels
 
 
 def read_files(words: list[str]) -> str:
     """Read structures of files."""
     config = read_options(IngestConfig, words, "ingest.py files")
-    paths = tuple(path if is_remote(path) else str(resolve(path)) for path in config.paths)
+    paths = tuple(path if is_url(path) else str(resolve(path)) for path in config.paths)
     output = resolve_output(config.output)
     told = Ingestion(config, paths, output).run()
     create_catalog(output, None, MATERIALS)
@@ -68,7 +73,13 @@ def add_verified(words: list[str]) -> str:
     return add_labels(config, resolve(config.run), base, resolve_output(config.output, directory=False))
 
 
-COMMANDS = {"files": read_files, "mp": download, "substitute": make_candidates, "split": make_split, "labels": add_verified}
+COMMANDS = {
+    "files": read_files,
+    "mp": download,
+    "substitute": make_candidates,
+    "split": make_split,
+    "labels": add_verified,
+}
 
 
 def main() -> None:
@@ -78,9 +89,7 @@ def main() -> None:
         print(__doc__)
         return
     if name not in COMMANDS:
-        raise ConfigError(f"command line: {name or 'nothing'} is no command of ingest.py; there are {', '.join(COMMANDS)}")
+        raise ConfigError(
+            f"command line: {name or 'nothing'} is no command of ingest.py; there are {', '.join(COMMANDS)}"
+        )
     print(COMMANDS[name](words))
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

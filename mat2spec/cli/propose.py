@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Say what to compute next: `propose.py RUN --by spread|margin|diversity|random [-n 50] [--where "SQL condition"] [--output FILE]`."""
 
 import io
@@ -8,11 +7,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from cluster.paths import resolve_location, resolve_output
-from jobs.command import print_table, run
+from mat2spec.active_learning.propose import propose
+from mat2spec.cli.command import print_table
 from mat2spec.config import ProposeConfig, read_options
-from mat2spec.location import Location, put, storage
-from mat2spec.proposal import propose
+from mat2spec.storage.location import Location, put, storage
+from mat2spec.storage.paths import resolve_location, resolve_output
 
 
 def main() -> None:
@@ -29,7 +28,9 @@ def main() -> None:
     else:
         print_table(table)
         if output:
-            print(f"""python jobs/verify.py {config.run} --where "material_id IN (SELECT material_id FROM {_quoted(output)})\"""")
+            print(
+                f"""python jobs/verify.py {config.run} --where "material_id IN (SELECT material_id FROM {_quoted(output)})\""""
+            )
 
 
 def _write(table: pa.Table, output: Location) -> None:
@@ -45,7 +46,3 @@ def _write(table: pa.Table, output: Location) -> None:
 
 def _quoted(path: Location) -> str:
     return "'" + str(path).replace("'", "''") + "'"
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

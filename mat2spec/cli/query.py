@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Ask a run: `query.py RUN "SQL" | @name [--format table|csv|json] [--plot FILE]`."""
 
 import argparse
@@ -8,9 +7,9 @@ import sys
 import pyarrow as pa
 import pyarrow.csv
 
-from cluster.paths import resolve_location, resolve_output
-from jobs.command import print_table, run
+from mat2spec.cli.command import print_table
 from mat2spec.query.catalog import ask, cookbook
+from mat2spec.storage.paths import resolve_location, resolve_output
 
 
 def main() -> None:
@@ -21,8 +20,12 @@ def main() -> None:
         epilog=f"questions, and the kind of run that answers them:\n{questions}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="directory of a screening, or of an ingestion (views materials and rejects)")
-    parser.add_argument("question", metavar="SQL|@name", help="SQL over the views predictions and rejects, or a question below")
+    parser.add_argument(
+        "run", metavar="RUN", help="directory of a screening, or of an ingestion (views materials and rejects)"
+    )
+    parser.add_argument(
+        "question", metavar="SQL|@name", help="SQL over the views predictions and rejects, or a question below"
+    )
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--plot", metavar="FILE", help="draw the predicted spectra of the answer's materials")
     arguments = parser.parse_args()
@@ -44,11 +47,9 @@ def main() -> None:
 def _flat(table: pa.Table) -> pa.Table:
     """Lists and structs as JSON text, which CSV can hold."""
     columns = [
-        pa.array([json.dumps(value, default=str) for value in column.to_pylist()]) if pa.types.is_nested(column.type) else column
+        pa.array([json.dumps(value, default=str) for value in column.to_pylist()])
+        if pa.types.is_nested(column.type)
+        else column
         for column in table.columns
     ]
     return pa.table(columns, names=table.column_names)
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

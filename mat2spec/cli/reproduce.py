@@ -1,14 +1,11 @@
-#!/usr/bin/env python
 """Train a whole table and write it: `reproduce.py TABLE.yaml [--plan] [--only TEXT] [--output DIR] [--results FILE.md]`."""
-
-import sys
 
 import pyarrow as pa
 
-from cluster.paths import resolve_output
-from cluster.reproduction import Reproduction
-from jobs.command import print_table, read_command_line, run
+from mat2spec.cli.command import print_table, read_command_line
 from mat2spec.config import TableConfig
+from mat2spec.distributed.training.table import Reproduction
+from mat2spec.storage.paths import resolve_output
 
 
 def main() -> None:
@@ -26,7 +23,3 @@ def main() -> None:
     if not config.plan:
         reproduction.run()
         print(results)
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 """Screen structures: `screen.py CONFIG.yaml [--input PATH] [--checkpoint DIR|models:/URI] [--output RUN] [--section.field VALUE …]`."""
 
-from cluster.paths import resolve_location, resolve_run
-from cluster.screening import Screening
-from jobs.command import leave, read_command_line, run
+from mat2spec.cli.command import read_command_line
 from mat2spec.config import ScreenConfig
+from mat2spec.distributed.screening.run import Screening
+from mat2spec.storage.paths import resolve_location, resolve_run
 
 
 def main() -> None:
@@ -12,13 +11,9 @@ def main() -> None:
     config, name = read_command_line(ScreenConfig, __doc__ or "")
     output = resolve_run(config.output or f"runs/{name}")
     if config.checkpoint.startswith("models:/"):
-        from cluster.tracking import fetch_checkpoint  # MLflow takes seconds to import
+        from mat2spec.distributed.mlflow import fetch_checkpoint  # MLflow takes seconds to import
 
         checkpoint = fetch_checkpoint(config.checkpoint, output)
     else:
         checkpoint = resolve_location(config.checkpoint)
     print(Screening(config, resolve_location(config.input), checkpoint, output).run())
-
-
-if __name__ == "__main__":
-    leave(run(main))

@@ -1,12 +1,10 @@
-#!/usr/bin/env python
 """Compute what a run predicted: `verify.py RUN --where "SQL condition" [--limit N] [--sample-negatives M] [--engine ENGINE]`."""
 
 import sys
 
-from cluster.paths import resolve, resolve_output
-from cluster.verification import Verification
-from jobs.command import leave, run
 from mat2spec.config import VerifyConfig, read_options
+from mat2spec.distributed.dft.campaign import Verification
+from mat2spec.storage.paths import resolve, resolve_output
 
 
 def main() -> None:
@@ -15,7 +13,3 @@ def main() -> None:
     if config.vasp_folder:
         config = config.model_copy(update={"vasp_folder": str(resolve(config.vasp_folder))})
     print(Verification(config, resolve_output(config.run)).run())
-
-
-if __name__ == "__main__":
-    leave(run(main))

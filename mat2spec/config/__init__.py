@@ -1,15 +1,10 @@
 """What an experiment is: every setting with its unit and its limits, read from one YAML file and the command line."""
 
-from mat2spec.config.experiments import (
-    DataConfig,
-    GraphConfig,
-    InferenceConfig,
-    ScreenConfig,
-    TrainConfig,
-    TrainingConfig,
-    WorkersConfig,
-)
+from mat2spec.config.active_learning import ProposeConfig
+from mat2spec.config.base import Section
+from mat2spec.config.benchmark_table import TableConfig, TableRow
 from mat2spec.config.ingestion import IngestConfig, ReadingConfig
+from mat2spec.config.labels import LabelsConfig
 from mat2spec.config.loading import AnyConfig, load_config, read_options, validate
 from mat2spec.config.materials_project import DownloadConfig, MaterialsProjectConfig, QueryConfig
 from mat2spec.config.networks import (
@@ -24,11 +19,11 @@ from mat2spec.config.networks import (
     MeanConfig,
     NetworkConfig,
 )
-from mat2spec.config.proposal import ProposeConfig
-from mat2spec.config.section import Section
-from mat2spec.config.substitution import SplitConfig, SubstituteConfig
-from mat2spec.config.tables import TableConfig, TableRow
-from mat2spec.config.verification import GpawConfig, LabelsConfig, LimitsConfig, PhononConfig, VerifyConfig
+from mat2spec.config.screening import InferenceConfig, ScreenConfig
+from mat2spec.config.splits import SplitConfig
+from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.config.training import DataConfig, GraphConfig, TrainConfig, TrainingConfig, WorkersConfig
+from mat2spec.config.verification import GpawConfig, LimitsConfig, PhononConfig, VerifyConfig
 
 __all__ = [
     "AdditiveConfig",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from mat2spec.config.section import Positive, Section
+from mat2spec.config.base import Positive, Section
 
 
 class ProposeConfig(Section):
@@ -20,9 +20,13 @@ class ProposeConfig(Section):
         None,
         description="margin: SQL expression whose sign is the answer, as 'heat_capacity_300K - 20'; default for electrons: the VB gap rule",
     )
-    where: str | None = Field(None, description="SQL condition on the view predictions that every proposed material meets")
+    where: str | None = Field(
+        None, description="SQL condition on the view predictions that every proposed material meets"
+    )
     seed: int = Field(1, ge=0, description="of random")
-    format: Literal["table", "csv", "ids"] = Field("table", description="how they are printed; ids: one material_id a line")
+    format: Literal["table", "csv", "ids"] = Field(
+        "table", description="how they are printed; ids: one material_id a line"
+    )
     output: str | None = Field(None, description="file that keeps them too: NAME.parquet or NAME.csv")
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from mat2spec.config.section import Positive, Section
+from mat2spec.config.base import Positive, Section
 
 
 class ReadingConfig(Section):
@@ -17,9 +17,12 @@ class ReadingConfig(Section):
     )
     largest_cell: Positive = Field(5_000, description="[sites] larger cells are refused")
     largest_file: Positive = Field(100_000_000, description="[bytes] larger files, decompressed, are refused")
-    largest_archive: Positive = Field(20_000_000_000, description="[bytes] an archive is read until so much has come out of it")
+    largest_archive: Positive = Field(
+        20_000_000_000, description="[bytes] an archive is read until so much has come out of it"
+    )
     ids: Literal["stem", "path"] = Field(
-        "stem", description="material_id of a file with one structure: its name without ending, or its path below the folder you named"
+        "stem",
+        description="material_id of a file with one structure: its name without ending, or its path below the folder you named",
     )
 
 

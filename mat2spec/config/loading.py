@@ -12,8 +12,8 @@ import tyro
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mat2spec.config.base import Section
 from mat2spec.config.networks import NETWORKS
-from mat2spec.config.section import Section
 from mat2spec.errors import ConfigError
 
 AnyConfig = TypeVar("AnyConfig", bound=Section)
@@ -36,7 +36,9 @@ def load_config(
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples") from None
+        raise ConfigError(
+            f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     for key, value in changes.items():

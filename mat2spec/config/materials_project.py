@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field, model_validator
 
-from mat2spec.config.section import Positive, Section
+from mat2spec.config.base import Positive, Section
 from mat2spec.config.substitution import Words
 
 Range = tuple[float, float]
@@ -24,7 +24,9 @@ class QueryConfig(Section):
     )
     num_elements: tuple[int, int] | None = Field(None, description="least and greatest number of elements")
     num_sites: tuple[int, int] | None = Field(None, description="least and greatest number of sites in the cell")
-    energy_above_hull: Range | None = Field(None, description="[eV/atom] lowest and highest energy above the convex hull")
+    energy_above_hull: Range | None = Field(
+        None, description="[eV/atom] lowest and highest energy above the convex hull"
+    )
     band_gap: Range | None = Field(None, description="[eV] narrowest and widest band gap")
     magnetic_ordering: Literal["NM", "FM", "AFM", "FiM", "any"] | None = Field(
         None, description="non-magnetic, ferro-, antiferro- or ferrimagnetic; default: any, but NM for edos"
@@ -35,9 +37,12 @@ class QueryConfig(Section):
     theoretical: bool | None = Field(None, description="only what no experiment has seen, or only what one has")
     has: Words = Field((), description=f"properties that were computed: {', '.join(PROPERTIES)}")
     lacks: Words = Field((), description="properties that were not computed, as dos")
-    include_gnome: bool = Field(False, description="also materials of GNoME, which nobody may use commercially (CC BY-NC 4.0)")
+    include_gnome: bool = Field(
+        False, description="also materials of GNoME, which nobody may use commercially (CC BY-NC 4.0)"
+    )
     ids: str | None = Field(
-        None, description="instead of conditions: text file with an id on each line, or CSV or Parquet file with a column material_id"
+        None,
+        description="instead of conditions: text file with an id on each line, or CSV or Parquet file with a column material_id",
     )
 
     @property
@@ -62,7 +67,12 @@ class QueryConfig(Section):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"num_elements": (1, 4), "energy_above_hull": (0.0, 0.5), "band_gap": (0.0, 0.0), "magnetic_ordering": "NM"}
+    "paper": {
+        "num_elements": (1, 4),
+        "energy_above_hull": (0.0, 0.5),
+        "band_gap": (0.0, 0.0),
+        "magnetic_ordering": "NM",
+    }
 }
 """Conditions by the name of a preset (Kong et al., 10.1038/s41467-022-28543-x: candidates for gaps near the Fermi level of metals)."""
 
@@ -70,13 +80,25 @@ PRESETS: dict[str, dict[str, Any]] = {
 class DownloadConfig(Section):
     """How the Materials Project is asked."""
 
-    rows_per_shard: Positive = Field(1_000, description="materials that are fetched and written together: what a kill can cost")
-    ids_per_request: int = Field(200, gt=0, le=1000, description="materials that are asked for at once; long addresses are refused")
-    threads: int = Field(4, gt=0, le=4, description="shards that are fetched at the same time; mp-api asks for no more than 4")
-    requests_per_second: float = Field(10.0, gt=0, le=25, description="over all threads; the Materials Project allows 25")
+    rows_per_shard: Positive = Field(
+        1_000, description="materials that are fetched and written together: what a kill can cost"
+    )
+    ids_per_request: int = Field(
+        200, gt=0, le=1000, description="materials that are asked for at once; long addresses are refused"
+    )
+    threads: int = Field(
+        4, gt=0, le=4, description="shards that are fetched at the same time; mp-api asks for no more than 4"
+    )
+    requests_per_second: float = Field(
+        10.0, gt=0, le=25, description="over all threads; the Materials Project allows 25"
+    )
     timeout: Positive = Field(60, description="[s] for which an answer may be silent")
-    patience: float = Field(900.0, ge=0, description="[s] for which a request that fails is repeated, less and less often")
-    endpoint: str | None = Field(None, description="address of the API; default: MP_API_ENDPOINT, else the Materials Project")
+    patience: float = Field(
+        900.0, ge=0, description="[s] for which a request that fails is repeated, less and less often"
+    )
+    endpoint: str | None = Field(
+        None, description="address of the API; default: MP_API_ENDPOINT, else the Materials Project"
+    )
 
 
 class MaterialsProjectConfig(Section):

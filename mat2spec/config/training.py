@@ -4,18 +4,21 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from mat2spec.config.base import Positive, Section
 from mat2spec.config.networks import Mat2SpecConfig, NetworkConfig
-from mat2spec.config.section import Positive, Section
 
 
 class GraphConfig(Section):
     """Which atoms are neighbours."""
 
-    neighbors: Positive | None = Field(12, description="nearest neighbours of each atom; a tied last shell is kept whole; null: all")
+    neighbors: Positive | None = Field(
+        12, description="nearest neighbours of each atom; a tied last shell is kept whole; null: all"
+    )
     cutoff: float = Field(8.0, gt=0.5, le=20, description="[Å] no neighbour is farther")
     tie_tolerance: float = Field(1e-3, ge=0, lt=0.5, description="[Å] distances that differ by less are equal")
     phantoms: bool = Field(
-        False, description="as the published code: ties are cut, and missing neighbours are edges of 9 Å to the first site of the cell"
+        False,
+        description="as the published code: ties are cut, and missing neighbours are edges of 9 Å to the first site of the cell",
     )
 
     @model_validator(mode="after")
@@ -38,7 +41,9 @@ class TrainingConfig(Section):
     )
     halving_epochs: Positive = Field(50, description="epochs after which the learning rate halves")
     clip_gradient: float | None = Field(None, gt=0, description="longest gradient; null: any")
-    averaging: float | None = Field(None, gt=0, lt=1, description="decay per step of a running mean of the weights, which is what is kept")
+    averaging: float | None = Field(
+        None, gt=0, lt=1, description="decay per step of a running mean of the weights, which is what is kept"
+    )
     freeze_encoder: bool = Field(False, description="keep the encoder of crystals as the training began with it")
     seed: int = Field(1, ge=0, description="all random numbers derive from (seed, epoch, rank)")
     checkpoint_every: Positive = Field(10, description="epochs between checkpoints from which a killed run continues")
@@ -49,15 +54,20 @@ class DataConfig(Section):
 
     table: str = Field(description="materials table with a column of labels and a column `split`")
     further: str | None = Field(
-        None, description="table of more training rows, less those whose reduced composition a validation or test row has"
+        None,
+        description="table of more training rows, less those whose reduced composition a validation or test row has",
     )
     apart_from: str | None = Field(
-        None, description="table of labels on which another network will be judged; rows of its chemical systems are left out"
+        None,
+        description="table of labels on which another network will be judged; rows of its chemical systems are left out",
     )
     label: str = Field(
-        "phdos", description="column with one spectrum per row, on the grid, or one number; a number that is NULL is left out"
+        "phdos",
+        description="column with one spectrum per row, on the grid, or one number; a number that is NULL is left out",
     )
-    splits: tuple[str, str, str] = Field(("train", "valid", "test"), description="names of the three parts in column `split`")
+    splits: tuple[str, str, str] = Field(
+        ("train", "valid", "test"), description="names of the three parts in column `split`"
+    )
     fold: int | None = Field(
         None,
         ge=1,
@@ -67,9 +77,15 @@ class DataConfig(Section):
     subset: Literal["ternary-oxides", "space-group-225"] | None = Field(
         None, description="only materials of a kind: ternary oxides without rare earths, or space group 225"
     )
-    strain: float = Field(0.0, ge=0, lt=1, description="judge on cells strained at random: standard deviation of each component")
-    displacement: float = Field(0.0, ge=0, lt=1, description="[Å] judge on atoms displaced at random: standard deviation along each axis")
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the training rows that is used; a smaller share is part of a larger one")
+    strain: float = Field(
+        0.0, ge=0, lt=1, description="judge on cells strained at random: standard deviation of each component"
+    )
+    displacement: float = Field(
+        0.0, ge=0, lt=1, description="[Å] judge on atoms displaced at random: standard deviation along each axis"
+    )
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training rows that is used; a smaller share is part of a larger one"
+    )
 
 
 class WorkersConfig(Section):
@@ -83,7 +99,9 @@ class WorkersConfig(Section):
     resize_interval: float = Field(
         60.0, gt=0, description="[s] between looks for nodes that came; each resize repeats epochs since a checkpoint"
     )
-    cpus_per_worker: Positive | None = Field(None, description="cores, and torch threads, of each; default: all cores shared equally")
+    cpus_per_worker: Positive | None = Field(
+        None, description="cores, and torch threads, of each; default: all cores shared equally"
+    )
     use_gpu: bool | None = Field(None, description="a GPU for each worker; default: if the cluster has enough")
     max_failures: int = Field(2, ge=0, description="times a killed worker group is started again")
 
@@ -99,28 +117,39 @@ class TrainConfig(Section):
 
     grid: Literal["phdos", "edos"] = Field("phdos", description="axis of the spectra")
     normalization: Literal["sum", "max", "standard"] = Field(
-        "sum", description="scale on which spectra are learnt: densities add to 1, have maximum 1, or each bin has mean 0 and variance 1"
+        "sum",
+        description="scale on which spectra are learnt: densities add to 1, have maximum 1, or each bin has mean 0 and variance 1",
     )
-    loss: Literal["mse", "mae", "kl", "wasserstein"] = Field("kl", description="distance of predicted and true spectra on that scale")
+    loss: Literal["mse", "mae", "kl", "wasserstein"] = Field(
+        "kl", description="distance of predicted and true spectra on that scale"
+    )
     data: DataConfig
     graph: GraphConfig = GraphConfig()
     model: NetworkConfig = Mat2SpecConfig()
     training: TrainingConfig = TrainingConfig()
-    start_from: str | None = Field(None, description="checkpoint with whose weights training begins; default: fresh weights")
+    start_from: str | None = Field(
+        None, description="checkpoint with whose weights training begins; default: fresh weights"
+    )
     start_with: Literal["network", "encoder"] = Field(
         "network", description="which of its weights: all, or those of its encoder of crystals"
     )
     workers: WorkersConfig = WorkersConfig()
     checkpoint_dtype: Literal["float32", "float16"] = Field("float32", description="precision of matrices on disk")
     output: str | None = Field(None, description="directory of the run; default: runs/NAME")
-    register_as: str | None = Field(None, description="name under which the checkpoint enters the MLflow model registry")
+    register_as: str | None = Field(
+        None, description="name under which the checkpoint enters the MLflow model registry"
+    )
 
     @model_validator(mode="after")
     def _distributions_have_no_negatives(self) -> "TrainConfig":
         if self.normalization == "standard" and self.loss in ("kl", "wasserstein"):
-            raise ValueError(f"loss {self.loss} compares distributions, but normalization standard has negative values; take mae or mse")
+            raise ValueError(
+                f"loss {self.loss} compares distributions, but normalization standard has negative values; take mae or mse"
+            )
         if self.normalization == "standard" and self.model.architecture == "additive":
-            raise ValueError("architecture additive predicts shapes, which normalization standard does not have; take sum or max")
+            raise ValueError(
+                "architecture additive predicts shapes, which normalization standard does not have; take sum or max"
+            )
         return self
 
     @model_validator(mode="after")
@@ -131,37 +160,3 @@ class TrainConfig(Section):
                 f"architecture {self.model.architecture} has no encoder of crystals apart; leave out freeze_encoder and start_with"
             )
         return self
-
-
-class InferenceConfig(Section):
-    """How a screening is cut into work."""
-
-    rows_per_shard: Positive = Field(1000, description="input rows per unit of work, of resumption and of output")
-    edges_per_batch: Positive | None = Field(None, description="edges in one forward pass; default: 4,000 on a CPU, 400,000 on a GPU")
-    predictors: Positive | None = Field(None, description="processes that hold the model; default: one per GPU, else one per core")
-    featurize_apart: bool | None = Field(
-        None, description="graphs are built by tasks of their own on any core, not where they are used; default: if there are GPUs"
-    )
-    seconds_per_shard: float = Field(
-        600, gt=0, description="[s] a shard that takes longer hangs; the rows that make it so are found and rejected"
-    )
-    memory_per_process: float | None = Field(
-        None, gt=0, description="[GB] data of a process that computes; default: its share of the memory that Ray counts; GPU: any"
-    )
-    fault_limit: Positive = Field(
-        100, description="rows that may end their process, exceed its time or its memory; with one more the job stops"
-    )
-
-
-class ScreenConfig(Section):
-    """One screening: structures in, a run directory out."""
-
-    input: str = Field(description="materials table (file, folder or glob of Parquet) or structure files (folder or glob); a path or URL")
-    checkpoint: str = Field(description="checkpoint directory, its URL, or an MLflow models:/ URI")
-    where: str | None = Field(None, description="SQL condition on the input's columns; only rows that meet it are input")
-    inference: InferenceConfig = InferenceConfig()
-    output: str | None = Field(None, description="run directory, a path or URL; default: runs/NAME")
-    allow_new_rows: bool = Field(
-        False, description="if rows were added to the input of a run, screen them too; known ones are told by material_id"
-    )
-    track: bool = Field(True, description="keep a record of the screening in MLflow")

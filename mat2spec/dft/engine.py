@@ -9,12 +9,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.materials import content_hash
-from mat2spec.dos import resample
+from mat2spec.dos.electronic import resample
+from mat2spec.dos.grid import SpectrumGrid
+from mat2spec.dos.phonon import resample_phonons
 from mat2spec.errors import CalculationError
-from mat2spec.phonon_dos import resample_phonons
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.structure.crystal import Crystal, content_hash
 
 Level = Literal["dft", "surrogate"]
 """Whether states or forces are those of density functional theory, or of a model fitted to it."""
@@ -141,4 +140,6 @@ def refuse_large(crystal: Crystal, max_sites: int, max_volume: float) -> None:
     sizes = (("sites", len(crystal), max_sites, "--max-sites"), ("Å³", crystal.volume, max_volume, "--max-volume"))
     for unit, size, limit, option in sizes:
         if size > limit:
-            raise CalculationError(crystal.material_id, f"the primitive cell has {size:.0f} {unit}, more than {limit:g}; raise {option}")
+            raise CalculationError(
+                crystal.material_id, f"the primitive cell has {size:.0f} {unit}, more than {limit:g}; raise {option}"
+            )

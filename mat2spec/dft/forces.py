@@ -7,14 +7,22 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from mat2spec.config import GpawConfig
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Level
-from mat2spec.dft.gpaw import Gpaw, safer_settings
+from mat2spec.dft.engine import Level
+from mat2spec.dft.gpaw_engine import Gpaw, safer_settings
 from mat2spec.errors import ConfigError
+from mat2spec.structure.crystal import Crystal
 
 _EXAMPLE = "name the calculator as module:name, e.g. phonopy:ase.calculators.emt:EMT, or phonopy:gpaw"
 
-_OF_FORCES = ("cutoff_ev", "kppra_scf", "even_mesh", "smearing_ev", "max_iterations", "mixer_beta", "davidson_iterations")
+_OF_FORCES = (
+    "cutoff_ev",
+    "kppra_scf",
+    "even_mesh",
+    "smearing_ev",
+    "max_iterations",
+    "mixer_beta",
+    "davidson_iterations",
+)
 """Those settings of GPAW that its forces depend on."""
 
 
@@ -77,7 +85,9 @@ class AseForces:
         except ModuleNotFoundError:
             there = False
         if not there:
-            raise ConfigError(f"engine phonopy:{self._calculator}: there is no module {module}; pip install the package that has it")
+            raise ConfigError(
+                f"engine phonopy:{self._calculator}: there is no module {module}; pip install the package that has it"
+            )
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
         """Its name; the version of its package stands for its weights."""

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from mat2spec.config import GpawConfig
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Calculation, Limits
-from mat2spec.dft.child import PROCESS, run_program
+from mat2spec.dft.engine import Calculation, Limits
+from mat2spec.dft.run_process import PROCESS, run_program
 from mat2spec.elements import symbols
 from mat2spec.errors import CalculationError, ConfigError
+from mat2spec.structure.crystal import Crystal
 
 PYTHON_VARIABLE = "MAT2SPEC_GPAW_PYTHON"
 """The Python that has GPAW; default: the system's, where Debian's package puts it."""
@@ -36,8 +36,10 @@ DETAILS = ("k_mesh", "k_mesh_scf", "nbands", "electrons", "scf_iterations", "set
 SAFER = {"mixer_beta": 0.02, "smearing_ev": 0.2, "davidson_iterations": 4}
 """What a second attempt changes; it may also take three times as many iterations."""
 
-_GET_IT = f"install it with `make dft` (Debian: apt-get install gpaw), or name a Python that has it in {PYTHON_VARIABLE}"
-_PROGRAM = Path(__file__).with_name("gpaw_process.py")
+_GET_IT = (
+    f"install it with `make dft` (Debian: apt-get install gpaw), or name a Python that has it in {PYTHON_VARIABLE}"
+)
+_PROGRAM = Path(__file__).with_name("gpaw_program.py")
 
 
 class Gpaw:
@@ -87,13 +89,15 @@ class Gpaw:
             CalculationError: Naming them.
         """
         if lacking := [symbol for symbol in crystal.elements if symbol not in setups()]:
-            raise CalculationError(crystal.material_id, f"no PAW setup for {', '.join(lacking)}; leave it out or take another engine")
+            raise CalculationError(
+                crystal.material_id, f"no PAW setup for {', '.join(lacking)}; leave it out or take another engine"
+            )
         spins = NEEDS_SPIN & set(crystal.atomic_numbers.tolist())
         if spins and not self._config.without_spin:
-            rule = (
-                f"{', '.join(symbols()[z] for z in sorted(spins))}: PBE without spin does not describe an open 3d (Cr … Ni), 4f or 5f shell"
+            rule = f"{', '.join(symbols()[z] for z in sorted(spins))}: PBE without spin does not describe an open 3d (Cr … Ni), 4f or 5f shell"
+            raise CalculationError(
+                crystal.material_id, f"{rule}; leave it out, or say --without-spin if it is known to have no moments"
             )
-            raise CalculationError(crystal.material_id, f"{rule}; leave it out, or say --without-spin if it is known to have no moments")
 
     def calculate(self, crystal: Crystal, limits: Limits, *, safer: bool = False) -> Calculation:
         """Compute one crystal.
@@ -120,7 +124,11 @@ class Gpaw:
 
 def safer_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Give the settings of a second attempt."""
-    return settings | SAFER | {name: 3 * settings[name] for name in ("max_iterations", "max_band_iterations") if name in settings}
+    return (
+        settings
+        | SAFER
+        | {name: 3 * settings[name] for name in ("max_iterations", "max_band_iterations") if name in settings}
+    )
 
 
 def find_python() -> str:
@@ -133,7 +141,11 @@ def _lacks(python: str) -> str | None:
     """Say what a Python lacks; nothing if it has GPAW."""
     try:
         asked = subprocess.run(
-            [python, "-c", "import gpaw"], capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": ""}
+            [python, "-c", "import gpaw"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "PYTHONPATH": ""},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{python} cannot be run ({error})"
@@ -142,7 +154,12 @@ def _lacks(python: str) -> str | None:
 
 def setups() -> frozenset[str]:
     """Symbols of the elements for which there is a PBE setup."""
-    return frozenset(file.name.split(".")[0] for folder in _setup_folders() for file in Path(folder).glob("*.PBE.gz") if _plain(file.name))
+    return frozenset(
+        file.name.split(".")[0]
+        for folder in _setup_folders()
+        for file in Path(folder).glob("*.PBE.gz")
+        if _plain(file.name)
+    )
 
 
 def _plain(name: str) -> bool:

@@ -24,7 +24,9 @@ def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> di
 
     atoms = atoms_of(structure)
     needed = settings["above_ev"] + BANDS_MARGIN
-    scf_mesh, mesh = (k_mesh(atoms.cell.array, len(atoms), settings[key], settings["even_mesh"]) for key in ("kppra_scf", "kppra_dos"))
+    scf_mesh, mesh = (
+        k_mesh(atoms.cell.array, len(atoms), settings[key], settings["even_mesh"]) for key in ("kppra_scf", "kppra_dos")
+    )
     atoms.calc = calculator = ground_state(scf_mesh, settings, log, nbands=first_guess_of_bands(atoms, needed))
     total_energy = atoms.get_potential_energy()
     electrons = round(calculator.get_number_of_electrons())
@@ -70,7 +72,9 @@ def atoms_of(structure: dict[str, Any]) -> Any:
     """A crystal as ASE takes it."""
     from ase import Atoms
 
-    return Atoms(structure["atomic_numbers"], cell=structure["lattice"], scaled_positions=structure["frac_coords"], pbc=True)
+    return Atoms(
+        structure["atomic_numbers"], cell=structure["lattice"], scaled_positions=structure["frac_coords"], pbc=True
+    )
 
 
 def ground_state(mesh: list[int], settings: dict[str, Any], log: str, **further: Any) -> Any:
@@ -139,7 +143,10 @@ def denser_bands(calculator: Any, mesh: list[int], settings: dict[str, Any], ele
             unfinished = error
         if bands is not None:
             eigenvalues, weights = bands_of(bands)
-            if eigenvalues[:, -1].min() - band_edges(eigenvalues, weights, electrons, settings["smearing_ev"])[2] >= settings["above_ev"]:
+            if (
+                eigenvalues[:, -1].min() - band_edges(eigenvalues, weights, electrons, settings["smearing_ev"])[2]
+                >= settings["above_ev"]
+            ):
                 return bands
         nbands += max(4, (nbands - electrons // 2) // 2)
     raise unfinished or RuntimeError(f"{nbands} bands do not reach {settings['above_ev']} eV above the CBM")
@@ -151,7 +158,9 @@ def bands_of(calculator: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.array([calculator.get_eigenvalues(kpt=k) for k in range(len(weights))]), weights
 
 
-def band_edges(eigenvalues: np.ndarray, weights: np.ndarray, electrons: int, smearing: float) -> tuple[float, float, float]:
+def band_edges(
+    eigenvalues: np.ndarray, weights: np.ndarray, electrons: int, smearing: float
+) -> tuple[float, float, float]:
     """Fermi level, VBM and CBM of these bands; the Fermi level three times for a metal.
 
     GPAW 22.8 keeps the Fermi level of the coarser mesh in a fixed density: up to 0.27 eV off in metals.

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from mat2spec.config import PhononConfig
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Calculation, Limits
-from mat2spec.dft.child import run_program
+from mat2spec.dft.engine import Calculation, Limits
 from mat2spec.dft.forces import Forces
+from mat2spec.dft.run_process import run_program
 from mat2spec.errors import ConfigError
+from mat2spec.structure.crystal import Crystal
 
-_PROGRAM = Path(__file__).with_name("phonon_process.py")
+_PROGRAM = Path(__file__).with_name("phonopy_program.py")
 
 
 class Phonons:
@@ -63,7 +63,9 @@ class Phonons:
         settings = self.settings(crystal)
         if safer:
             settings = self._forces.safer(settings)
-        answer = run_program(sys.executable, _PROGRAM, crystal, settings | self._forces.program(), limits, self._forces.environment)
+        answer = run_program(
+            sys.executable, _PROGRAM, crystal, settings | self._forces.program(), limits, self._forces.environment
+        )
         return Calculation(
             crystal,
             np.array(answer["frequencies"]),

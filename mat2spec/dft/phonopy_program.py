@@ -26,7 +26,9 @@ def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> di
     import phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
-    cell = PhonopyAtoms(numbers=structure["atomic_numbers"], cell=structure["lattice"], scaled_positions=structure["frac_coords"])
+    cell = PhonopyAtoms(
+        numbers=structure["atomic_numbers"], cell=structure["lattice"], scaled_positions=structure["frac_coords"]
+    )
     lengths = np.linalg.norm(structure["lattice"], axis=1)
     supercell = np.maximum(1, np.ceil(settings["supercell_length"] / lengths - 1e-6)).astype(int)
     phonons: Any = phonopy.Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=np.eye(3), log_level=0)
@@ -40,7 +42,9 @@ def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> di
     frequencies = np.asarray(phonons.mesh.frequencies) * THZ
     step = settings["step"]
     first, last = np.floor(frequencies.min() / step) - 15, np.ceil(frequencies.max() / step) + 15
-    phonons.run_total_dos(freq_min=first * step / THZ, freq_max=last * step / THZ, freq_pitch=step / THZ, use_tetrahedron_method=True)
+    phonons.run_total_dos(
+        freq_min=first * step / THZ, freq_max=last * step / THZ, freq_pitch=step / THZ, use_tetrahedron_method=True
+    )
     dos = phonons.total_dos
     return {
         "frequencies": (np.asarray(dos.frequency_points) * THZ).tolist(),
@@ -61,7 +65,11 @@ def forces_of(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str,
         return forces_of_program(cells, settings, log)
     calculator = calculator_of(settings["calculator"])
     atoms = [atoms_of(cell, calculator) for cell in cells]
-    return {"forces": [a.get_forces() for a in atoms], "energies": [float(a.get_potential_energy()) for a in atoms], "cpu_seconds": 0.0}
+    return {
+        "forces": [a.get_forces() for a in atoms],
+        "energies": [float(a.get_potential_energy()) for a in atoms],
+        "cpu_seconds": 0.0,
+    }
 
 
 def calculator_of(name: str) -> Any:
@@ -74,7 +82,9 @@ def atoms_of(cell: Any, calculator: Any) -> Any:
     """A cell of phonopy as ASE takes it."""
     from ase import Atoms
 
-    return Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True, calculator=calculator)
+    return Atoms(
+        numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True, calculator=calculator
+    )
 
 
 def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
@@ -90,7 +100,9 @@ def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> d
     asked.write_text(json.dumps(request))
     code = subprocess.run([*settings["command"], str(asked), str(answered)], check=False).returncode
     if not answered.exists():
-        raise RuntimeError(f"the process of the forces died without an answer ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
+        raise RuntimeError(
+            f"the process of the forces died without an answer ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+        )
     answer = json.loads(answered.read_text())
     if answer.get("error_type") == "MemoryError":
         raise MemoryError(answer["error"])

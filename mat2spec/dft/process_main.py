@@ -23,8 +23,12 @@ def main(program: str, request_file: str, answer_file: str) -> None:
     limit_memory(request["memory"])
     started = time.process_time()
     try:
-        answer = getattr(load(program), request["function"])(request["structure"], request["settings"], f"{answer_file}.log")
-        answer["cpu_seconds"] = time.process_time() - started + answer.get("cpu_seconds", 0.0)  # and of processes that it has started
+        answer = getattr(load(program), request["function"])(
+            request["structure"], request["settings"], f"{answer_file}.log"
+        )
+        answer["cpu_seconds"] = (
+            time.process_time() - started + answer.get("cpu_seconds", 0.0)
+        )  # and of processes that it has started
     except Exception as error:
         kind = MemoryError if isinstance(error, MemoryError) else type(error)  # numpy has a class of its own
         answer = {"error_type": kind.__name__, "error": " ".join(str(error).split()) or kind.__name__}

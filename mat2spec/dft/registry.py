@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from mat2spec.config import VerifyConfig
-from mat2spec.dft.calculation import Engine
+from mat2spec.dft.engine import Engine
 from mat2spec.dft.forces import AseForces, GpawForces
-from mat2spec.dft.gpaw import Gpaw
-from mat2spec.dft.phonons import Phonons
-from mat2spec.dft.vasp import Vasp
+from mat2spec.dft.gpaw_engine import Gpaw
+from mat2spec.dft.phonopy_engine import Phonons
+from mat2spec.dft.vasp_engine import Vasp
 from mat2spec.errors import ConfigError
 
 _PHONOPY = "phonopy:"
@@ -26,4 +26,6 @@ def build_engine(config: VerifyConfig, run: Path) -> Engine:
     if config.engine.startswith(_PHONOPY):
         calculator = config.engine.removeprefix(_PHONOPY)
         return Phonons(GpawForces(config.gpaw) if calculator == "gpaw" else AseForces(calculator), config.phonon)
-    raise ConfigError(f"engine {config.engine} is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR")
+    raise ConfigError(
+        f"engine {config.engine} is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR"
+    )

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import AttemptError, Limits
+from mat2spec.dft.engine import AttemptError, Limits
 from mat2spec.errors import CalculationError
+from mat2spec.structure.crystal import Crystal
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-PROCESS = Path(__file__).with_name("process.py")
+PROCESS = Path(__file__).with_name("process_main.py")
 """What runs a program, in whatever Python."""
 
 _GIGABYTE = 10**9
@@ -101,6 +101,8 @@ def _answer(code: int, answer: Path, stderr: Path) -> dict[str, Any]:
     if "MemoryError" in said or "std::bad_alloc" in said:
         return {"error_type": "MemoryError", "error": said}
     if code == -9:
-        raise AttemptError("its process was killed, most likely because the machine ran out of memory; lower the load on it")
+        raise AttemptError(
+            "its process was killed, most likely because the machine ran out of memory; lower the load on it"
+        )
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     raise AttemptError(f"its process died without an answer ({how}: {said})")

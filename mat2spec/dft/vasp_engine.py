@@ -11,10 +11,10 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Vasprun
 from pymatgen.io.vasp.sets import MPNonSCFSet, MPStaticSet, VaspInputSet
 
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Calculation, Limits, PendingError, key_of
-from mat2spec.dos import METAL_GAP, band_edges
+from mat2spec.dft.engine import Calculation, Limits, PendingError, key_of
+from mat2spec.dos.electronic import METAL_GAP, band_edges
 from mat2spec.errors import CalculationError
+from mat2spec.structure.crystal import Crystal
 
 RESULTS = ("vasprun.xml", "vasprun.xml.gz")
 STATIC, BANDS = "static", "dos"
@@ -69,7 +69,9 @@ def write_inputs(crystal: Crystal, folder: Path) -> None:
     """Write the inputs of both calculations; what is there already stays."""
     structure = _structure(crystal)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on potentials that are not here, and settings that are the Materials Project's
+        warnings.simplefilter(
+            "ignore"
+        )  # on potentials that are not here, and settings that are the Materials Project's
         sets: dict[str, VaspInputSet] = {
             STATIC: MPStaticSet(structure),
             BANDS: MPNonSCFSet(structure, mode="uniform", reciprocal_density=200),
@@ -115,8 +117,17 @@ def _parse(name: str, file: Path) -> Any:
             warnings.simplefilter("ignore")  # pymatgen's on a missing POTCAR
             run: Any = Vasprun(str(file), parse_potcar_file=False, parse_projected_eigen=False)
             converged, there = run.converged_electronic, run.tdos is not None and bool(run.eigenvalues)
-    except (SyntaxError, OSError, EOFError, LookupError, ValueError, AttributeError) as error:  # SyntaxError: of both XML parsers
-        raise CalculationError(name, f"{file} cannot be read ({' '.join(str(error).split())[:200]}); is VASP still running?") from None
+    except (
+        SyntaxError,
+        OSError,
+        EOFError,
+        LookupError,
+        ValueError,
+        AttributeError,
+    ) as error:  # SyntaxError: of both XML parsers
+        raise CalculationError(
+            name, f"{file} cannot be read ({' '.join(str(error).split())[:200]}); is VASP still running?"
+        ) from None
     if not converged:
         raise CalculationError(name, f"{file}: the electrons did not converge; run it again with ALGO = All")
     if not there:
@@ -127,9 +138,13 @@ def _parse(name: str, file: Path) -> Any:
 def _check_structure(crystal: Crystal, found: Structure, file: Path) -> None:
     """Refuse a result of another crystal: relaxed by less than a few percent is the same."""
     if found.composition.reduced_formula != crystal.formula:
-        raise CalculationError(crystal.material_id, f"{file} is of {found.composition.reduced_formula}, not {crystal.formula}")
+        raise CalculationError(
+            crystal.material_id, f"{file} is of {found.composition.reduced_formula}, not {crystal.formula}"
+        )
     if not StructureMatcher(scale=False).fit(_structure(crystal), found):
-        raise CalculationError(crystal.material_id, f"{file} is of another structure of {crystal.formula}; put the right one there")
+        raise CalculationError(
+            crystal.material_id, f"{file} is of another structure of {crystal.formula}; put the right one there"
+        )
 
 
 def _structure(crystal: Crystal) -> Structure:

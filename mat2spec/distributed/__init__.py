@@ -1,1 +1,1 @@
-"""The distribution: the only place that knows Ray."""
+"""Everything that runs on Ray: training, screening, ingestion and DFT. The only folder that imports ray."""

@@ -13,9 +13,9 @@ import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from mat2spec.checkpoint import CARD
 from mat2spec.errors import CheckpointError
-from mat2spec.location import Location
+from mat2spec.model.checkpoint import CARD
+from mat2spec.storage.location import Location
 
 EXPERIMENT = "mat2spec"
 RUN_ID_FILE = "mlflow_run_id"
@@ -127,8 +127,14 @@ def open_screening(output: Location, record: Mapping[str, Any], training_run: st
     if training_run and TrackedRun(uri, training_run)._exists():
         tags |= {"training_run_id": training_run, "mlflow.parentRunId": training_run}
     client = TrackedRun._client_of(uri)
-    run = TrackedRun(uri, client.create_run(_experiment(uri, Path(str(output))), run_name=output.name, tags=tags).info.run_id)
-    params = {"output": str(output), **record["identity"], **{f"checkpoint_{key}": value for key, value in record["checkpoint"].items()}}
+    run = TrackedRun(
+        uri, client.create_run(_experiment(uri, Path(str(output))), run_name=output.name, tags=tags).info.run_id
+    )
+    params = {
+        "output": str(output),
+        **record["identity"],
+        **{f"checkpoint_{key}": value for key, value in record["checkpoint"].items()},
+    }
     client.log_batch(run.run_id, params=[Param(key, str(value)[:500]) for key, value in params.items()])
     return run
 
@@ -180,6 +186,8 @@ def fetch_checkpoint(uri: str, output: Location) -> Path:
         raise CheckpointError(f"{uri}: not found in {store}: {' '.join(str(error).split())}") from None
     found = next(model.rglob(CARD), None)
     if found is None:
-        raise CheckpointError(f"{uri}: the registered model holds no {CARD}; register a checkpoint that jobs/train.py logged")
+        raise CheckpointError(
+            f"{uri}: the registered model holds no {CARD}; register a checkpoint that jobs/train.py logged"
+        )
     (found.parent.parent / RUN_ID_FILE).write_text(made_by)  # where a checkpoint lies beside its training, so does this
     return found.parent

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import psutil
 
-from cluster.authentication import token_settings
+from mat2spec.distributed.auth_token import token_settings
 from mat2spec.errors import RunError
 
 # Before Ray is imported, which reads them once.
@@ -80,8 +80,19 @@ def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None 
     """
     python = Path(sys.executable).parent
     inherited = os.environ if variables is None else variables
-    ports = dict(zip(("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"), _free_ports(4), strict=True))
-    options = ["--block", "--disable-usage-stats", "--dashboard-host=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
+    ports = dict(
+        zip(
+            ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"),
+            _free_ports(4),
+            strict=True,
+        )
+    )
+    options = [
+        "--block",
+        "--disable-usage-stats",
+        "--dashboard-host=127.0.0.1",
+        *(f"--{name}={port}" for name, port in ports.items()),
+    ]
     options += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
     with (
         TemporaryFile("w+") as log,
@@ -98,7 +109,11 @@ def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None 
                     log.seek(0)
                     raise RunError(f"Ray did not start: {' '.join(log.read().split())[-500:]}")
                 time.sleep(0.1)
-            yield Head(f"http://127.0.0.1:{ports['dashboard-port']}", process.pid, f"{ray.util.get_node_ip_address()}:{ports['port']}")
+            yield Head(
+                f"http://127.0.0.1:{ports['dashboard-port']}",
+                process.pid,
+                f"{ray.util.get_node_ip_address()}:{ports['port']}",
+            )
         finally:
             _kill_with_children(process.pid)
 

@@ -11,8 +11,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
+from mat2spec.dos.grid import Spectra, SpectrumGrid
 from mat2spec.errors import ConfigError
-from mat2spec.spectrum import Spectra, SpectrumGrid
 
 Gaps = Float64[np.ndarray, "crystals 3"]
 """Lower edge, upper edge and width [eV]; NaN where there is none."""
@@ -75,7 +75,9 @@ def _refuse_impossible(name: str, threshold: float, min_width: float, edge_min: 
     if min_width <= 0:
         raise ConfigError(f"{name}: a gap has a width, got min_width {min_width:g} eV; take more than 0")
     if edge_min > edge_max:
-        raise ConfigError(f"{name}: the edge must lie in a window that ascends, got {edge_min:g} … {edge_max:g} eV; swap the two")
+        raise ConfigError(
+            f"{name}: the edge must lie in a window that ascends, got {edge_min:g} … {edge_max:g} eV; swap the two"
+        )
 
 
 def vb_gaps(spectra: Spectra, grid: SpectrumGrid, rule: ValenceBandRule) -> Gaps:
@@ -154,7 +156,10 @@ def _inside(edges: Float64[np.ndarray, " runs"], edge_min: float, edge_max: floa
 
 
 def _first_of_each(
-    crystals: int, crystal: Int64[np.ndarray, " runs"], lower: Float64[np.ndarray, " runs"], upper: Float64[np.ndarray, " runs"]
+    crystals: int,
+    crystal: Int64[np.ndarray, " runs"],
+    lower: Float64[np.ndarray, " runs"],
+    upper: Float64[np.ndarray, " runs"],
 ) -> Gaps:
     gaps = np.full((crystals, 3), np.nan)
     having, first = np.unique(crystal, return_index=True)
@@ -163,7 +168,12 @@ def _first_of_each(
 
 
 def _refuse_without_room(
-    name: str, grid: SpectrumGrid, min_width: float, edge_min: float, edge_max: float, room: Float64[np.ndarray, " edges"]
+    name: str,
+    grid: SpectrumGrid,
+    min_width: float,
+    edge_min: float,
+    edge_max: float,
+    room: Float64[np.ndarray, " edges"],
 ) -> None:
     """Refuse a rule that no bin edge can fulfil, given the room beyond each."""
     if not (_inside(np.array(grid.edges), edge_min, edge_max) & _wide(room, min_width)).any():

@@ -8,8 +8,8 @@ from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import Dos
 from scipy.integrate import cumulative_trapezoid
 
+from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import SpectrumError
-from mat2spec.spectrum import EDOS_GRID
 
 METAL_GAP = 0.0625
 """[eV] A narrower gap in a curve counts as none. It is one bin: a few points without states look like it in a metal."""
@@ -89,7 +89,9 @@ def resample(
     per_channel = np.array([_bin_means(energies, np.maximum(channel, 0), vbm, cbm) for channel in channels])
     spectrum = per_channel.sum(axis=0)
     if not spectrum.any():
-        raise SpectrumError(material_id, f"no states in the bins around {vbm:g} and {cbm:g} eV; are the band edges on the curve's zero?")
+        raise SpectrumError(
+            material_id, f"no states in the bins around {vbm:g} and {cbm:g} eV; are the band edges on the curve's zero?"
+        )
     if nonmagnetic:
         _check_nonmagnetic(material_id, per_channel)
     return ElectronicDos(spectrum, vbm, cbm)
@@ -104,7 +106,9 @@ def resample_pymatgen(material_id: str, dos: Dos, *, nonmagnetic: bool = False) 
     volume = dos.norm_vol or 1.0  # what pymatgen has divided by; densities are then states/eV/Å³
     curves = [dos.densities[spin] * volume for spin in (Spin.up, Spin.down) if spin in dos.densities]
     if len(lengths := {len(curve) for curve in curves}) != 1:
-        raise SpectrumError(material_id, f"{len(curves)} spin channels of {sorted(lengths)} densities; give one or two of one length")
+        raise SpectrumError(
+            material_id, f"{len(curves)} spin channels of {sorted(lengths)} densities; give one or two of one length"
+        )
     energies, channels = np.asarray(dos.energies, np.float64), np.array(curves, np.float64)
     check_curve(material_id, energies, channels)
     vbm, cbm = band_edges(dos)
@@ -145,14 +149,21 @@ def check_curve(material_id: str, energies: np.ndarray, channels: Float[np.ndarr
         SpectrumError: Naming the material and what is wrong.
     """
     if energies.ndim != 1 or len(energies) < 2 or channels.shape[1] != len(energies):
-        raise SpectrumError(material_id, f"{channels.shape[1]} densities at {len(energies)} energies; give one for each, and at least two")
+        raise SpectrumError(
+            material_id,
+            f"{channels.shape[1]} densities at {len(energies)} energies; give one for each, and at least two",
+        )
     if len(channels) not in (1, 2):
         raise SpectrumError(material_id, f"{len(channels)} spin channels; give one or two")
     if not np.isfinite(energies).all():
-        raise SpectrumError(material_id, f"energy {np.flatnonzero(~np.isfinite(energies))[0]} is not finite; remove the point")
+        raise SpectrumError(
+            material_id, f"energy {np.flatnonzero(~np.isfinite(energies))[0]} is not finite; remove the point"
+        )
     if (falls := np.flatnonzero(np.diff(energies) <= 0)).size:
         at = int(falls[0])
-        raise SpectrumError(material_id, f"energies must ascend, got {energies[at]:g} ≥ {energies[at + 1]:g} eV; sort the curve")
+        raise SpectrumError(
+            material_id, f"energies must ascend, got {energies[at]:g} ≥ {energies[at + 1]:g} eV; sort the curve"
+        )
     if not np.isfinite(channels).all():
         at = int(np.flatnonzero(~np.isfinite(channels).all(axis=0))[0])
         raise SpectrumError(material_id, f"the density at {energies[at]:g} eV is not finite; compute it again")
@@ -165,7 +176,10 @@ def check_curve(material_id: str, energies: np.ndarray, channels: Float[np.ndarr
 def _check_range(material_id: str, energies: Float64[np.ndarray, " points"], vbm: float, cbm: float) -> None:
     """Refuse a curve that does not hold all bins."""
     if not (np.isfinite([vbm, cbm]).all() and vbm <= cbm):
-        raise SpectrumError(material_id, f"the VBM, {vbm:g} eV, must not lie above the CBM, {cbm:g} eV; give a metal's Fermi level as both")
+        raise SpectrumError(
+            material_id,
+            f"the VBM, {vbm:g} eV, must not lie above the CBM, {cbm:g} eV; give a metal's Fermi level as both",
+        )
     lowest, highest = vbm + EDOS_GRID.edges[0], cbm + EDOS_GRID.edges[-1]
     if energies[0] > lowest + _EDGE_TOLERANCE:
         raise SpectrumError(material_id, f"the curve begins {vbm - energies[0]:.3f} eV below the VBM; {_WAY_OUT}")

@@ -38,7 +38,9 @@ class SpectrumGrid:
 
     def __post_init__(self) -> None:
         if len(self.edges) != len(self.centers) + 1:
-            raise ValueError(f"A grid of {len(self.centers)} bins has {len(self.centers) + 1} edges, got {len(self.edges)}.")
+            raise ValueError(
+                f"A grid of {len(self.centers)} bins has {len(self.centers) + 1} edges, got {len(self.edges)}."
+            )
         for low, center, high in zip(self.edges, self.centers, self.edges[1:], strict=False):
             if not low < high:
                 raise ValueError(f"A grid must ascend, got {low} ≥ {high} {self.unit}.")
@@ -109,7 +111,9 @@ PHDOS_GRID = SpectrumGrid.from_points("phdos", "cm^-1", np.arange(0.0, 1001.0, 2
 
 _EDOS_EDGES = np.linspace(-4.0, 4.0, 129)
 
-EDOS_GRID = SpectrumGrid("edos", "eV", tuple(((_EDOS_EDGES[1:] + _EDOS_EDGES[:-1]) / 2).tolist()), tuple(_EDOS_EDGES.tolist()))
+EDOS_GRID = SpectrumGrid(
+    "edos", "eV", tuple(((_EDOS_EDGES[1:] + _EDOS_EDGES[:-1]) / 2).tolist()), tuple(_EDOS_EDGES.tolist())
+)
 """128 bins of 62.5 meV with the band gap cut out: −4 … 0 eV below the valence band maximum, 0 … 4 eV above the conduction band minimum.
 
 For a metal both are the Fermi level (Kong et al., 10.1038/s41467-022-28543-x). All edges are exact in binary.

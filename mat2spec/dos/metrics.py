@@ -2,8 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.stats import rankdata
 
-from mat2spec.spectrum import Spectra, SpectrumGrid
+from mat2spec.dos.grid import Spectra, SpectrumGrid
 
 
 def as_densities(spectra: Spectra) -> Spectra:
@@ -84,7 +85,9 @@ def wasserstein_distances(predicted: Spectra, true: Spectra, grid: SpectrumGrid)
         Distances in the grid's unit (cm⁻¹, eV).
     """
     steps = np.diff(grid.points)
-    cumulative = [np.cumsum(s / s.sum(axis=1, keepdims=True), axis=1) for s in (as_densities(predicted), as_densities(true))]
+    cumulative = [
+        np.cumsum(s / s.sum(axis=1, keepdims=True), axis=1) for s in (as_densities(predicted), as_densities(true))
+    ]
     return np.abs(cumulative[0] - cumulative[1])[:, :-1] @ steps
 
 
@@ -98,7 +101,9 @@ def score(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, fl
     }
 
 
-def classification_scores(predicted: Bool[np.ndarray, " crystals"], true: Bool[np.ndarray, " crystals"]) -> dict[str, float]:
+def classification_scores(
+    predicted: Bool[np.ndarray, " crystals"], true: Bool[np.ndarray, " crystals"]
+) -> dict[str, float]:
     """Score a yes or no: precision, recall and F1, and the counts from which they come (tp, fp, fn, tn).
 
     A score of which the counts say nothing, as the precision of no prediction, is NaN.
@@ -108,3 +113,37 @@ def classification_scores(predicted: Bool[np.ndarray, " crystals"], true: Bool[n
     rates = {"f1": (2 * tp, 2 * tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
     scores = {name: part / whole if whole else float("nan") for name, (part, whole) in rates.items()}
     return scores | {"tp": float(tp), "fp": float(fp), "fn": float(fn), "tn": float(tn)}
+
+
+def most_likely_gap(outputs: Float[np.ndarray, "crystals 2"]) -> Float[np.ndarray, " crystals"]:
+    """Gap that is expected of each crystal [eV]: none where a metal is more likely than not."""
+    return np.where(outputs[:, 0] > 0.5, 0, outputs[:, 1])
+
+
+def gap_scores(outputs: Float[np.ndarray, "crystals 2"], true: Float[np.ndarray, " crystals"]) -> dict[str, float]:
+    """Score probabilities of metals and gaps against known gaps.
+
+    Args:
+        outputs: Probability of a metal, and gap if it is none [eV].
+        true: Known gaps [eV]; 0 is a metal.
+
+    Returns:
+        `roc_auc` (a metal has the higher probability than a non-metal; NaN if all are of one kind), `accuracy` at probability ½, `mae` of
+        the most likely gap over all crystals [eV], and `mae_of_gapped` over those that have one.
+    """
+    metal, predicted = true <= 0, most_likely_gap(outputs)
+    return {
+        "roc_auc": roc_auc(outputs[:, 0], metal),
+        "accuracy": float(((outputs[:, 0] > 0.5) == metal).mean()),
+        "mae": mean_absolute_error(predicted, true),
+        "mae_of_gapped": mean_absolute_error(predicted[~metal], true[~metal]) if not metal.all() else float("nan"),
+    }
+
+
+def roc_auc(scores: Float[np.ndarray, " crystals"], positive: np.ndarray) -> float:
+    """Area under the receiver operating characteristic: how often a positive has the higher score, ties counting half."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.constants import c
 
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import SpectrumError
-from mat2spec.spectrum import PHDOS_GRID
 
 WAVENUMBERS_PER_THZ = 1e12 / (100 * c)
 """[cm⁻¹/THz]"""
@@ -69,12 +69,16 @@ def resample_phonons(
         raise SpectrumError(material_id, f"{rule}; leave it out, or relax it to a stable structure")
     spectrum = _smoothed(frequencies, densities)
     if not spectrum.max() > 0:
-        raise SpectrumError(material_id, f"no states on the grid, 0 … {PHDOS_GRID.centers[-1]:g} cm⁻¹; are frequencies in THz?")
+        raise SpectrumError(
+            material_id, f"no states on the grid, 0 … {PHDOS_GRID.centers[-1]:g} cm⁻¹; are frequencies in THz?"
+        )
     above = weights[frequencies > PHDOS_GRID.centers[-1]].sum() / weights.sum()
     return PhononSpectrum(spectrum / spectrum.max(), lowest, float(above))
 
 
-def _smoothed(frequencies: Float64[np.ndarray, " points"], densities: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " bins"]:
+def _smoothed(
+    frequencies: Float64[np.ndarray, " points"], densities: Float64[np.ndarray, " points"]
+) -> Float64[np.ndarray, " bins"]:
     """The curve, convolved with the Gaussian, at the points of the grid; outside its ends it is zero."""
     count = int(np.ceil((frequencies[-1] - frequencies[0]) / _STEP)) + 1
     fine = np.union1d(frequencies, np.linspace(frequencies[0], frequencies[-1], count))
@@ -82,17 +86,23 @@ def _smoothed(frequencies: Float64[np.ndarray, " points"], densities: Float64[np
     return np.trapezoid(gaussian * np.interp(fine, frequencies, densities), fine, axis=1)
 
 
-def _check_curve(material_id: str, frequencies: Float64[np.ndarray, " points"], densities: Float64[np.ndarray, " densities"]) -> None:
+def _check_curve(
+    material_id: str, frequencies: Float64[np.ndarray, " points"], densities: Float64[np.ndarray, " densities"]
+) -> None:
     """Refuse what is no density of states."""
     if len(frequencies) != len(densities) or len(frequencies) < 2:
         raise SpectrumError(
-            material_id, f"{len(densities)} densities at {len(frequencies)} frequencies; give one for each, and at least two"
+            material_id,
+            f"{len(densities)} densities at {len(frequencies)} frequencies; give one for each, and at least two",
         )
     if not (np.isfinite(frequencies).all() and np.isfinite(densities).all()):
         raise SpectrumError(material_id, "a frequency or density is not finite; compute it again")
     if (falls := np.flatnonzero(np.diff(frequencies) <= 0)).size:
         at = int(falls[0])
-        raise SpectrumError(material_id, f"frequencies must ascend, got {frequencies[at]:g} ≥ {frequencies[at + 1]:g} cm⁻¹; sort the curve")
+        raise SpectrumError(
+            material_id,
+            f"frequencies must ascend, got {frequencies[at]:g} ≥ {frequencies[at + 1]:g} cm⁻¹; sort the curve",
+        )
     if densities.min() < -MAX_NEGATIVE * max(densities.max(), 0.0):
         rule = f"a density is {densities.min():g}; noise may reach −{MAX_NEGATIVE:g} of the maximum, which is {densities.max():g}"
         raise SpectrumError(material_id, f"{rule}; use tetrahedra or Gaussians")

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.constants import N_A, c, h, k
 
-from mat2spec.crystal import Crystal
-from mat2spec.metrics import as_densities
-from mat2spec.spectrum import MODES_PER_ATOM, Spectra, SpectrumGrid
+from mat2spec.dos.grid import MODES_PER_ATOM, Spectra, SpectrumGrid
+from mat2spec.dos.metrics import as_densities
+from mat2spec.structure.crystal import Crystal
 
 
 def _positive_part(

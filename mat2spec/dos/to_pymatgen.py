@@ -10,8 +10,8 @@ from pymatgen.electronic_structure.dos import Dos
 from pymatgen.phonon.dos import PhononDos
 from scipy.constants import c
 
+from mat2spec.dos.grid import EDOS_GRID, SpectrumGrid
 from mat2spec.errors import SpectrumError
-from mat2spec.spectrum import EDOS_GRID, SpectrumGrid
 
 _STEPS_PER_BIN = 8
 
@@ -67,7 +67,7 @@ def electronic_dos(row: Mapping[str, Any]) -> Dos:
 def phonon_dos(row: Mapping[str, Any], grid: SpectrumGrid) -> PhononDos:
     """Make a PhononDos of a phonon spectrum: frequencies [THz], densities [states/THz per primitive cell], integral 3 × nsites_primitive.
 
-    `cv` of it is per mole of primitive cells. It counts the density at ω = 0, which `mat2spec.thermo` leaves out: at 300 K the two differ
+    `cv` of it is per mole of primitive cells. It counts the density at ω = 0, which `mat2spec.dos.thermodynamics` leaves out: at 300 K the two differ
     by 0.05 % in the median of the bundled spectra, and by 2 % at most.
 
     Args:
@@ -93,7 +93,9 @@ def put_back_gap(row: Mapping[str, Any]) -> float:
     else:
         gap = row.get("band_gap_pred")
     if gap is None or np.isnan(gap):
-        raise SpectrumError(_name(row), "neither the input nor a network gave a band gap; set band_gap (eV) and gap_source = 'input'")
+        raise SpectrumError(
+            _name(row), "neither the input nor a network gave a band gap; set band_gap (eV) and gap_source = 'input'"
+        )
     return max(float(gap), 0.0)
 
 
@@ -119,7 +121,9 @@ def _fine_curve(spectrum: Float64[np.ndarray, " bins"], *, is_cut: bool) -> Floa
 def _spectrum(row: Mapping[str, Any], grid: SpectrumGrid) -> Float64[np.ndarray, " bins"]:
     spectrum = np.asarray(row["spectrum"], np.float64)
     if len(spectrum) != len(grid):
-        raise SpectrumError(_name(row), f"{len(spectrum)} densities for {len(grid)} bins of {grid.name}; give the grid of the row's run")
+        raise SpectrumError(
+            _name(row), f"{len(spectrum)} densities for {len(grid)} bins of {grid.name}; give the grid of the row's run"
+        )
     return spectrum.clip(0)
 
 

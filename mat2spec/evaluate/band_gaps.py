@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledCrystals
-from mat2spec.data.neighbors import material_columns
-from mat2spec.model.gap import gap_scores, most_likely_gap
+from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.dos.metrics import gap_scores, most_likely_gap
+from mat2spec.evaluate.training_overlap import material_columns
+from mat2spec.structure.crystal import Crystal
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class GapEvaluation:
 
     def scores(self) -> dict[str, float]:
         """Score as `gap_scores`, and count how many of how many are metals."""
-        return gap_scores(self.outputs, self.true) | {"metals": float((self.true <= 0).sum()), "materials": float(len(self.true))}
+        return gap_scores(self.outputs, self.true) | {
+            "metals": float((self.true <= 0).sum()),
+            "materials": float(len(self.true)),
+        }
 
     def scores_by_scaling(self) -> dict[str, dict[str, float]]:
         """Judge gaps on their one scale."""

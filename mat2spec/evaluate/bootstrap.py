@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from mat2spec.evaluation import electronic_scores
-from mat2spec.metrics import SCALINGS, wasserstein_distances
-from mat2spec.spectrum import Spectra, SpectrumGrid
+from mat2spec.dos.grid import Spectra, SpectrumGrid
+from mat2spec.dos.metrics import SCALINGS, wasserstein_distances
+from mat2spec.evaluate.spectra import electronic_scores
 
 RESAMPLES = 2000
 
@@ -45,7 +45,9 @@ class PooledPredictions:
         """
         table = pa.concat_tables([pq.read_table(path) for path in tables]).sort_by("material_id")
         grid = SpectrumGrid.from_json(json.loads(table.schema.metadata[b"grid"]))
-        predicted, true = (np.array(table[f"spectrum_{name}"].to_pylist(), np.float32) for name in ("predicted", "true"))
+        predicted, true = (
+            np.array(table[f"spectrum_{name}"].to_pylist(), np.float32) for name in ("predicted", "true")
+        )
         return cls(tuple(table["material_id"].to_pylist()), SCALINGS[scaling](predicted, true), true, grid)
 
     def scores(self) -> dict[str, float]:
@@ -68,7 +70,9 @@ def share_better(one: PooledPredictions, other: PooledPredictions, seed: int = 0
     rows = np.random.default_rng(seed).integers(materials, size=(RESAMPLES, materials))
     counts = np.stack([np.bincount(resample, minlength=materials) for resample in rows]).astype(float)
     ours, theirs = (_scores_of_resamples(each, counts) for each in (one, other))
-    better = {name: ours[name] > theirs[name] if name in HIGHER_IS_BETTER else ours[name] < theirs[name] for name in ours}
+    better = {
+        name: ours[name] > theirs[name] if name in HIGHER_IS_BETTER else ours[name] < theirs[name] for name in ours
+    }
     return {name: float(found.mean()) for name, found in better.items()}
 
 

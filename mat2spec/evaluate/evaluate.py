@@ -2,19 +2,21 @@
 
 import torch
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.data.labels import LabelledCrystals
+from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.dos.metrics import SHAPE_SCALINGS
 from mat2spec.errors import TableError
-from mat2spec.evaluation import Evaluation
-from mat2spec.gap_evaluation import GapEvaluation
-from mat2spec.metrics import SHAPE_SCALINGS
-from mat2spec.model.network import SpectrumNetwork
-from mat2spec.predict import predict_outputs
+from mat2spec.evaluate.band_gaps import GapEvaluation
+from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import predict_outputs
 
 AnyEvaluation = Evaluation | GapEvaluation
 
 
-def evaluate(checkpoint: Checkpoint, crystals: LabelledCrystals, device: torch.device, *, held_out: bool = True) -> AnyEvaluation:
+def evaluate(
+    checkpoint: Checkpoint, crystals: LabelledCrystals, device: torch.device, *, held_out: bool = True
+) -> AnyEvaluation:
     """Predict labelled crystals.
 
     Args:
@@ -28,7 +30,9 @@ def evaluate(checkpoint: Checkpoint, crystals: LabelledCrystals, device: torch.d
     """
     if held_out and (overlap := checkpoint.training_ids.intersection(crystals.material_ids)):
         example = min(overlap)
-        raise TableError(f"{len(overlap)} of {len(crystals)} materials ({example}, …) were seen in training; evaluate on held-out rows")
+        raise TableError(
+            f"{len(overlap)} of {len(crystals)} materials ({example}, …) were seen in training; evaluate on held-out rows"
+        )
     network = checkpoint.network
     outputs = predict_outputs(network.to(device), crystals.graphs, device)
     if not isinstance(network, SpectrumNetwork):

@@ -11,17 +11,12 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat2spec.evaluation import Evaluation
-from mat2spec.gap_evaluation import GapEvaluation
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.judgement import AnyEvaluation
-from mat2spec.spectrum import Spectra, SpectrumGrid
+from mat2spec.dos.plots import make_panels, save_panels
+from mat2spec.evaluate.band_gaps import GapEvaluation
+from mat2spec.evaluate.evaluate import AnyEvaluation
+from mat2spec.evaluate.spectra import Evaluation
 
-AXIS_LABELS = {"phdos": "frequency (cm⁻¹)", "edos": "energy, gap cut out (eV)"}
 LABEL_UNITS = {"phdos": "phonon DOS (max. 1)", "edos": "states/eV per primitive cell"}
-PREDICTION_UNITS = {"phdos": "states per cm⁻¹ per atom", "edos": "states/eV per primitive cell"}
-PANEL_SIZE = (3.2, 2.4)
-"""[inch]"""
 
 BOX: dict[str, Any] = {
     "widths": 0.6,
@@ -44,7 +39,10 @@ def figures_of(evaluation: AnyEvaluation, materials: pa.Table) -> Mapping[str, C
     of_kind: dict[str, Callable[[Path], None]] = {"-heat.png": partial(heat_errors, materials)}
     if evaluation.grid.per_cell:
         of_kind = {"-thresholds.png": partial(precision_and_recall, evaluation)}
-    return {"-spectra.png": partial(spectra_by_error, evaluation), "-errors.png": partial(errors_by_kind, materials)} | of_kind
+    return {
+        "-spectra.png": partial(spectra_by_error, evaluation),
+        "-errors.png": partial(errors_by_kind, materials),
+    } | of_kind
 
 
 def draw_evaluation(evaluation: AnyEvaluation, file: Path) -> None:
@@ -69,42 +67,13 @@ def gaps_by_gaps(evaluation: GapEvaluation, file: Path) -> None:
 def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
     """Draw predicted over computed spectra of five materials, one from each fifth of the error (as Fig. 3 of the paper)."""
     chosen = evaluation.one_per_quintile()
-    figure, panels = _panels(len(chosen), columns=5)
+    figure, panels = make_panels(len(chosen), columns=5)
     for panel, row in zip(panels, chosen, strict=True):
         panel.fill_between(evaluation.grid.points, evaluation.true[row], color="0.8", label="DFT")
         panel.plot(evaluation.grid.points, evaluation.predicted[row], color="C3", label="predicted")
         panel.set_title(f"{evaluation.crystals.crystals[row].formula}  MAE {evaluation.errors[row]:.3f}", fontsize=9)
     panels[0].legend(frameon=False, fontsize=8)
-    _save(figure, evaluation.grid, LABEL_UNITS[evaluation.grid.name], file)
-
-
-def predicted_spectra(
-    spectra: Spectra, titles: Sequence[str], grid: SpectrumGrid, file: Path, computed: Sequence[np.ndarray | None] = ()
-) -> None:
-    """Draw each spectrum in a panel of its own; of electronic ones, shade the predicted gap below the valence band maximum.
-
-    Args:
-        spectra: Predicted ones.
-        titles: One for each.
-        grid: Their axis.
-        file: Where to.
-        computed: Spectra that DFT gave, for some or all; they lie in grey behind the predicted ones.
-    """
-    gaps = vb_gaps(spectra, grid, ValenceBandRule()) if grid.per_cell else np.full((len(spectra), 3), np.nan)
-    figure, panels = _panels(len(spectra), columns=min(5, len(spectra)))
-    behind = computed or [None] * len(spectra)
-    for panel, spectrum, title, true, (lower, upper, _) in zip(panels, spectra, titles, behind, gaps, strict=True):
-        if true is None:
-            panel.fill_between(grid.points, spectrum, color="C3", alpha=0.3)
-        else:
-            panel.fill_between(grid.points, true, color="0.8", label="computed")
-        if np.isfinite(upper):
-            panel.axvspan(lower, upper, color="C0", alpha=0.2)
-        panel.plot(grid.points, spectrum, color="C3", label="predicted")
-        panel.set_title(title, fontsize=9)
-    if any(true is not None for true in behind):
-        panels[0].legend(frameon=False, fontsize=8)
-    _save(figure, grid, PREDICTION_UNITS[grid.name], file)
+    save_panels(figure, evaluation.grid, LABEL_UNITS[evaluation.grid.name], file)
 
 
 def heat_errors(materials: pa.Table, file: Path) -> None:
@@ -184,21 +153,3 @@ def _range(starts: Sequence[int], group: int) -> str:
         return f"≥ {starts[group]}"
     first, last = starts[group], starts[group + 1] - 1
     return str(first) if first == last else f"{first}–{last}"
-
-
-def _panels(count: int, columns: int) -> tuple[Figure, list]:
-    """Make a figure with `count` axes in rows of `columns`."""
-    rows = -(-count // columns)
-    figure = Figure(figsize=(PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    for unused in axes[count:]:
-        unused.remove()
-    return figure, list(axes[:count])
-
-
-def _save(figure: Figure, grid: SpectrumGrid, density: str, file: Path) -> None:
-    for axes in figure.axes:
-        axes.set_ylim(bottom=0)
-    figure.supxlabel(AXIS_LABELS[grid.name], fontsize=9)
-    figure.supylabel(density, fontsize=9)
-    figure.savefig(file, dpi=120)

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from mat2spec.comparison import RESAMPLES, PooledPredictions, share_better
 from mat2spec.config import TableConfig, TableRow
+from mat2spec.evaluate.bootstrap import RESAMPLES, PooledPredictions, share_better
 
 Columns = dict[str, tuple[str, int]]
 """Headings and decimals, by metric."""
@@ -68,7 +68,9 @@ class Finished:
         """Values of each metric over the seeds, on "valid" rows or on "test" rows in the row's scaling; folds are tested as one."""
         if self.row.folds and part == "test":
             return {name: [value] for name, value in self.pooled.scores().items()}
-        chosen = [result[part] if part == "valid" else result[part][self.row.scaling] for result in self.results.values()]
+        chosen = [
+            result[part] if part == "valid" else result[part][self.row.scaling] for result in self.results.values()
+        ]
         return {name: [scores[name] for scores in chosen] for name in chosen[0]}
 
     @cached_property
@@ -103,7 +105,9 @@ def _section(rows: Sequence[Finished]) -> list[str]:
 
 def _columns(scores: Mapping[str, Any]) -> Columns:
     """What is shown of results that have these scores."""
-    return next(columns for columns in (PHONONS, ELECTRONS, GAPS) if columns.keys() - {"materials", "metals"} <= scores.keys())
+    return next(
+        columns for columns in (PHONONS, ELECTRONS, GAPS) if columns.keys() - {"materials", "metals"} <= scores.keys()
+    )
 
 
 def _comparison(rows: Sequence[Finished]) -> list[str]:
@@ -133,7 +137,15 @@ def _spread(done: Finished) -> list[str]:
 
 _TAKEN = {"train": "from", "join": "all seeds of", "judge": "checkpoint of", "combine": "made of"}
 
-_ORIGIN = ["", "config", "seeds or folds", "best epoch", "core-minutes each, with what it begins from", "commit", "hardware"]
+_ORIGIN = [
+    "",
+    "config",
+    "seeds or folds",
+    "best epoch",
+    "core-minutes each, with what it begins from",
+    "commit",
+    "hardware",
+]
 
 
 def _origin(done: Finished) -> list[str]:

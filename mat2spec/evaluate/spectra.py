@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledCrystals
-from mat2spec.data.neighbors import material_columns
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.metrics import (
+from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import Spectra, SpectrumGrid
+from mat2spec.dos.metrics import (
     SCALINGS,
     SHAPE_SCALINGS,
     classification_scores,
@@ -22,8 +21,9 @@ from mat2spec.metrics import (
     score,
     wasserstein_distances,
 )
-from mat2spec.spectrum import Spectra, SpectrumGrid
-from mat2spec.thermo import cv_paper, heat_capacity, mean_frequency
+from mat2spec.dos.thermodynamics import cv_paper, heat_capacity, mean_frequency
+from mat2spec.evaluate.training_overlap import material_columns
+from mat2spec.structure.crystal import Crystal
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class Evaluation:
         true = _has_vb_gap(self.true, self.grid, ValenceBandRule())
         rules = [ValenceBandRule(threshold=threshold) for threshold in np.linspace(0.25, 4, 16).tolist()]
         return [
-            {"threshold": rule.threshold, **classification_scores(_has_vb_gap(self.predicted, self.grid, rule), true)} for rule in rules
+            {"threshold": rule.threshold, **classification_scores(_has_vb_gap(self.predicted, self.grid, rule), true)}
+            for rule in rules
         ]
 
     def _heat(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
@@ -102,7 +103,10 @@ class Evaluation:
     def _features(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
         """What a user reads from a spectrum."""
         if self.grid.per_cell:
-            return {"dos_sum": spectra.sum(axis=1), "vb_gap_upper": vb_gaps(spectra, self.grid, ValenceBandRule())[:, 1]}
+            return {
+                "dos_sum": spectra.sum(axis=1),
+                "vb_gap_upper": vb_gaps(spectra, self.grid, ValenceBandRule())[:, 1],
+            }
         heat = self._heat(spectra)
         return {"mean_frequency": heat["mean_frequency"], "heat_capacity_300K": heat["heat_capacity"]}
 
@@ -127,13 +131,17 @@ class Evaluation:
             columns[f"{name}_predicted"] = pa.array(of_predicted[name], pa.float64(), from_pandas=True)
         columns["spectrum_true"] = pa.array(list(self.true), pa.list_(pa.float32()))
         columns["spectrum_predicted"] = pa.array(list(self.predicted), pa.list_(pa.float32()))
-        return pa.table(columns).replace_schema_metadata({"grid": json.dumps(self.grid.to_json()), "scaling": self.scalings[0]})
+        return pa.table(columns).replace_schema_metadata(
+            {"grid": json.dumps(self.grid.to_json()), "scaling": self.scalings[0]}
+        )
 
 
 def electronic_scores(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, float]:
     """R², MAE, MSE, WD of electronic spectra per primitive cell, and the gap below the valence band maximum as a class, with its counts."""
     found, there = (_has_vb_gap(spectra, grid, ValenceBandRule()) for spectra in (predicted, true))
-    return score(predicted, true, grid) | {f"vb_gap_{name}": value for name, value in classification_scores(found, there).items()}
+    return score(predicted, true, grid) | {
+        f"vb_gap_{name}": value for name, value in classification_scores(found, there).items()
+    }
 
 
 def _has_vb_gap(spectra: Spectra, grid: SpectrumGrid, rule: ValenceBandRule) -> Bool[np.ndarray, " crystals"]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledCrystals
+from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.structure.crystal import Crystal
 
 
 def training_neighbors(crystals: Sequence[Crystal], training: Sequence[Crystal]) -> list[int]:
@@ -15,7 +15,10 @@ def training_neighbors(crystals: Sequence[Crystal], training: Sequence[Crystal])
     for row in training:
         for element in row.elements:
             holders[element].add(row.material_id)
-    return [len(set.intersection(*(holders[element] for element in crystal.elements)) - {crystal.material_id}) for crystal in crystals]
+    return [
+        len(set.intersection(*(holders[element] for element in crystal.elements)) - {crystal.material_id})
+        for crystal in crystals
+    ]
 
 
 def material_columns(materials: LabelledCrystals, training: Sequence[Crystal]) -> dict[str, pa.Array]:

@@ -16,13 +16,13 @@ from torch.nn.functional import softplus
 from torch_geometric.utils import scatter
 
 from mat2spec.config import AdditiveConfig
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.elements import atomic_masses, feature_table
-from mat2spec.graph import GraphBatch
-from mat2spec.model.edges import pieces
+from mat2spec.model.attention_kernels import pieces
+from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.losses import wasserstein
-from mat2spec.model.network import SpectrumNetwork
-from mat2spec.normalization import SumNormalization
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.model.normalization import SumNormalization
+from mat2spec.structure.graph import GraphBatch
 
 SHORTEST = 0.5
 """[Å] First of the Gaussians that expand a distance: no atoms are closer."""
@@ -47,13 +47,17 @@ class Additive(SpectrumNetwork):
 
     features: Tensor
 
-    def __init__(self, config: AdditiveConfig, cutoff: float, grid: SpectrumGrid, normalization: str, loss: str) -> None:
+    def __init__(
+        self, config: AdditiveConfig, cutoff: float, grid: SpectrumGrid, normalization: str, loss: str
+    ) -> None:
         super().__init__(len(grid), normalization, loss)
         self.transport_weight = config.transport_weight
         self.register_buffer("features", _features(), persistent=False)
         self.embed = nn.Linear(self.features.shape[1], config.width)
         self.expand = EdgeExpansion(cutoff, config.gaussians)
-        self.layers = nn.ModuleList(VectorMessages(config.width, config.gaussians, config.dropout) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            VectorMessages(config.width, config.gaussians, config.dropout) for _ in range(config.layers)
+        )
         self.head = nn.Sequential(
             nn.LayerNorm(config.width),
             nn.Linear(config.width, config.head),
@@ -81,7 +85,9 @@ class Additive(SpectrumNetwork):
 
     def atomic_spectra(self, graphs: GraphBatch) -> Float[Tensor, "atoms bins"]:
         """Share of each atom's vibrations in each bin; what is missing to 1 lies beyond the grid."""
-        distances, length_of = graphs.distances.unique(return_inverse=True)  # a ninth of the edges: shells of a crystal repeat few
+        distances, length_of = graphs.distances.unique(
+            return_inverse=True
+        )  # a ninth of the edges: shells of a crystal repeat few
         lengths, directions = self.expand(distances), graphs.vectors / graphs.distances[:, None]
         scalars = self.embed(self.features[graphs.atomic_numbers])
         vectors = scalars.new_zeros(len(scalars), 3, scalars.shape[1])
@@ -107,7 +113,10 @@ class Peaks(nn.Module):
         super().__init__()
         self.end, self.bin = REACH * grid.edges[-1], float(grid.widths.max())
         inner = torch.tensor(grid.edges[1:-1], dtype=torch.float32)
-        outer = torch.tensor([-1e9]), torch.tensor([grid.edges[-1] + self.bin / 2])  # whole bins: labels are densities at their centres
+        outer = (
+            torch.tensor([-1e9]),
+            torch.tensor([grid.edges[-1] + self.bin / 2]),
+        )  # whole bins: labels are densities at their centres
         self.register_buffer("edges", torch.cat([outer[0], inner, outer[1]]), persistent=False)
         self.register_buffer("spread", torch.linspace(0.03, 1 / REACH, peaks).logit(), persistent=False)
 
@@ -171,7 +180,13 @@ class VectorMessages(nn.Module):
         return scalars, vectors + stretch[:, None] * left
 
     def messages(
-        self, scalars: Tensor, vectors: Tensor, lengths: Tensor, length_of: Tensor, directions: Tensor, edge_index: Tensor
+        self,
+        scalars: Tensor,
+        vectors: Tensor,
+        lengths: Tensor,
+        length_of: Tensor,
+        directions: Tensor,
+        edge_index: Tensor,
     ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
         """Sum of the messages to each atom, of the size of one."""
         neighbor, center = edge_index
@@ -182,7 +197,9 @@ class VectorMessages(nn.Module):
             to_scalar, from_vector, to_vector = weights.chunk(3, dim=1)
             carried = vectors.index_select(0, neighbor[piece]) * from_vector[:, None]
             to_scalars.index_add_(0, center[piece], to_scalar)
-            to_vectors.index_add_(0, center[piece], torch.addcmul(carried, to_vector[:, None], directions[piece, :, None]))
+            to_vectors.index_add_(
+                0, center[piece], torch.addcmul(carried, to_vector[:, None], directions[piece, :, None])
+            )
         return to_scalars, to_vectors
 
 
@@ -193,4 +210,6 @@ def _perceptron(wide: int, width: int) -> nn.Sequential:
 def _features() -> Float[Tensor, "elements features"]:
     """Properties of the elements, and the mass twice: its logarithm, and the root to which a frequency is inverse."""
     masses = torch.from_numpy(atomic_masses())
-    return torch.cat([torch.from_numpy(feature_table()), masses.log()[:, None] / 3 - 1, 5 * masses.rsqrt()[:, None]], dim=1)
+    return torch.cat(
+        [torch.from_numpy(feature_table()), masses.log()[:, None] / 3 - 1, 5 * masses.rsqrt()[:, None]], dim=1
+    )

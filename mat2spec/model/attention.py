@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import softplus
 from torch_geometric.utils import softmax
 
-from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once, weighted_sum_once
+from mat2spec.model.attention_kernels import EdgeVectors, WeightedSum, edge_vectors_once, weighted_sum_once
 
 
 class NeighborAttention(nn.Module):
@@ -48,7 +48,9 @@ class NeighborAttention(nn.Module):
             logits, vectors = EdgeVectors.apply(of_atoms, of_lengths, self.attention, edge_index, length_of)
             return WeightedSum.apply(vectors, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
         logits, vectors, place = edge_vectors_once(of_atoms, of_lengths, self.attention, edge_index, length_of)
-        return weighted_sum_once(vectors, place, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
+        return (
+            weighted_sum_once(vectors, place, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
+        )
 
     def _weights(self, logits: Tensor, center: Tensor, atoms: int) -> Float[Tensor, "edges heads"]:
         return softmax(softplus(self.logit_norm(softplus(logits))), center, num_nodes=atoms)
@@ -77,9 +79,16 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
-        if not (self.training and distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        if not (
+            self.training
+            and distributed.is_available()
+            and distributed.is_initialized()
+            and distributed.get_world_size() > 1
+        ):
             return super().forward(x)
-        count, total = _SumOverWorkers.apply(torch.cat([x.new_tensor([len(x)]), x.sum(0)])).split([1, self.num_features])
+        count, total = _SumOverWorkers.apply(torch.cat([x.new_tensor([len(x)]), x.sum(0)])).split(
+            [1, self.num_features]
+        )
         mean = total / count
         variance = _SumOverWorkers.apply((x - mean).square().sum(0)) / count
         with torch.no_grad():

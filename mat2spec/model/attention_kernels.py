@@ -95,7 +95,9 @@ def edge_vectors_once(
     vectors = of_atoms.new_empty(len(pairs), of_atoms.shape[1])
     logits = of_atoms.new_empty(len(pairs), 2 * heads)
     for piece in pieces(pairs):
-        of_pairs = of_atoms.index_select(0, pairs[piece] // lengths).add_(of_lengths.index_select(0, pairs[piece] % lengths))
+        of_pairs = of_atoms.index_select(0, pairs[piece] // lengths).add_(
+            of_lengths.index_select(0, pairs[piece] % lengths)
+        )
         vectors[piece] = softplus(of_pairs)
         logits[piece] = vectors[piece] @ to_logits
     at_center, at_neighbor = place[:edges], place[edges:]

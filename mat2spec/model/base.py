@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mat2spec.graph import CrystalGraph, GraphBatch
-from mat2spec.metrics import SCALINGS, score
+from mat2spec.dos.grid import Spectra, SpectrumGrid
+from mat2spec.dos.metrics import SCALINGS, score
 from mat2spec.model.losses import LOSSES
-from mat2spec.normalization import make_normalization
-from mat2spec.spectrum import Spectra, SpectrumGrid
+from mat2spec.model.normalization import make_normalization
+from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 
 class Network(nn.Module, ABC):

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mat2spec.elements import COMPOSITION_SIZE
-from mat2spec.graph import CrystalGraph, GraphBatch
+from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.encoder import atomic_fractions
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 
 class MeanSpectrum(SpectrumNetwork):

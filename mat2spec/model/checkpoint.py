@@ -3,12 +3,9 @@
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +16,12 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mat2spec.config import Section, TrainConfig, validate
+from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError
-from mat2spec.location import Location, errors_of_stores
-from mat2spec.model.network import Network
+from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
-from mat2spec.spectrum import GRIDS, SpectrumGrid
+from mat2spec.storage.location import Location, errors_of_stores
 
 VERSION = 1
 CARD, WEIGHTS, TRAINING_IDS = "card.json", "weights.safetensors", "training_ids.txt"
@@ -41,7 +38,9 @@ class TrainingRecord(Section):
     validation: dict[str, float] = Field(description="scores of that epoch on the validation rows")
     seconds: float = Field(description="wall time of all epochs")
     environment: dict[str, str] = Field(description="versions, commit and hardware")
-    parents: dict[str, str] = Field({}, description="checkpoints that it began from or joins: name and SHA-256 of the card")
+    parents: dict[str, str] = Field(
+        {}, description="checkpoints that it began from or joins: name and SHA-256 of the card"
+    )
 
 
 class Card(Section):
@@ -91,7 +90,9 @@ class Checkpoint:
                 f"{directory}: made with other element features; use the mat2spec version that trained it, or train again"
             )
         if hashlib.sha256(weights).hexdigest() != card.weights:
-            raise CheckpointError(f"{directory}: {WEIGHTS} is not the file that {CARD} describes; copy the checkpoint again")
+            raise CheckpointError(
+                f"{directory}: {WEIGHTS} is not the file that {CARD} describes; copy the checkpoint again"
+            )
         network = build_network(card.config)
         _load_weights(network, weights, f"{directory / WEIGHTS}")
         return cls(card, network.eval(), grid, frozenset(ids.decode().splitlines()), hashlib.sha256(text).hexdigest())
@@ -126,27 +127,6 @@ def write_checkpoint(
     partial.rename(directory)
 
 
-def environment() -> dict[str, str]:
-    """Versions, commit and machine: what decides the numbers and the time they took."""
-    packages = ("mat2spec", "torch", "torch-geometric", "numpy", "pymatgen-core")
-    return {name: version(name) for name in packages} | {"commit": _commit(), "hardware": _hardware()}
-
-
-def _commit() -> str:
-    """Commit of the checkout that the command runs in."""
-    command = ["git", "-C", os.environ.get("MAT2SPEC_HOME", "."), "describe", "--always", "--dirty", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("git") else None
-    return found.stdout.strip() if found and found.returncode == 0 else "unknown"
-
-
-def _hardware() -> str:
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown CPU")
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{os.cpu_count()} cores, {model}{gpu}"
-
-
 def _stored(tensor: Tensor, config: TrainConfig) -> Tensor:
     """Matrices in the wanted precision; vectors and counts as they are, for they cost nothing."""
     kind = getattr(torch, config.checkpoint_dtype)
@@ -170,7 +150,9 @@ def _read_card(text: bytes, directory: Location) -> Card:
         raise CheckpointError(f"{directory}: {CARD} is not JSON ({error}); copy the checkpoint again") from None
     if not isinstance(record, dict) or record.get("version") != VERSION:
         found = record.get("version") if isinstance(record, dict) else None
-        raise CheckpointError(f"{directory}: checkpoint version {found}; this mat2spec reads version {VERSION}; train again")
+        raise CheckpointError(
+            f"{directory}: checkpoint version {found}; this mat2spec reads version {VERSION}; train again"
+        )
     try:
         return validate(Card, record, str(directory / CARD))
     except ConfigError as error:
@@ -180,9 +162,13 @@ def _read_card(text: bytes, directory: Location) -> Card:
 def _load_weights(network: Network, content: bytes, source: str) -> None:
     try:
         weights = load(content)
-        network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in weights.items()})
+        network.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        )
     except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{source}: the weights do not fit the network: {' '.join(str(error).split())[:300]}") from None
+        raise CheckpointError(
+            f"{source}: the weights do not fit the network: {' '.join(str(error).split())[:300]}"
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mat2spec.graph import GraphBatch
-from mat2spec.model.gap import GapNetwork
+from mat2spec.model.band_gap import GapNetwork
+from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.mat2spec import Mat2Spec
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.structure.graph import GraphBatch
 
 
 class Combined(SpectrumNetwork):

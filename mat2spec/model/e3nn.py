@@ -20,8 +20,8 @@ from torch_geometric.utils import scatter
 
 from mat2spec.config import E3NNConfig
 from mat2spec.elements import atomic_masses
-from mat2spec.graph import CrystalGraph, GraphBatch
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 SCALAR = o3.Irrep("0e")
 
@@ -59,12 +59,15 @@ class E3NN(SpectrumNetwork):
         self.embed = nn.Linear(len(self.masses), config.embedding)
         harmonics = o3.Irreps.spherical_harmonics(config.max_degree)
         self.harmonics = o3.SphericalHarmonics(harmonics, normalize=True, normalization="component")
-        self.gates = nn.ModuleList(_gate(kinds, config.multiplicity) for kinds in _hidden_kinds(harmonics, config.layers))
+        self.gates = nn.ModuleList(
+            _gate(kinds, config.multiplicity) for kinds in _hidden_kinds(harmonics, config.layers)
+        )
         attributes, output = (o3.Irreps([(width, SCALAR)]) for width in (config.embedding, bins))
         before = [attributes, *(gate.irreps_out for gate in self.gates)]
         after = [*(gate.irreps_in for gate in self.gates), output]
         self.convolutions = nn.ModuleList(
-            Convolution(irreps, attributes, harmonics, irreps_out, config) for irreps, irreps_out in zip(before, after, strict=True)
+            Convolution(irreps, attributes, harmonics, irreps_out, config)
+            for irreps, irreps_out in zip(before, after, strict=True)
         )
 
     def fit(self, graphs: Sequence[CrystalGraph], labels: Float[Tensor, "crystals bins"]) -> None:
@@ -75,7 +78,9 @@ class E3NN(SpectrumNetwork):
         scaled to its maximum, as in the published code, does not change by it.
         """
         super().fit(graphs, labels)
-        self.num_neighbors.fill_(sum(graph.num_edges for graph in graphs) / sum(len(graph.atomic_numbers) for graph in graphs))
+        self.num_neighbors.fill_(
+            sum(graph.num_edges for graph in graphs) / sum(len(graph.atomic_numbers) for graph in graphs)
+        )
         with torch.no_grad():
             size = self._pooled(GraphBatch.from_graphs(graphs[:FITTED_GRAPHS])).std()
         self.output_size.copy_(size if size > 0 else torch.ones(()))
@@ -95,7 +100,9 @@ class E3NN(SpectrumNetwork):
         return self.convolutions[-1](features, attributes, edges)
 
     def _edges(self, graphs: GraphBatch) -> "Edges":
-        radial = soft_one_hot_linspace(graphs.distances, 0.0, self.cutoff, self.radial_functions, basis="smooth_finite", cutoff=True)
+        radial = soft_one_hot_linspace(
+            graphs.distances, 0.0, self.cutoff, self.radial_functions, basis="smooth_finite", cutoff=True
+        )
         harmonics = self.harmonics(graphs.vectors) / self.num_neighbors.sqrt()
         neighbor, center = graphs.edge_index
         return Edges(neighbor, center, harmonics, radial * self.radial_functions**0.5)
@@ -133,15 +140,24 @@ class Convolution(nn.Module):
     neighbor_share: Tensor
 
     def __init__(
-        self, irreps_in: o3.Irreps, attributes: o3.Irreps, harmonics: o3.Irreps, irreps_out: o3.Irreps, config: E3NNConfig
+        self,
+        irreps_in: o3.Irreps,
+        attributes: o3.Irreps,
+        harmonics: o3.Irreps,
+        irreps_out: o3.Irreps,
+        config: E3NNConfig,
     ) -> None:
         super().__init__()
         self.product = DepthwiseProduct(irreps_in, harmonics, irreps_out)
-        self.weigh = FullyConnectedNet([config.radial_functions, config.radial_neurons, self.product.irreps_out.num_irreps], silu)
+        self.weigh = FullyConnectedNet(
+            [config.radial_functions, config.radial_neurons, self.product.irreps_out.num_irreps], silu
+        )
         self.enter = o3.Linear(irreps_in, irreps_in)
         self.leave = o3.Linear(self.product.irreps_out, irreps_out)
         self.keep = o3.FullyConnectedTensorProduct(irreps_in, attributes, irreps_out)
-        kept = self.keep.output_mask  # zero for kinds that the atom does not have: all of those come from its neighbours
+        kept = (
+            self.keep.output_mask
+        )  # zero for kinds that the atom does not have: all of those come from its neighbours
         self.register_buffer("own_share", sin(SELF_ANGLE) * kept, persistent=False)
         self.register_buffer("neighbor_share", 1 + (cos(SELF_ANGLE) - 1) * kept, persistent=False)
 
@@ -170,7 +186,9 @@ class DepthwiseProduct(nn.Module):
         super().__init__()
         self.irreps_in, self.harmonics = irreps_in, harmonics
         pairs = product(range(len(irreps_in)), range(len(harmonics)))
-        self.paths = sorted((kind, i, j) for i, j in pairs for kind in irreps_in[i].ir * harmonics[j].ir if kind in irreps_out)
+        self.paths = sorted(
+            (kind, i, j) for i, j in pairs for kind in irreps_in[i].ir * harmonics[j].ir if kind in irreps_out
+        )
         self.irreps_out = o3.Irreps([(irreps_in[i].mul, kind) for kind, i, _ in self.paths]).simplify()
         for number, (kind, i, j) in enumerate(self.paths):
             coupling = kind.dim**0.5 * o3.wigner_3j(irreps_in[i].ir.l, harmonics[j].ir.l, kind.l)
@@ -192,7 +210,9 @@ class DepthwiseProduct(nn.Module):
                 coupled = feature * (weight * harmonic[:, :, None])
             else:
                 turn = torch.einsum("ej,ijk->eik", harmonic, self.get_buffer(f"coupling{number}"))
-                coupled = (feature * weight) @ turn if ir.dim <= kind.dim else (feature @ turn) * weight  # weighs the fewer numbers
+                coupled = (
+                    (feature * weight) @ turn if ir.dim <= kind.dim else (feature @ turn) * weight
+                )  # weighs the fewer numbers
             products.append(coupled.flatten(1))
         return torch.cat(products, dim=1)
 
@@ -208,7 +228,9 @@ def _hidden_kinds(harmonics: o3.Irreps, layers: int) -> list[list[o3.Irrep]]:
 
 def _gate(kinds: list[o3.Irrep], multiplicity: int) -> Gate:
     """Activate scalars, and scale every other feature by a scalar of its own."""
-    scalars, others = (o3.Irreps([(multiplicity, kind) for kind in kinds if (kind.l == 0) == scalar]) for scalar in (True, False))
+    scalars, others = (
+        o3.Irreps([(multiplicity, kind) for kind in kinds if (kind.l == 0) == scalar]) for scalar in (True, False)
+    )
     gates = o3.Irreps([(others.num_irreps, SCALAR)] if others else [])
     activations = [silu if kind.ir.p == 1 else torch.tanh for kind in scalars]
     return Gate(scalars, activations, gates, [torch.sigmoid] * len(gates), others)

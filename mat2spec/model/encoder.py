@@ -8,8 +8,8 @@ from torch_geometric.utils import scatter, softmax
 
 from mat2spec.config import GapConfig, GATGNNConfig, Mat2SpecConfig
 from mat2spec.elements import COMPOSITION_SIZE, feature_table
-from mat2spec.graph import GraphBatch
-from mat2spec.model.layers import BatchNorm, NeighborAttention
+from mat2spec.model.attention import BatchNorm, NeighborAttention
+from mat2spec.structure.graph import GraphBatch
 
 EXPANSION_CUTOFF = 8.0
 """[Å] Last of the Gaussians that expand a distance; the network sees hardly anything beyond."""

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mat2spec.graph import GraphBatch
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.structure.graph import GraphBatch
 
 
 class Ensemble(SpectrumNetwork):

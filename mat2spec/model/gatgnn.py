@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mat2spec.config import GATGNNConfig
-from mat2spec.graph import GraphBatch
+from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.encoder import CrystalEncoder
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.structure.graph import GraphBatch
 
 
 class GATGNN(SpectrumNetwork):

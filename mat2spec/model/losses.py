@@ -31,7 +31,9 @@ LOSSES: dict[str, SpectrumLoss] = {"mse": mse_loss, "mae": l1_loss, "kl": kl_div
 """Distances between predicted and true spectra on the scale of the normalisation, by name."""
 
 
-def contrastive(spectra: Float[Tensor, "crystals projection"], crystals: Float[Tensor, "crystals projection"]) -> Float[Tensor, ""]:
+def contrastive(
+    spectra: Float[Tensor, "crystals projection"], crystals: Float[Tensor, "crystals projection"]
+) -> Float[Tensor, ""]:
     """InfoNCE in both directions with cosine similarity and temperature 1: each crystal must know its own spectrum.
 
     van den Oord et al. (arXiv:1807.03748); the pair itself is in the denominator. A batch of one has nothing to tell apart: 0.

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mat2spec.config import Mat2SpecConfig
-from mat2spec.graph import GraphBatch
+from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.encoder import CrystalEncoder
 from mat2spec.model.losses import contrastive, contrastive_as_published
 from mat2spec.model.mixture import CrystalMixture, SpectrumMixture, alignment, tiled_pairs
-from mat2spec.model.network import SpectrumNetwork
+from mat2spec.structure.graph import GraphBatch
 
 PASSES = 3
 """Draws whose mean the published code takes as its prediction."""
@@ -50,7 +50,10 @@ class Mat2Spec(SpectrumNetwork):
         """Compute the terms of the loss; draws from both mixtures in training mode."""
         crystals = self.encoder(graphs)
         true = self.normalization.normalize(labels)
-        of_crystals, of_spectra = self.crystal_mixture(crystals), self.spectrum_mixture(labels if self.original else true)
+        of_crystals, of_spectra = (
+            self.crystal_mixture(crystals),
+            self.spectrum_mixture(labels if self.original else true),
+        )
         from_crystal = self._represent(crystals, of_crystals.sample())
         from_spectrum = self._represent(crystals, of_spectra.sample(shared=self.original))
         terms = {
@@ -62,7 +65,9 @@ class Mat2Spec(SpectrumNetwork):
             terms["alignment"] = self.config.alignment_weight * alignment(of_spectra, of_crystals, counts)
         if self.config.contrastive_weight:
             contrast = contrastive_as_published if self.original else contrastive
-            terms["contrast"] = self.config.contrastive_weight * contrast(self.projector(from_spectrum), self.projector(from_crystal))
+            terms["contrast"] = self.config.contrastive_weight * contrast(
+                self.projector(from_spectrum), self.projector(from_crystal)
+            )
         return terms
 
     def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:

@@ -84,7 +84,9 @@ def tiled_pairs(bins: int, components: int) -> Float[Tensor, "bins components"]:
     return counts.index_put_((entry % bins, entry % components), torch.ones(len(entry)), accumulate=True)
 
 
-def alignment(spectra: Mixture, crystals: Mixture, counts: Float[Tensor, "bins components"] | None = None) -> Float[Tensor, ""]:
+def alignment(
+    spectra: Mixture, crystals: Mixture, counts: Float[Tensor, "bins components"] | None = None
+) -> Float[Tensor, ""]:
     """Symmetrised divergence of the two mixtures over all pairs of their Gaussians, mean over crystals.
 
     Σ over l, k of w_l w_k ½[KL(N_l‖N_k) + KL(N_k‖N_l)]; for diagonal Gaussians the bracket is
@@ -97,7 +99,9 @@ def alignment(spectra: Mixture, crystals: Mixture, counts: Float[Tensor, "bins c
         counts: How often each pair enters the sum; default: once.
     """
     pairs = _symmetric_divergence(spectra.means, spectra.log_variances, crystals.means, crystals.log_variances)
-    return torch.einsum("cl,clk,ck->c", spectra.weights, pairs if counts is None else pairs * counts, crystals.weights).mean()
+    return torch.einsum(
+        "cl,clk,ck->c", spectra.weights, pairs if counts is None else pairs * counts, crystals.weights
+    ).mean()
 
 
 def _symmetric_divergence(

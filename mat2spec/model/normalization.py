@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from mat2spec.spectrum import Spectra
+from mat2spec.dos.grid import Spectra
 
 
 class Normalization(nn.Module, ABC):
@@ -95,4 +95,8 @@ class StandardNormalization(Normalization):
 
 def make_normalization(name: str, bins: int) -> Normalization:
     """Make the scale that a config names: sum, max or standard."""
-    return StandardNormalization(bins) if name == "standard" else {"sum": SumNormalization, "max": MaxNormalization}[name]()
+    return (
+        StandardNormalization(bins)
+        if name == "standard"
+        else {"sum": SumNormalization, "max": MaxNormalization}[name]()
+    )

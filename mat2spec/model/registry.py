@@ -14,16 +14,16 @@ from mat2spec.config import (
     MeanConfig,
     TrainConfig,
 )
+from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import ConfigError
 from mat2spec.model.additive import Additive
+from mat2spec.model.band_gap import GapNetwork
+from mat2spec.model.base import Network, SpectrumNetwork
 from mat2spec.model.baselines import ElementalSpectra, MeanSpectrum
 from mat2spec.model.combined import Combined
 from mat2spec.model.ensemble import Ensemble
-from mat2spec.model.gap import GapNetwork
 from mat2spec.model.gatgnn import GATGNN
 from mat2spec.model.mat2spec import Mat2Spec
-from mat2spec.model.network import Network, SpectrumNetwork
-from mat2spec.spectrum import GRIDS
 
 
 def build_network(config: TrainConfig) -> Network:
@@ -44,7 +44,9 @@ def build_network(config: TrainConfig) -> Network:
             return ElementalSpectra(*task)
         case CombinedConfig(shape=shape, scale=scale, gap=gap):
             bins = len(GRIDS[config.grid])
-            return Combined(Mat2Spec(shape, bins, "sum", "kl"), Mat2Spec(scale, bins, "standard", "mae"), GapNetwork(gap))
+            return Combined(
+                Mat2Spec(shape, bins, "sum", "kl"), Mat2Spec(scale, bins, "standard", "mae"), GapNetwork(gap)
+            )
         case GATGNNConfig():
             return GATGNN(config.model, *task)
         case AdditiveConfig():
@@ -53,7 +55,9 @@ def build_network(config: TrainConfig) -> Network:
             try:
                 from mat2spec.model.e3nn import E3NN  # an optional extra, and seconds to import
             except ModuleNotFoundError as error:
-                raise ConfigError(f"model.architecture: e3nn needs {error.name}: pip install 'mat2spec[e3nn]'") from None
+                raise ConfigError(
+                    f"model.architecture: e3nn needs {error.name}: pip install 'mat2spec[e3nn]'"
+                ) from None
             return E3NN(config.model, config.graph.cutoff, *task)
         case EnsembleConfig(members=count, member=member):
             members = [build_network(config.model_copy(update={"model": member})) for _ in range(count)]

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cluster.stages import READ, UNREADABLE, Clock, Done, Outcome, Recipe, Screener, commit
-from mat2spec.data.shards import Shard, material_id_of, read_shard, source_of
+from mat2spec.data.materials.shards import Shard, material_id_of, read_shard, source_of
 from mat2spec.errors import StorageError
-from mat2spec.location import locate, storage_failure
-from mat2spec.rejects import reject_table
-from mat2spec.run_directory import RunDirectory
+from mat2spec.predict.pipeline import READ, UNREADABLE, Clock, Done, Outcome, Recipe, Screener, commit
+from mat2spec.storage.location import locate, storage_failure
+from mat2spec.storage.rejects import reject_table
+from mat2spec.storage.run_directory import RunDirectory
 
 CONFIRMATIONS = 3
 """Times that a row by itself must end its process before it is blamed: others kill processes, too."""
@@ -23,7 +23,9 @@ CONFIRMATIONS = 3
 SHORTEST = 0.1
 """Of a shard's time limit, what even a single row is given."""
 
-_START = multiprocessing.get_context("forkserver")  # forked of a clean process that has imported torch once: 0.1 s instead of 5
+_START = multiprocessing.get_context(
+    "forkserver"
+)  # forked of a clean process that has imported torch once: 0.1 s instead of 5
 
 
 class Fault(NamedTuple):
@@ -46,7 +48,9 @@ class TooManyFaultsError(Exception):
     """More rows are at fault than a run may have."""
 
 
-def find_faults(shard: Shard, compute: Callable[[Shard], Outcome | Fault], limit: int) -> tuple[list[Outcome], dict[int, Fault]]:
+def find_faults(
+    shard: Shard, compute: Callable[[Shard], Outcome | Fault], limit: int
+) -> tuple[list[Outcome], dict[int, Fault]]:
     """Halve a shard until each part either has an outcome or is one row that has none.
 
     Args:
@@ -117,7 +121,7 @@ class Process:
         self._pipe: Connection | None = None
 
     def __enter__(self) -> "Process":
-        _START.set_forkserver_preload(["cluster.isolation"])
+        _START.set_forkserver_preload(["mat2spec.predict.isolation"])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -171,7 +175,10 @@ class Process:
             return "TimeLimitError", f"took more than {limit:g} s (inference.seconds_per_shard)"
         if code is not None and code < 0:
             told = signal.Signals(-code).name
-            return "WorkerDiedError", f"its process was ended by {told}{' (memory may have run out)' * (told in ('SIGKILL', 'SIGABRT'))}"
+            return (
+                "WorkerDiedError",
+                f"its process was ended by {told}{' (memory may have run out)' * (told in ('SIGKILL', 'SIGABRT'))}",
+            )
         return "WorkerDiedError", f"its process ended with code {code}"
 
     def _end(self) -> None:
@@ -206,7 +213,10 @@ def _answer(screener: Screener, shard: Shard, clock: Clock) -> tuple[str, Any]:
     try:
         return "outcome", screener.outcome(rows, clock)
     except MemoryError as error:
-        return "raised", ("MemoryError", " ".join(str(error).split())[:300] or "does not fit into memory (inference.memory_per_process)")
+        return "raised", (
+            "MemoryError",
+            " ".join(str(error).split())[:300] or "does not fit into memory (inference.memory_per_process)",
+        )
     except Exception as error:  # to be told, whatever it is
         return "raised", (type(error).__name__, " ".join(str(error).split())[:300])
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.data.schema import check_schema, crystals
+from mat2spec.data.materials.schema import check_schema, crystals
 from mat2spec.errors import StructureError
-from mat2spec.predict import Predictor
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,19 +9,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import GraphConfig, InferenceConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.data.shards import Rows, Shard, read_shard
+from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.shards import Rows, Shard, read_shard
 from mat2spec.errors import StructureError
-from mat2spec.graph import CrystalGraph, build_graph
-from mat2spec.location import locate, storage_failure
-from mat2spec.predict import Prediction, Predictor
-from mat2spec.rejects import Reject, reject, reject_table
-from mat2spec.results import prediction_table
-from mat2spec.run_directory import RunDirectory
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Prediction, Predictor
+from mat2spec.predict.table import prediction_table
+from mat2spec.storage.location import locate, storage_failure
+from mat2spec.storage.rejects import Reject, reject, reject_table
+from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.symmetry import primitive_nsites
 
 READ, GRAPH, PREDICT, WRITE = STAGES = ("read", "graph", "predict", "write")
 
@@ -199,8 +199,12 @@ class Screener:
             error = StructureError(crystal.material_id, "the network gives no finite spectrum")
             rejects.append(reject(crystal.material_id, featurized.sources[i], PREDICT, error))
         kept = Prediction(*(None if part is None else part[finite] for part in prediction))
-        found, primitive = ([of_all[i] for i in finite] for of_all in (featurized.crystals, featurized.nsites_primitive))
-        predictions = prediction_table(featurized.inputs.take(pa.array(finite)), found, primitive, kept, self._checkpoint)
+        found, primitive = (
+            [of_all[i] for i in finite] for of_all in (featurized.crystals, featurized.nsites_primitive)
+        )
+        predictions = prediction_table(
+            featurized.inputs.take(pa.array(finite)), found, primitive, kept, self._checkpoint
+        )
         return Outcome(predictions, reject_table(rejects))
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.crystal import Crystal
+from mat2spec.dos.grid import Spectra
 from mat2spec.errors import CheckpointError
-from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.model.base import Network, SpectrumNetwork
+from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.model.combined import Combined
 from mat2spec.model.ensemble import Ensemble
-from mat2spec.model.network import Network, SpectrumNetwork
-from mat2spec.spectrum import Spectra
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.structure.symmetry import primitive_nsites
 
 CPU_EDGES_PER_BATCH = 4_000
 """Edges in one pass on a CPU.
@@ -57,13 +57,17 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, edges_per_batch: int | None = None) -> None:
         network, name = checkpoint.network, checkpoint.card.name
         if not isinstance(network, SpectrumNetwork):
-            raise CheckpointError(f"{name}: predicts band gaps, no spectra; combine it with networks that do (configs/tables/edos.yaml)")
+            raise CheckpointError(
+                f"{name}: predicts band gaps, no spectra; combine it with networks that do (configs/tables/edos.yaml)"
+            )
         if checkpoint.grid.per_cell and not network.normalization.keeps_unit:
             raise CheckpointError(
                 f"{name}: predicts shapes without a number of states; combine it with one that does (configs/tables/edos.yaml)"
             )
         self.checkpoint, self.device = checkpoint, device
-        self.edges_per_batch = edges_per_batch or (GPU_EDGES_PER_BATCH if device.type == "cuda" else CPU_EDGES_PER_BATCH)
+        self.edges_per_batch = edges_per_batch or (
+            GPU_EDGES_PER_BATCH if device.type == "cuda" else CPU_EDGES_PER_BATCH
+        )
         self._network = network.to(device)
 
     def predict(self, crystals: Sequence[Crystal]) -> Spectra:
@@ -72,7 +76,9 @@ class Predictor:
         Raises:
             StructureError: If a crystal cannot become a graph.
         """
-        spectra = self.of_graphs([build_graph(crystal, self.checkpoint.card.config.graph) for crystal in crystals]).spectra
+        spectra = self.of_graphs(
+            [build_graph(crystal, self.checkpoint.card.config.graph) for crystal in crystals]
+        ).spectra
         if not self.checkpoint.grid.per_cell:
             return spectra
         return spectra * np.array([primitive_nsites(crystal) for crystal in crystals], np.float32)[:, None]
@@ -82,14 +88,18 @@ class Predictor:
         network = self._network
         if not isinstance(network, Ensemble):
             outputs = self._outputs(network, graphs)
-            return Prediction(self._states(outputs), gaps=outputs[:, network.bins :] if isinstance(network, Combined) else None)
+            return Prediction(
+                self._states(outputs), gaps=outputs[:, network.bins :] if isinstance(network, Combined) else None
+            )
         shapes = [self._outputs(member, graphs) for member in network.members]
         spectra = self._states(np.mean(shapes, axis=0))
         disagreement = np.mean([np.abs(self._states(shape) - spectra).mean(axis=1) for shape in shapes], axis=0)
         offset, slope = network.calibration.tolist()
         return Prediction(spectra, spread=offset + slope * disagreement)
 
-    def _outputs(self, network: SpectrumNetwork, graphs: Sequence[CrystalGraph]) -> Float32[np.ndarray, "crystals outputs"]:
+    def _outputs(
+        self, network: SpectrumNetwork, graphs: Sequence[CrystalGraph]
+    ) -> Float32[np.ndarray, "crystals outputs"]:
         return predict_outputs(network, graphs, self.device, self.edges_per_batch)
 
     def _states(self, outputs: Float32[np.ndarray, "crystals outputs"]) -> Spectra:
@@ -128,7 +138,9 @@ def _cut_by_edges(graphs: Sequence[CrystalGraph], order: np.ndarray, budget: int
         yield order[start:]
 
 
-def _forward(network: Network, graphs: list[CrystalGraph], device: torch.device) -> Float32[np.ndarray, "crystals outputs"]:
+def _forward(
+    network: Network, graphs: list[CrystalGraph], device: torch.device
+) -> Float32[np.ndarray, "crystals outputs"]:
     try:
         with torch.inference_mode():
             return network.outputs(GraphBatch.from_graphs(graphs).to(device)).float().cpu().numpy()

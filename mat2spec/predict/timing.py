@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from cluster.stages import GRAPH, PREDICT, READ, STAGES, WRITE, Done
+from mat2spec.predict.pipeline import GRAPH, PREDICT, READ, STAGES, WRITE, Done
 
 WORK = {
     READ: "reading the input",

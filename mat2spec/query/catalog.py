@@ -11,14 +11,20 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from mat2spec.computed_files import VERIFICATION, VERIFIED, VERIFIED_REJECTS
-from mat2spec.data.materials import MATERIALS
-from mat2spec.data.storage import connect
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import QueryError, RunError
-from mat2spec.location import Location, locate, put
 from mat2spec.query.macros import macros
-from mat2spec.run_directory import CATALOG, PREDICTIONS, REJECTS, RunDirectory
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.storage.location import Location, connect, locate, put
+from mat2spec.storage.run_directory import (
+    CATALOG,
+    MATERIALS,
+    PREDICTIONS,
+    REJECTS,
+    VERIFICATION,
+    VERIFIED,
+    VERIFIED_REJECTS,
+    RunDirectory,
+)
 
 _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
@@ -48,7 +54,9 @@ def create_catalog(run: Location, grid: SpectrumGrid | None, results: str = PRED
 
 def _fill(connection: duckdb.DuckDBPyConnection, views: Iterable[str], base: str, grid: SpectrumGrid | None) -> None:
     for view in views:
-        connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{base}{view}/*.parquet', union_by_name = true)")
+        connection.execute(
+            f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{base}{view}/*.parquet', union_by_name = true)"
+        )
     for macro in macros(grid) if grid else ():
         connection.execute(macro)
 
@@ -62,8 +70,14 @@ def _add_verified(connection: duckdb.DuckDBPyConnection, run: Path) -> None:
     _fill(connection, views, "", None)
     files = f"read_parquet('{VERIFIED}/*.parquet', union_by_name = true)"
     computed, predicted = (connection.sql(f"SELECT * FROM {source} LIMIT 0").columns for source in (files, PREDICTIONS))
-    beside = [f'p."{name}" AS "{f"predicted_{name}" if name in computed else name}"' for name in predicted if name != "material_id"]
-    connection.execute(f"CREATE VIEW {VERIFIED} AS SELECT v.*, {', '.join(beside)} FROM {files} v JOIN {PREDICTIONS} p USING (material_id)")
+    beside = [
+        f'p."{name}" AS "{f"predicted_{name}" if name in computed else name}"'
+        for name in predicted
+        if name != "material_id"
+    ]
+    connection.execute(
+        f"CREATE VIEW {VERIFIED} AS SELECT v.*, {', '.join(beside)} FROM {files} v JOIN {PREDICTIONS} p USING (material_id)"
+    )
 
 
 def ask(run: Location, question: str) -> pa.Table:
@@ -78,7 +92,9 @@ def ask(run: Location, question: str) -> pa.Table:
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
     sql = cookbook_question(question[1:], record) if question.startswith("@") else question
     if question[1:] in (VERIFIED, VERIFICATION) and not has_computed(run):
-        raise QueryError(f"{question} is about computed spectra, and this run has none; compute some with jobs/verify.py")
+        raise QueryError(
+            f"{question} is about computed spectra, and this run has none; compute some with jobs/verify.py"
+        )
     try:
         with _open(run, record) as connection:
             answer = connection.sql(sql)
@@ -143,11 +159,15 @@ def cookbook_question(name: str, record: dict[str, Any]) -> str:
         if name in without_spectra:
             return questions[name].sql
         known = ", ".join(f"@{question}" for question in without_spectra)
-        raise QueryError(f"@{name} is a question to a screening, and this run holds no spectra; there are {known}, or ask in SQL")
+        raise QueryError(
+            f"@{name} is a question to a screening, and this run holds no spectra; there are {known}, or ask in SQL"
+        )
     grid = record["grid"]["name"]
     fitting = ", ".join(f"@{known}" for known, question in questions.items() if question.fits(grid))
     if name not in questions:
         raise QueryError(f"no question @{name}; there are {fitting}")
     if not questions[name].fits(grid):
-        raise QueryError(f"@{name} is a question to {questions[name].grid} runs, and this is one of {grid}; there are {fitting}")
+        raise QueryError(
+            f"@{name} is a question to {questions[name].grid} runs, and this is one of {grid}; there are {fitting}"
+        )
     return questions[name].sql

@@ -7,8 +7,8 @@ DuckDB repeats the argument of a macro wherever its text names it, so what is us
 Subqueries are not allowed inside a lambda, so no macro passes a spectrum into one.
 """
 
-from mat2spec.gaps import TOLERANCE, ConductionBandRule, ValenceBandRule
-from mat2spec.spectrum import EDOS_GRID, SpectrumGrid
+from mat2spec.dos.edge_gaps import TOLERANCE, ConductionBandRule, ValenceBandRule
+from mat2spec.dos.grid import EDOS_GRID, SpectrumGrid
 
 _BINS = len(EDOS_GRID)
 _WORD = _BINS // 2
@@ -24,11 +24,11 @@ def macros(grid: SpectrumGrid) -> list[str]:
         axis(): centres of the bins, one per number of a spectrum.
         dos_at(spectrum, energy): density in the bin that holds the energy or frequency; NULL outside the grid.
         dos_integral(spectrum, low, high): states between two energies or frequencies.
-        similar(a, b): cosine_distance, 1 − cosine of the two spectra, and wasserstein, in the unit of the grid, as in mat2spec.metrics.
+        similar(a, b): cosine_distance, 1 − cosine of the two spectra, and wasserstein, in the unit of the grid, as in mat2spec.dos.metrics.
 
     Electronic runs, energies in eV, thresholds in states/eV per primitive cell:
         vb_gap(spectrum, threshold, min_width, upper_min, upper_max), cb_gap(spectrum, threshold, min_width, lower_min, lower_max): lower,
-            upper and width of the gap, or NULL; the defaults and answers are those of mat2spec.gaps.
+            upper and width of the gap, or NULL; the defaults and answers are those of mat2spec.dos.edge_gaps.
         vb_gap_of_mask(vb_mask, cb_mask, min_width, …), cb_gap_of_mask(…): the same from the stored masks, at threshold 1; much faster.
         has_gap(spectrum, low, high, threshold): whether all bins that overlap the window are low; false if it leaves the grid.
     """
@@ -74,7 +74,9 @@ def _gap_macros() -> list[str]:
     valence, conduction = ValenceBandRule(), ConductionBandRule()
     low, masks = "_low_bits(spectrum, threshold)", "_joined(vb_mask, cb_mask)"
     below = f"min_width := {valence.min_width}, upper_min := {valence.upper_min}, upper_max := {valence.upper_max}"
-    above = f"min_width := {conduction.min_width}, lower_min := {conduction.lower_min}, lower_max := {conduction.lower_max}"
+    above = (
+        f"min_width := {conduction.min_width}, lower_min := {conduction.lower_min}, lower_max := {conduction.lower_max}"
+    )
     origin, last = EDOS_GRID.edges[0], EDOS_GRID.edges[-1]
     return [
         *_bit_macros(),

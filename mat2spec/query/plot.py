@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mat2spec.dos.grid import SpectrumGrid
+from mat2spec.dos.plots import predicted_spectra
 from mat2spec.errors import QueryError
-from mat2spec.figures import predicted_spectra
-from mat2spec.location import Location
 from mat2spec.query.catalog import ask, has_computed
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.storage.location import Location
+from mat2spec.storage.run_directory import RunDirectory
 
 MAX_PANELS = 50
 
@@ -27,7 +27,9 @@ def plot_answer(run: Location, answer: pa.Table, file: Path) -> None:
     if not 1 <= len(ids) <= MAX_PANELS:
         raise QueryError(f"--plot draws 1 to {MAX_PANELS} materials, the answer has {len(ids)}; change the LIMIT")
     wanted = ", ".join("'" + str(material_id).replace("'", "''") + "'" for material_id in ids)
-    found = ask(run, f"SELECT material_id, formula_pretty, spectrum FROM predictions WHERE material_id IN ({wanted})").to_pylist()
+    found = ask(
+        run, f"SELECT material_id, formula_pretty, spectrum FROM predictions WHERE material_id IN ({wanted})"
+    ).to_pylist()
     computed = _computed(run, wanted)
     rows = {row["material_id"]: row for row in found}
     chosen = [rows[material_id] for material_id in ids if material_id in rows]
@@ -44,5 +46,7 @@ def _computed(run: Location, wanted: str) -> dict[str, np.ndarray]:
     if not has_computed(run):
         return {}
     best_last = "ORDER BY level = 'dft', calculation"
-    rows = ask(run, f"SELECT material_id, spectrum FROM verified WHERE material_id IN ({wanted}) {best_last}").to_pylist()
+    rows = ask(
+        run, f"SELECT material_id, spectrum FROM verified WHERE material_id IN ({wanted}) {best_last}"
+    ).to_pylist()
     return {row["material_id"]: np.array(row["spectrum"]) for row in rows}

@@ -14,7 +14,7 @@ from uuid import uuid4
 import psutil
 
 from mat2spec.errors import RunError, StorageError
-from mat2spec.location import Location, errors_of_stores, put
+from mat2spec.storage.location import Location, errors_of_stores, put
 
 LOCK = ".lock"
 
@@ -37,7 +37,12 @@ class Lease:
 
     def __init__(self, place: Location) -> None:
         self._place = place
-        self._content: dict[str, Any] = {"token": uuid4().hex, "beat": 0, "host": socket.gethostname(), "process": _this_process()}
+        self._content: dict[str, Any] = {
+            "token": uuid4().hex,
+            "beat": 0,
+            "host": socket.gethostname(),
+            "process": _this_process(),
+        }
         self._released, self._lost = threading.Event(), False
 
     @contextmanager
@@ -71,7 +76,9 @@ class Lease:
             StorageError: If another took it, because this process gave no sign of life for too long.
         """
         if self._lost:
-            raise StorageError(f"{self._place.parent}: another job took over while this one stood still; it goes on where this one stopped")
+            raise StorageError(
+                f"{self._place.parent}: another job took over while this one stood still; it goes on where this one stopped"
+            )
 
     def _take(self) -> None:
         while not self._create():
@@ -80,7 +87,9 @@ class Lease:
                 self._watch(there)
             if there is not None:
                 put(self._place, self._encoded())
-                time.sleep(0.1)  # of two that take a dead one's place at once, the first to write sees the other's token
+                time.sleep(
+                    0.1
+                )  # of two that take a dead one's place at once, the first to write sees the other's token
                 if (now := self._read()) is None or now["token"] != self._content["token"]:
                     raise RunError(_told(self._place, now or there))
                 return

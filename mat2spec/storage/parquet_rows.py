@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.storage import connect, open_file
+from mat2spec.storage.location import connect, open_file
 
 
 def read_parquet_rows(file: str, rows: Sequence[int], columns: tuple[str, ...] | None = None) -> pa.Table:
@@ -40,4 +40,6 @@ def _row_group_by_duckdb(file: str, parquet: pq.ParquetFile, group: int) -> pa.T
     sql = """SELECT * EXCLUDE (file_row_number) FROM read_parquet($file, file_row_number = true)
              WHERE file_row_number BETWEEN $first AND $last ORDER BY file_row_number"""
     with connect([file]) as connection:
-        return connection.sql(sql, params={"file": file, "first": sum(sizes[:-1]), "last": sum(sizes) - 1}).to_arrow_table()
+        return connection.sql(
+            sql, params={"file": file, "first": sum(sizes[:-1]), "last": sum(sizes) - 1}
+        ).to_arrow_table()

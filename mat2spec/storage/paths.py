@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mat2spec.errors import ConfigError, RunError
-from mat2spec.location import Location, is_url, locate
+from mat2spec.storage.location import Location, is_url, locate
 
 _UPLOADED_COPY = "runtime_resources/working_dir_files"
 
@@ -38,7 +38,9 @@ def resolve_output(path: str, *, directory: bool = True) -> Path:
     if is_url(path):
         raise RunError(f"{path}: this job's results go to a local or shared directory; give a path")
     if not (Path(path).is_absolute() or os.environ.get("MAT2SPEC_HOME")) and _UPLOADED_COPY in str(Path.cwd()):
-        raise ConfigError(f"output {path} is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME")
+        raise ConfigError(
+            f"output {path} is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME"
+        )
     output = resolve(path)
     existing = next(parent for parent in (output, *output.parents) if parent.exists())
     if existing.is_dir() != (directory or existing != output) or not os.access(existing, os.W_OK):

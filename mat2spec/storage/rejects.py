@@ -22,7 +22,13 @@ def reject(material_id: str | None, source: str, stage: str, error: Exception) -
     """
     text = " ".join(str(error).split())
     text = text if isinstance(error, Mat2SpecError) else f"{material_id}: {text}"
-    return {"material_id": material_id, "source": source, "stage": stage, "error_type": type(error).__name__, "error": text}
+    return {
+        "material_id": material_id,
+        "source": source,
+        "stage": stage,
+        "error_type": type(error).__name__,
+        "error": text,
+    }
 
 
 def reject_table(rows: Iterable[Reject]) -> pa.Table:

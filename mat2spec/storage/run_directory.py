@@ -13,10 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.errors import RunError
-from mat2spec.location import PARTIAL, Location, errors_of_stores, put
+from mat2spec.storage.location import PARTIAL, Location, errors_of_stores, put
 
 RECORD, CATALOG = "run.json", "catalog.duckdb"
 PREDICTIONS, REJECTS = "predictions", "rejects"
+
+MATERIALS = "materials"
+"""Folder of the rows, in the directory that an ingestion writes; rejects lie beside it."""
+
+VERIFIED, VERIFIED_REJECTS, VERIFICATION = "verified", "verified_rejects", "verification"
+"""Folders of a run, for results, rejects and campaigns; also the names of their views."""
+
 
 _READERS = 16
 """Files whose footers are read at once: an object store answers each after some 30 ms."""
@@ -55,7 +62,9 @@ class RunDirectory:
         if there:
             if changed := _differences(self.read_record()["identity"], identity):
                 if list(changed) != ["input"]:
-                    raise RunError(f"{self.path}: holds another run ({'; '.join(changed.values())}); choose another --output")
+                    raise RunError(
+                        f"{self.path}: holds another run ({'; '.join(changed.values())}); choose another --output"
+                    )
                 if not new_rows:
                     raise RunError(
                         f"{self.path}: holds another run ({changed['input']}); --allow-new-rows adds the rows that came since, "
@@ -71,7 +80,9 @@ class RunDirectory:
             return False
         if self.path.is_file():
             return True
-        return any(entry.is_file() or any(entry.iterdir()) for entry in self.path.iterdir() if not entry.name.startswith("."))
+        return any(
+            entry.is_file() or any(entry.iterdir()) for entry in self.path.iterdir() if not entry.name.startswith(".")
+        )
 
     def claim(self, identity: dict[str, Any], details: dict[str, Any], *, new_rows: bool = False) -> None:
         """Take the directory for a run, or make sure that it holds this one.
@@ -88,7 +99,9 @@ class RunDirectory:
             record = self.read_record()
             if record["identity"] != identity:
                 additions = [*record.get("additions", []), {"replaced_input": record["identity"]["input"]}]
-                self._write_record(record | {"status": "running", "identity": identity, "additions": additions, **details})
+                self._write_record(
+                    record | {"status": "running", "identity": identity, "additions": additions, **details}
+                )
             return
         self.make_folders()
         with self._refusing("written"):
@@ -155,7 +168,12 @@ class RunDirectory:
         files = [self.path / folder / f"{shard}.parquet" for shard in shards for folder in (self.results, REJECTS)]
         with ThreadPoolExecutor(_READERS) as readers:
             tables = [pa.table({"material_id": pa.array([], pa.string())}), *readers.map(_ids_of, files)]
-        return pa.concat_tables(tables).group_by("material_id").aggregate([([], "count_all")]).rename_columns(["material_id", "rows"])
+        return (
+            pa.concat_tables(tables)
+            .group_by("material_id")
+            .aggregate([([], "count_all")])
+            .rename_columns(["material_id", "rows"])
+        )
 
     def counts(self) -> dict[str, int]:
         """Rows of results and rejects, from the files themselves."""
@@ -174,7 +192,9 @@ class RunDirectory:
         if isinstance(self.path, Path):
             for left in (*self.path.glob(PARTIAL), *self.path.glob(f"*/{PARTIAL}")):
                 left.unlink()
-        self._write_record(self.read_record() | {"status": "finished", "counts": {"input": input_rows, **counts}, **details})
+        self._write_record(
+            self.read_record() | {"status": "finished", "counts": {"input": input_rows, **counts}, **details}
+        )
         return counts
 
     def note(self, **details: Any) -> None:

@@ -13,8 +13,8 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
 
 MIN_DISTANCE = 0.5
 """[Å] Closer atoms are an error of the file; the shortest bond, that of H₂, is 0.74 Å."""
@@ -103,18 +103,23 @@ def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     lattice, coords = _compact_cell(crystal)
     if (shortest := np.linalg.norm(lattice, axis=1).min()) < MIN_DISTANCE:
         raise StructureError(
-            crystal.material_id, f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap"
+            crystal.material_id,
+            f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap",
         )
     pairs, shell = _neighbor_search(lattice, coords, crystal.volume, config)
     if pairs.distances.size and pairs.distances.min() < MIN_DISTANCE:
         closest = int(pairs.distances.argmin())
-        apart = f"sites {pairs.centers[closest]} and {pairs.neighbors[closest]} are {pairs.distances[closest]:.3f} Å apart"
+        apart = (
+            f"sites {pairs.centers[closest]} and {pairs.neighbors[closest]} are {pairs.distances[closest]:.3f} Å apart"
+        )
         raise StructureError(crystal.material_id, f"{apart}; atoms closer than {MIN_DISTANCE} Å overlap")
     if config.phantoms:
         return _with_phantoms(crystal.atomic_numbers, pairs, config)
     if np.isneginf(shell).any():
         alone = int(np.flatnonzero(np.isneginf(shell))[0])
-        raise StructureError(crystal.material_id, f"site {alone} has no neighbour within {config.cutoff:g} Å; the atom is isolated")
+        raise StructureError(
+            crystal.material_id, f"site {alone} has no neighbour within {config.cutoff:g} Å; the atom is isolated"
+        )
     return _graph(crystal.atomic_numbers, pairs, pairs.distances <= shell[pairs.centers])
 
 
@@ -156,7 +161,9 @@ def _neighbor_search(
 
 def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]) -> _Pairs:
     periodic = np.ones(3, dtype=np.int64)
-    centers, neighbors, images, distances = find_points_in_spheres(coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8)
+    centers, neighbors, images, distances = find_points_in_spheres(
+        coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8
+    )
     centers, neighbors = centers.view(np.int64), neighbors.view(np.int64)  # from C's long long
     itself = (centers == neighbors) & ~images.any(axis=1)
     order = np.lexsort((distances, centers))
@@ -175,9 +182,13 @@ def _last_shell(
     return np.where(counts >= neighbors, distances[last], np.inf)
 
 
-def _graph(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, kept: Bool[np.ndarray, " pairs"]) -> CrystalGraph:
+def _graph(
+    atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, kept: Bool[np.ndarray, " pairs"]
+) -> CrystalGraph:
     edge_index = np.stack([pairs.neighbors[kept], pairs.centers[kept]]).astype(np.int32)
-    return CrystalGraph(atomic_numbers, edge_index, pairs.distances[kept].astype(np.float32), pairs.vectors[kept].astype(np.float32))
+    return CrystalGraph(
+        atomic_numbers, edge_index, pairs.distances[kept].astype(np.float32), pairs.vectors[kept].astype(np.float32)
+    )
 
 
 def _with_phantoms(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, config: GraphConfig) -> CrystalGraph:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mat2spec.crystal import Crystal
+from mat2spec.structure.crystal import Crystal
 
 
 def perturb(crystals: Sequence[Crystal], strain: float, displacement: float, seed: int = 0) -> list[Crystal]:

@@ -7,7 +7,7 @@ import numpy as np
 import spglib
 from jaxtyping import Float64
 
-from mat2spec.crystal import Crystal
+from mat2spec.structure.crystal import Crystal
 
 SYMPREC = 1e-2
 """[Å] How far an atom may lie from where a symmetry would put it."""
@@ -43,7 +43,9 @@ def standard_primitive(crystal: Crystal) -> Crystal:
     if found is None:
         return crystal
     lattice, frac_coords, numbers = found
-    return Crystal(crystal.material_id, np.array(numbers, np.uint8), np.array(lattice, float), np.array(frac_coords, float))
+    return Crystal(
+        crystal.material_id, np.array(numbers, np.uint8), np.array(lattice, float), np.array(frac_coords, float)
+    )
 
 
 def space_group_number(crystal: Crystal) -> int:

@@ -10,14 +10,14 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from mat2spec.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.config import CombinedConfig, EnsembleConfig, GapConfig, Mat2SpecConfig, TrainConfig
-from mat2spec.data.labels import LabelledCrystals, LabelledSplits
+from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits
 from mat2spec.errors import CheckpointError
-from mat2spec.judgement import evaluate
+from mat2spec.evaluate.evaluate import evaluate
+from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.registry import build_network
-from mat2spec.outcome import CHECKPOINT, judge
-from mat2spec.predict import Predictor
+from mat2spec.predict.predictor import Predictor
+from mat2spec.train.result import CHECKPOINT, judge
 
 
 def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], splits: LabelledSplits) -> dict[str, Any]:
@@ -32,8 +32,12 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     first = members[0].card
     model = EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model)
     config = _joined(first.config, model)
-    weights = {f"members.{i}.{key}": value for i, one in enumerate(members) for key, value in one.network.state_dict().items()}
-    weights |= {key: value for key, value in members[0].network.state_dict().items() if key.startswith("normalization.")}
+    weights = {
+        f"members.{i}.{key}": value for i, one in enumerate(members) for key, value in one.network.state_dict().items()
+    }
+    weights |= {
+        key: value for key, value in members[0].network.state_dict().items() if key.startswith("normalization.")
+    }
     seen = sorted(frozenset.union(*(member.training_ids for member in members)))
     record = first.training.model_copy(
         update={
@@ -85,7 +89,9 @@ def write_combined(
     config = _combined_config(shape, scale, gap)
     _check_encoders(shape, scale)
     parts = {"shape": shape, "scale": scale, "gap": gap}
-    trained = {f"{role}.{key}": value for role, part in parts.items() for key, value in part.network.state_dict().items()}
+    trained = {
+        f"{role}.{key}": value for role, part in parts.items() for key, value in part.network.state_dict().items()
+    }
     whole = build_network(config).state_dict()
     weights = whole | {key: value for key, value in trained.items() if key in whole}
     record = shape.card.training.model_copy(
@@ -94,19 +100,23 @@ def write_combined(
             "parents": {part.card.name: part.fingerprint for part in parts.values()},
         }
     )
-    write_checkpoint(output / CHECKPOINT, name, config, weights, record, sorted(shape.training_ids | scale.training_ids))
+    write_checkpoint(
+        output / CHECKPOINT, name, config, weights, record, sorted(shape.training_ids | scale.training_ids)
+    )
     return judge(Checkpoint.load(output / CHECKPOINT), splits, output)
 
 
 def _combined_config(shape: Checkpoint, scale: Checkpoint, gap: Checkpoint) -> TrainConfig:
     """Configuration of the whole, that of the scale with the parts for its model."""
-    parts = {"shape": (shape, Mat2SpecConfig, "sum"), "scale": (scale, Mat2SpecConfig, "standard"), "gap": (gap, GapConfig, None)}
+    parts = {
+        "shape": (shape, Mat2SpecConfig, "sum"),
+        "scale": (scale, Mat2SpecConfig, "standard"),
+        "gap": (gap, GapConfig, None),
+    }
     for role, (part, kind, normalization) in parts.items():
         config = part.card.config
         if not isinstance(config.model, kind) or normalization not in (None, config.normalization):
-            needs = (
-                f"architecture {'gap' if kind is GapConfig else 'mat2spec'}{f', normalization {normalization}' if normalization else ''}"
-            )
+            needs = f"architecture {'gap' if kind is GapConfig else 'mat2spec'}{f', normalization {normalization}' if normalization else ''}"
             raise CheckpointError(f"{part.card.name}: cannot be the {role} of a combined network, which needs {needs}")
         for name in ("grid", "graph"):
             if getattr(config, name) != getattr(shape.card.config, name):
@@ -138,4 +148,8 @@ def _check_encoders(shape: Checkpoint, scale: Checkpoint) -> None:
 def _encoder(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Everything on which its vectors depend."""
     weights = checkpoint.network.state_dict()
-    return {key: value for key, value in weights.items() if key.startswith("encoder.") and not key.endswith("num_batches_tracked")}
+    return {
+        key: value
+        for key, value in weights.items()
+        if key.startswith("encoder.") and not key.endswith("num_batches_tracked")
+    }

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from cluster.paths import resolve
-from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import TrainConfig
-from mat2spec.data.labels import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import CheckpointError, TableError
+from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.model.registry import build_network, label_size
-from mat2spec.spectrum import GRIDS
+from mat2spec.storage.paths import resolve
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,15 @@ class Sources:
         for part in parts:
             theirs, ours = getattr(checkpoint.card.config, part), getattr(config, part)
             if theirs != ours:
-                raise CheckpointError(f"{self.start}: cannot start from it: its {part} is {theirs}, this training's is {ours}")
+                raise CheckpointError(
+                    f"{self.start}: cannot start from it: its {part} is {theirs}, this training's is {ours}"
+                )
         if config.start_with == "encoder":
             _check_encoder(checkpoint, build_network(config), self.start)
         if seen := checkpoint.training_ids.intersection(splits.test.material_ids):
-            raise TableError(f"{self.start}: {len(seen)} of the {len(splits.test)} test rows ({min(seen)}, …) were seen in its training")
+            raise TableError(
+                f"{self.start}: {len(seen)} of the {len(splits.test)} test rows ({min(seen)}, …) were seen in its training"
+            )
         return checkpoint
 
 
@@ -79,7 +83,9 @@ def first_weights(config: TrainConfig, beginning: Checkpoint | None) -> dict[str
     if beginning is None:
         return None
     weights = beginning.network.state_dict()
-    return {key: value for key, value in weights.items() if config.start_with == "network" or key.startswith("encoder.")}
+    return {
+        key: value for key, value in weights.items() if config.start_with == "network" or key.startswith("encoder.")
+    }
 
 
 def _check_encoder(checkpoint: Checkpoint, network: nn.Module, start: Path) -> None:
@@ -89,7 +95,10 @@ def _check_encoder(checkpoint: Checkpoint, network: nn.Module, start: Path) -> N
         CheckpointError: If one of them has none, or it has other sizes.
     """
     theirs, ours = (
-        {key: value.shape for key, value in one.state_dict().items() if key.startswith("encoder.")} for one in (checkpoint.network, network)
+        {key: value.shape for key, value in one.state_dict().items() if key.startswith("encoder.")}
+        for one in (checkpoint.network, network)
     )
     if not theirs or theirs != ours:
-        raise CheckpointError(f"{start}: its encoder is not of the sizes of this training's network; see model in both configurations")
+        raise CheckpointError(
+            f"{start}: its encoder is not of the sizes of this training's network; see model in both configurations"
+        )

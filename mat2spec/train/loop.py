@@ -16,13 +16,13 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mat2spec.config import CombinedConfig, EnsembleConfig, TrainConfig, TrainingConfig
-from mat2spec.data.labels import LabelledCrystals, LabelledSplits
+from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits
+from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.errors import ConfigError, Mat2SpecError
-from mat2spec.graph import GraphBatch
-from mat2spec.model.network import Network
+from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
-from mat2spec.predict import predict_outputs
-from mat2spec.spectrum import GRIDS, SpectrumGrid
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.structure.graph import GraphBatch
 
 RISE = 0.1
 """Share of the steps in which the one-cycle schedule rises."""
@@ -59,7 +59,9 @@ def check_trainable(config: TrainConfig) -> None:
         )
 
 
-def epoch_batches(rows: int, config: TrainingConfig, epoch: int, rank: int, workers: int) -> Iterator[tuple[np.ndarray, int]]:
+def epoch_batches(
+    rows: int, config: TrainingConfig, epoch: int, rank: int, workers: int
+) -> Iterator[tuple[np.ndarray, int]]:
     """Shuffle rows and deal them out: for each step this worker's rows, and the rows of all workers together.
 
     Batches differ by at most one row in size, so that there is no small last one, and every worker has the same number of steps.
@@ -107,7 +109,11 @@ class Training:
         rate, decay = config.training.learning_rate, config.training.weight_decay
         self.optimizer = torch.optim.AdamW(learnt, rate, weight_decay=decay, fused=True)
         averaging = config.training.averaging
-        self._averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True) if averaging else None
+        self._averaged = (
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
+            if averaging
+            else None
+        )
         self.next_epoch = 0
         self.seconds = 0.0
         self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
@@ -163,9 +169,13 @@ class Training:
         terms: dict[str, Tensor] = self._step(graphs, data.spectra[rows].to(self.device))
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
-            raise TrainingDiverged(f"the loss became {loss.item()} in epoch {self.next_epoch}; lower training.learning_rate")
+            raise TrainingDiverged(
+                f"the loss became {loss.item()} in epoch {self.next_epoch}; lower training.learning_rate"
+            )
         if loss.requires_grad:
-            self._descend(loss * (len(rows) * self.workers / total_rows))  # workers with an extra row weigh more: the mean over all rows
+            self._descend(
+                loss * (len(rows) * self.workers / total_rows)
+            )  # workers with an extra row weigh more: the mean over all rows
         return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
 
     def _descend(self, loss: Tensor) -> None:

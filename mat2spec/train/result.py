@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from mat2spec.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.config import TrainConfig
-from mat2spec.data.labels import LabelledSplits
-from mat2spec.figures import draw_evaluation
-from mat2spec.judgement import evaluate
+from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.evaluate.evaluate import evaluate
+from mat2spec.evaluate.plots import draw_evaluation
+from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 
 CHECKPOINT, FIGURE, TEST, RESULT = "checkpoint", "predicted-and-true.png", "test.parquet", "result.json"
 
@@ -40,7 +40,9 @@ def write_outcome(
         The result: best epoch, seconds, scores on validation rows and, by scaling, on test rows.
     """
     best = state["best"]
-    before = beginning if config.start_with == "network" else None  # an encoder alone knows crystals, but not their labels
+    before = (
+        beginning if config.start_with == "network" else None
+    )  # an encoder alone knows crystals, but not their labels
     record = TrainingRecord(
         labels=config.data.table,
         labels_fingerprint=splits.fingerprint,

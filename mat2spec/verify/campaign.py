@@ -10,15 +10,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.computed_files import VERIFICATION, VERIFIED
 from mat2spec.config import VerifyConfig
-from mat2spec.dft.calculation import Calculation
-from mat2spec.draw import Draw
-from mat2spec.location import put
+from mat2spec.dft.engine import Calculation
+from mat2spec.dos.descriptors import electron_columns, phonon_columns
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.query.catalog import create_catalog
-from mat2spec.results import electron_columns, phonon_columns
-from mat2spec.run_directory import CATALOG, PREDICTIONS
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.storage.location import put
+from mat2spec.storage.run_directory import CATALOG, PREDICTIONS, VERIFICATION, VERIFIED
+from mat2spec.verify.sampling import Draw
 
 SAMPLE_SCHEMA = pa.schema(
     {
@@ -89,7 +88,9 @@ def conclude(run: Path, grid: SpectrumGrid, config: VerifyConfig, drawn: Draw, k
     Returns:
         The name of the campaign: the same for the same materials, condition and settings.
     """
-    text = json.dumps([config.where, config.among, config.limit, config.sample_negatives, config.seed, config.engine, *sorted(keys)])
+    text = json.dumps(
+        [config.where, config.among, config.limit, config.sample_negatives, config.seed, config.engine, *sorted(keys)]
+    )
     campaign = hashlib.sha256(text.encode()).hexdigest()[:16]
     computed = _computed_hits(run, config.where, keys)
     about = {"campaign": campaign, "condition": config.where, "among": config.among, "engine": config.engine}
@@ -97,7 +98,9 @@ def conclude(run: Path, grid: SpectrumGrid, config: VerifyConfig, drawn: Draw, k
         about
         | {"material_id": name, "calculation": key, "predicted_hit": hit, "weight": weight, "seen_in_training": seen}
         | {"computed_hit": computed.get(name)}
-        for name, key, hit, weight, seen in zip(drawn.ids, keys, drawn.predicted, drawn.weights, drawn.seen, strict=True)
+        for name, key, hit, weight, seen in zip(
+            drawn.ids, keys, drawn.predicted, drawn.weights, drawn.seen, strict=True
+        )
     ]
     content = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, SAMPLE_SCHEMA), content, compression="zstd")
@@ -114,7 +117,11 @@ def _computed_hits(run: Path, condition: str, keys: Sequence[str]) -> dict[str, 
         ours, theirs = (connection.sql(f"SELECT * FROM {source} LIMIT 0").columns for source in (files, PREDICTIONS))
         swapped = {name: f"v.{name}" for name in theirs if name in ours and name not in _OF_THE_INPUT}
         if "band_gap_pred" in theirs:
-            swapped |= {"band_gap_pred": "v.band_gap", "is_metal_prob": "v.is_metal::DOUBLE", "gap_source": "'computed'"}
+            swapped |= {
+                "band_gap_pred": "v.band_gap",
+                "is_metal_prob": "v.is_metal::DOUBLE",
+                "gap_source": "'computed'",
+            }
         replaced = ", ".join(f'{expression} AS "{name}"' for name, expression in swapped.items())
         sql = f"""
             SELECT material_id, coalesce(({condition})::BOOLEAN, false) FROM (

@@ -8,7 +8,7 @@ import duckdb
 
 from mat2spec.config import VerifyConfig
 from mat2spec.errors import ConfigError
-from mat2spec.run_directory import CATALOG, PREDICTIONS
+from mat2spec.storage.run_directory import CATALOG, PREDICTIONS
 
 LARGEST_SHORTLIST = 1000
 """More than that is computed only by those who say so with --limit."""
@@ -46,7 +46,10 @@ def draw(run: Path, config: VerifyConfig) -> Draw:
         _judge(connection, config)
         ((hits, rows, with_seen),) = connection.sql(f"SELECT {counts} FROM judged").fetchall()
         _check_size(config, hits, rows, with_seen)
-        parts = [(True, hits, min(config.limit or hits, hits)), (False, rows - hits, min(config.sample_negatives, rows - hits))]
+        parts = [
+            (True, hits, min(config.limit or hits, hits)),
+            (False, rows - hits, min(config.sample_negatives, rows - hits)),
+        ]
         chosen = []
         for hit, total, number in parts:
             sql = f"""SELECT material_id, seen FROM judged WHERE drawn AND hit = {hit}
@@ -60,9 +63,13 @@ def _check_size(config: VerifyConfig, hits: int, rows: int, with_seen: int) -> N
     """Refuse a shortlist of nothing, and one that nobody can have meant."""
     if not hits:
         seen = f"the {with_seen} predictions that meet it were all seen in training; say --include-seen"
-        raise ConfigError(f"where: {config.where}: none of {rows} predictions meets it; {seen if with_seen else 'ask for something else'}")
+        raise ConfigError(
+            f"where: {config.where}: none of {rows} predictions meets it; {seen if with_seen else 'ask for something else'}"
+        )
     if config.limit is None and hits > LARGEST_SHORTLIST:
-        raise ConfigError(f"where: {hits} predictions meet it, more than {LARGEST_SHORTLIST}; say how many to compute with --limit")
+        raise ConfigError(
+            f"where: {hits} predictions meet it, more than {LARGEST_SHORTLIST}; say how many to compute with --limit"
+        )
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, config: VerifyConfig) -> None:

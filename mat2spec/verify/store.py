@@ -9,12 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.location import put
-from mat2spec.rejects import REJECT_COLUMNS, Reject
-from mat2spec.spectrum import SpectrumGrid
-
-VERIFIED, VERIFIED_REJECTS, VERIFICATION = "verified", "verified_rejects", "verification"
-"""Folders of a run, for results, rejects and campaigns; also the names of their views."""
+from mat2spec.dos.grid import SpectrumGrid
+from mat2spec.storage.location import put
+from mat2spec.storage.rejects import REJECT_COLUMNS, Reject
+from mat2spec.storage.run_directory import VERIFIED, VERIFIED_REJECTS
 
 _NONE = "none"
 """Name of the empty file of each folder, from which a view has its columns."""
@@ -26,7 +24,13 @@ _FAILURES = pa.schema([*REJECT_COLUMNS, ("calculation", pa.string()), ("limits",
 
 def verified_schema(grid: SpectrumGrid) -> pa.Schema:
     """Columns of computed spectra on a grid."""
-    numbers: tuple[str, ...] = ("total_energy", "min_frequency", "max_frequency", "mean_frequency", "heat_capacity_300K")
+    numbers: tuple[str, ...] = (
+        "total_energy",
+        "min_frequency",
+        "max_frequency",
+        "mean_frequency",
+        "heat_capacity_300K",
+    )
     others = {"exceeds_grid": pa.bool_()}
     if grid.per_cell:
         numbers = ("efermi", "vbm", "cbm", "band_gap", "total_energy", "bands_cover_ev", "dos_sum", *_GAPS)
@@ -103,7 +107,9 @@ class ComputedFiles:
     def commit(self, key: str, row: pa.Table, ids: list[str]) -> None:
         """Write a result for all materials that are this crystal, in place of a reject."""
         schema = verified_schema(self.grid)
-        copies = [row.set_column(row.column_names.index("material_id"), "material_id", pa.array([name])) for name in ids]
+        copies = [
+            row.set_column(row.column_names.index("material_id"), "material_id", pa.array([name])) for name in ids
+        ]
         self._write(VERIFIED, key, pa.concat_tables(copies).select(schema.names).cast(schema))
         self._file(VERIFIED_REJECTS, key).unlink(missing_ok=True)
 

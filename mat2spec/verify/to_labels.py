@@ -7,17 +7,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.computed_files import VERIFIED
 from mat2spec.config import LabelsConfig
-from mat2spec.data.schema import COLUMNS
+from mat2spec.data.materials.schema import COLUMNS
 from mat2spec.errors import RunError, TableError
-from mat2spec.location import put
-from mat2spec.run_directory import RunDirectory
+from mat2spec.storage.location import put
+from mat2spec.storage.run_directory import VERIFIED, RunDirectory
 
 PROVENANCE = ("calculation", "level", "engine", "settings")
 """Columns that say where a label comes from, besides `source`, the run."""
 
-CURVES = ("energies", "frequencies", "densities", "efermi", "vbm", "cbm", "band_gap", "is_metal", "bands_cover_ev", "min_frequency")
+CURVES = (
+    "energies",
+    "frequencies",
+    "densities",
+    "efermi",
+    "vbm",
+    "cbm",
+    "band_gap",
+    "is_metal",
+    "bands_cover_ev",
+    "min_frequency",
+)
 """What a label keeps of its calculation, where it has it."""
 
 
@@ -54,7 +64,9 @@ def add_labels(config: LabelsConfig, run: Path, base: Path | None, output: Path)
     output.parent.mkdir(parents=True, exist_ok=True)
     put(output, content.getvalue().to_pybytes())
     total = len(rows) + len(known)
-    return f"{output}: {len(rows)} labels added, {total} in all; {len(found) - len(rows)} of the run's were there already"
+    return (
+        f"{output}: {len(rows)} labels added, {total} in all; {len(found) - len(rows)} of the run's were there already"
+    )
 
 
 def _computed(run: Path, levels: tuple[str, ...]) -> pa.Table:
@@ -98,7 +110,9 @@ def _together(table: pa.Table, rows: pa.Table) -> pa.Table:
     columns = {
         name: pa.chunked_array(
             [
-                part[name].combine_chunks().cast(field.type) if name in part.column_names else pa.nulls(len(part), field.type)
+                part[name].combine_chunks().cast(field.type)
+                if name in part.column_names
+                else pa.nulls(len(part), field.type)
                 for part in (table, rows)
             ],
             field.type,

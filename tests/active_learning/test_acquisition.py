@@ -5,9 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from mat2spec.acquisition import BLOCK, largest_cluster_first, lowest, nearest, points_of, squared_distances, vb_gap_margins
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID, Spectra
+from mat2spec.active_learning.acquisition import (
+    BLOCK,
+    largest_cluster_first,
+    lowest,
+    nearest,
+    points_of,
+    squared_distances,
+    vb_gap_margins,
+)
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID, Spectra
 
 SINGLE = 1e-3
 """Distances are differences of squares in single precision: of near points few digits are left."""
@@ -59,7 +67,9 @@ def test_clusters_are_those_that_one_finds_by_hand(seed, known, weighted):
     cloud = random.normal(size=(30, 3)).astype(np.float32)
     weights = random.uniform(0.1, 2, 30 - known) if weighted else None
     chosen = largest_cluster_first(cloud[known:], cloud[:known], 8, weights)
-    assert chosen.rows.tolist() == clusters_by_hand(cloud[known:], cloud[:known], 8, np.ones(30 - known) if weights is None else weights)
+    assert chosen.rows.tolist() == clusters_by_hand(
+        cloud[known:], cloud[:known], 8, np.ones(30 - known) if weights is None else weights
+    )
     for i, (row, score) in enumerate(zip(chosen.rows, chosen.scores, strict=True)):
         before = np.concatenate([cloud[:known], cloud[known:][chosen.rows[:i]]])
         assert score == pytest.approx(cdist(cloud[known:][[row]], before).min(), abs=SINGLE)
@@ -95,7 +105,9 @@ def test_answer_of_the_vb_gap_rule_turns_just_where_the_margin_says(electronic, 
     assert 0 < np.isfinite(margins).sum() < len(margins)
     for spectrum, margin, answer in zip(electronic, margins, now, strict=True):
         size = min(margin, 10.0)
-        inside = [has_gap(spectrum[None], float(np.exp(sign * share * size)))[0] for sign in (-1, 1) for share in (0.5, 0.999)]
+        inside = [
+            has_gap(spectrum[None], float(np.exp(sign * share * size)))[0] for sign in (-1, 1) for share in (0.5, 0.999)
+        ]
         outside = [has_gap(spectrum[None], float(np.exp(sign * (size * 1.001 + 1e-6))))[0] for sign in (-1, 1)]
         if ends == "below":
             assert all(found == answer for found in inside)

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from mat2spec.active_learning.propose import propose
 from mat2spec.config import ProposeConfig
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.errors import ConfigError, Mat2SpecError, QueryError, RunError
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.proposal import propose
 from mat2spec.query.catalog import ask, create_catalog
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
+from mat2spec.storage.run_directory import RunDirectory
 
 COMPUTED = 20
 """Materials of the run below of which a calculation was tried, five of them in vain."""
@@ -53,7 +53,9 @@ def written(path: Path, table: pa.Table, order: np.ndarray) -> Path:
 def rows(run: Path) -> list[dict]:
     """What may be proposed, read without SQL."""
     found = pa.concat_tables([pq.read_table(file) for file in sorted((run / "predictions").iterdir())])
-    tried = pa.concat_tables([pq.read_table(file) for file in run.glob("verified*/some.parquet")])["material_id"].combine_chunks()
+    tried = pa.concat_tables([pq.read_table(file) for file in run.glob("verified*/some.parquet")])[
+        "material_id"
+    ].combine_chunks()
     assert len(tried) == COMPUTED
     known = pc.or_(found["seen_in_training"], pc.is_in(found["material_id"], tried))
     assert pc.sum(found["seen_in_training"]).as_py() > 0
@@ -112,7 +114,11 @@ def test_margin_of_electrons_is_that_of_the_vb_gap_rule(edos_run, edos_rows):
     for row in asked(edos_run, "margin", n=10).to_pylist():
         answers = {
             share: [
-                np.isfinite(vb_gaps(spectra[row["material_id"]], EDOS_GRID, ValenceBandRule(threshold=float(np.exp(sign * share))))[0, 2])
+                np.isfinite(
+                    vb_gaps(
+                        spectra[row["material_id"]], EDOS_GRID, ValenceBandRule(threshold=float(np.exp(sign * share)))
+                    )[0, 2]
+                )
                 for sign in (-1, 1)
             ]
             for share in (0.0, 0.99 * row["score"], 1.01 * row["score"] + 1e-6)
@@ -151,7 +157,9 @@ def test_too_few_are_counted_with_the_reasons(run, rows, by):
     assert "-n" in told
 
 
-@pytest.mark.parametrize(("where", "names"), [("nosuch > 1", "nosuch"), ("nsites >", "nsites >"), ("formula_pretty", "formula_pretty")])
+@pytest.mark.parametrize(
+    ("where", "names"), [("nosuch > 1", "nosuch"), ("nsites >", "nsites >"), ("formula_pretty", "formula_pretty")]
+)
 def test_condition_that_is_none_is_named(run, where, names):
     told = refusal(QueryError, run, "random", where=where)
     assert told.startswith(f"--where {where!r}: ")
@@ -169,7 +177,9 @@ def test_run_that_has_no_predictions_left_or_none_at_all_is_refused(tmp_path, ru
     (ingested / "run.json").write_text(json.dumps({"status": "finished"}))
     assert "holds no predictions" in refusal(RunError, ingested, "random")
     assert "no run here" in refusal(RunError, tmp_path / "none", "random")
-    empty = written(tmp_path / "empty", pq.read_table(run / "predictions" / "part-000000.parquet").slice(0, 0), np.arange(0))
+    empty = written(
+        tmp_path / "empty", pq.read_table(run / "predictions" / "part-000000.parquet").slice(0, 0), np.arange(0)
+    )
     for by, options in RULES:
         assert "0 of 0 are left" in refusal(ConfigError, empty, by, **options)
 
@@ -187,7 +197,7 @@ def job(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
     def run_here(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setenv("MAT2SPEC_HOME", str(tmp_path))
         monkeypatch.setattr(sys, "argv", ["jobs/propose.py", *map(str, arguments)])
-        module, command = (importlib.import_module(f"jobs.{name}") for name in ("propose", "command"))
+        module, command = (importlib.import_module(f"mat2spec.cli.{name}") for name in ("propose", "command"))
         capfd.readouterr()
         code = command.run(module.main)
         return code, *capfd.readouterr()
@@ -202,7 +212,9 @@ def test_kept_proposals_are_a_condition_of_the_run(job, run, tmp_path, ending):
     assert (code, err) == (0, "")
     shell, _, condition = out.splitlines()[-1].partition(' --where "')
     assert shell == f"python jobs/verify.py {run}"
-    selected = ask(run, f"SELECT material_id FROM predictions WHERE {condition.removesuffix(chr(34))}")["material_id"].to_pylist()
+    selected = ask(run, f"SELECT material_id FROM predictions WHERE {condition.removesuffix(chr(34))}")[
+        "material_id"
+    ].to_pylist()
     assert len(selected) == 7
     code, out, err = job(run, "--by", "diversity", "-n", 7, "--format", "ids")
     assert sorted(out.split()) == sorted(selected)

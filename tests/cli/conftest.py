@@ -17,12 +17,25 @@ from running import ROOT, Head, environment
 
 TRAIN = {
     "data": {"table": "labels.parquet"},
-    "model": {"layers": 2, "heads": 2, "width": 16, "components": 3, "latent": 8, "representation": 32, "projection": 32},
+    "model": {
+        "layers": 2,
+        "heads": 2,
+        "width": 16,
+        "components": 3,
+        "latent": 8,
+        "representation": 32,
+        "projection": 32,
+    },
     "training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 1},
     "workers": {"num_workers": 2, "cpus_per_worker": 1},
 }
 
-SCREEN = {"input": "spoilt.parquet", "checkpoint": "shipped", "inference": {"rows_per_shard": 5, "predictors": 1}, "track": False}
+SCREEN = {
+    "input": "spoilt.parquet",
+    "checkpoint": "shipped",
+    "inference": {"rows_per_shard": 5, "predictors": 1},
+    "track": False,
+}
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +43,7 @@ def head() -> Iterator[Head]:
     """A Ray that was started in the repository, beside any other on the machine."""
     interval = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 1}  # half the usual: an epoch is reported at each
     with _engines():
-        from cluster.runtime import local_head
+        from mat2spec.distributed.session import local_head
 
     with contextlib.chdir(ROOT), local_head(environment(**interval)) as started:
         yield Head(started.address, started.pid)
@@ -38,7 +51,10 @@ def head() -> Iterator[Head]:
 
 @pytest.fixture(scope="session")
 def home(
-    small_table: pa.Table, spoilt: tuple[pa.Table, dict], checkpoint_directory: Path, tmp_path_factory: pytest.TempPathFactory
+    small_table: pa.Table,
+    spoilt: tuple[pa.Table, dict],
+    checkpoint_directory: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Where jobs find configurations, tables and a checkpoint, and leave results."""
     made = tmp_path_factory.mktemp("home")
@@ -68,7 +84,7 @@ def job(home, monkeypatch, capfd) -> Callable[..., Outcome]:
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *map(str, arguments)])
         with _engines():
-            module, command = (importlib.import_module(f"jobs.{part}") for part in (name, "command"))
+            module, command = (importlib.import_module(f"mat2spec.cli.{part}") for part in (name, "command"))
             capfd.readouterr()
             code = command.run(module.main)
         return Outcome(code, *capfd.readouterr())

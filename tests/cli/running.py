@@ -64,11 +64,18 @@ class Head:
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> subprocess.Popen:
         """Submit a job from the repository; its output goes to stdout."""
-        options = ["--address", self.address, *(["--working-dir", "."] if upload else []), *(["--submission-id", name] if name else [])]
+        options = [
+            "--address",
+            self.address,
+            *(["--working-dir", "."] if upload else []),
+            *(["--submission-id", name] if name else []),
+        ]
         if home:
             options += ["--runtime-env-json", json.dumps({"env_vars": {"MAT2SPEC_HOME": str(home), **variables}})]
         arguments = [str(part) for part in (RAY, "job", "submit", *options, "--", *command)]
-        return subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, *command: object, **options: object) -> tuple[int, str]:
         """Submit a job and give its exit code and output."""

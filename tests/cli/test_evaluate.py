@@ -13,7 +13,9 @@ def swapped(home, small_table) -> str:
     """Labels of the same materials in another split: the test row that comes first is one of the training."""
     split = small_table["split"].to_pylist()
     split[split.index("train")] = "test"
-    pq.write_table(small_table.set_column(small_table.column_names.index("split"), "split", [split]), home / "leaky.parquet")
+    pq.write_table(
+        small_table.set_column(small_table.column_names.index("split"), "split", [split]), home / "leaky.parquet"
+    )
     return "leaky.parquet"
 
 
@@ -24,7 +26,12 @@ def test_evaluation_writes_scores_in_every_scaling_a_table_and_figures(job, home
     environment = checkpoint.card.training.environment
     assert (record["checkpoint"], record["fingerprint"]) == ("small", checkpoint.fingerprint)
     assert (record["commit"], record["hardware"]) == (environment["commit"], environment["hardware"])
-    assert (record["split"], record["materials"], record["seen_in_training"], record["training_rows"]) == ("test", 6, 0, 24)
+    assert (record["split"], record["materials"], record["seen_in_training"], record["training_rows"]) == (
+        "test",
+        6,
+        0,
+        24,
+    )
     assert record["labels_fingerprint"] == splits.fingerprint
     table = pq.read_table(home / "judged" / "scores.parquet")
     assert table["material_id"].to_pylist() == splits.test.material_ids
@@ -56,7 +63,10 @@ def test_other_labels_whose_test_rows_were_trained_on_are_refused(job, home, swa
 def test_only_training_rows_that_the_checkpoint_saw_are_training_neighbors(job, home, small_table):
     """A table of other materials has training rows too, but this checkpoint never saw them."""
     ids = [f"other-{material_id}" for material_id in small_table["material_id"].to_pylist()]
-    pq.write_table(small_table.set_column(small_table.column_names.index("material_id"), "material_id", [ids]), home / "others.parquet")
+    pq.write_table(
+        small_table.set_column(small_table.column_names.index("material_id"), "material_id", [ids]),
+        home / "others.parquet",
+    )
     outcome = job("evaluate", "shipped", "--labels", "others.parquet", "--output", "of-others.json")
     assert outcome.code == 0, outcome.err
     assert json.loads((home / "of-others.json").read_text())["training_rows"] == 0

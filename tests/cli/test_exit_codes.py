@@ -17,10 +17,14 @@ def bad_files(home, small_table, spoilt, monkeypatch) -> Path:
         train, screen = (yaml.safe_load((home / name).read_text()) for name in ("train.yaml", "screen.yaml"))
         (folder / "typo.yaml").write_text(yaml.safe_dump(train | {"training": {"epoch": 3}}))
         (folder / "typo-screen.yaml").write_text(yaml.safe_dump(screen | {"inference": {"rows_per_shards": 3}}))
-        (folder / "ensemble.yaml").write_text(yaml.safe_dump(train | {"model": {"architecture": "ensemble", "members": 2, "member": {}}}))
+        (folder / "ensemble.yaml").write_text(
+            yaml.safe_dump(train | {"model": {"architecture": "ensemble", "members": 2, "member": {}}})
+        )
         row = {"group": "a", "name": "b", "config": "train.yaml"}
         (folder / "typo-table.yaml").write_text(yaml.safe_dump({"title": "t", "rows": [row | {"sedes": [1]}]}))
-        (folder / "typo-row.yaml").write_text(yaml.safe_dump({"title": "t", "rows": [row | {"changes": {"training.epoch": 1}}]}))
+        (folder / "typo-row.yaml").write_text(
+            yaml.safe_dump({"title": "t", "rows": [row | {"changes": {"training.epoch": 1}}]})
+        )
         (folder / "text.parquet").write_text("not a table")
         pq.write_table(spoilt[0].drop_columns("lattice"), folder / "no-lattice.parquet")
         pq.write_table(small_table.drop_columns("split"), folder / "no-split.parquet")
@@ -56,7 +60,10 @@ SCREEN, TRAIN = ("screen", "screen.yaml", "--output", "bad/run"), ("train", "tra
         ((*TRAIN, "--start_from", "none"), "none: no checkpoint here: card.json is missing"),
         ((*TRAIN, "--start_from", "shipped", "--model.width", "32"), "shipped: cannot start from it: its model is "),
         ((*TRAIN, "--start_from", "shipped", "--graph.neighbors", "8"), "shipped: cannot start from it: its graph is "),
-        ((*TRAIN, "--normalization", "standard"), "loss kl compares distributions, but normalization standard has negative values"),
+        (
+            (*TRAIN, "--normalization", "standard"),
+            "loss kl compares distributions, but normalization standard has negative values",
+        ),
         (("train", "bad/ensemble.yaml"), "ensemble is made of finished trainings"),
         (("reproduce", "bad/typo-table.yaml"), "rows.0.sedes: unknown key; allowed here: group, name, config, "),
         (
@@ -69,7 +76,10 @@ SCREEN, TRAIN = ("screen", "screen.yaml", "--output", "bad/run"), ("train", "tra
         ((*TRAIN[:-1], "bad/file"), "bad/file: cannot be written ("),
         (("evaluate", "none"), "none: no checkpoint here: card.json is missing"),
         (("evaluate", "shipped", "--labels", "bad/no-split.parquet"), "missing column split"),
-        (("evaluate", "shipped", "--labels", "labels.parquet", "--output", "bad/file/scores.json"), "cannot be written ("),
+        (
+            ("evaluate", "shipped", "--labels", "labels.parquet", "--output", "bad/file/scores.json"),
+            "cannot be written (",
+        ),
         (("query", "none", "SELECT 1"), "none: no run here: run.json is missing"),
         (("query", "shipped", "SELECT 1"), "no run here: run.json is missing"),
         (("propose", "none", "--by", "random"), "none: no run here: run.json is missing"),
@@ -102,7 +112,9 @@ def test_help_after_a_configuration_shows_every_option_with_its_unit(job, home, 
     assert {"train": "--graph.cutoff", "screen": "--inference.rows-per-shard"}[name] in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("command", [("train",), ("evaluate",), ("query", "run"), ("query", "run", "SELECT 1", "--format", "xml")])
+@pytest.mark.parametrize(
+    "command", [("train",), ("evaluate",), ("query", "run"), ("query", "run", "SELECT 1", "--format", "xml")]
+)
 def test_command_that_cannot_be_parsed_is_exit_two(job, command):
     with pytest.raises(SystemExit) as stop:
         job(*command)
@@ -117,7 +129,9 @@ def test_evaluation_without_output_lands_at_home(job, home, splits, checkpoint):
 
 def test_evaluation_of_training_rows_under_the_name_of_test_is_refused(job, home, bad_files, small_table):
     """Labels with another split than the checkpoint's: its training rows would be scored as if they were new."""
-    swapped = ["test" if name == "train" else "train" if name == "test" else name for name in small_table["split"].to_pylist()]
+    swapped = [
+        "test" if name == "train" else "train" if name == "test" else name for name in small_table["split"].to_pylist()
+    ]
     column = small_table.column_names.index("split")
     pq.write_table(small_table.set_column(column, "split", [swapped]), bad_files / "swapped.parquet")
     before = tree(home)

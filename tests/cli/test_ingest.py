@@ -19,10 +19,10 @@ from moto.server import ThreadedMotoServer
 from pymatgen.core import Structure
 from running import ROOT, environment, wait_until
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.schema import crystals
-from mat2spec.data.shards import read_shard
+from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.materials.shards import read_shard
+from mat2spec.structure.crystal import Crystal
 
 SHARDS = 20
 """At least: 12 rows of a table, files, archives."""
@@ -79,7 +79,9 @@ def ingested(folder, tmp_path_factory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("ingested") / "table"
     command = [sys.executable, "jobs/ingest.py", "files", folder, "--output", output, "--rows-per-shard", "1"]
     staged = output / "staged" / "materials"
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), start_new_session=True, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), start_new_session=True, stdout=subprocess.PIPE
+    ) as process:
         wait_until(lambda: len(list(staged.glob("*.parquet"))) > 3 or process.poll() is not None, "three shards")
         others = psutil.Process(process.pid).children(recursive=True)
         process.kill()
@@ -95,7 +97,10 @@ def ingested(folder, tmp_path_factory) -> tuple[Path, str]:
 
 def test_every_structure_is_one_row_or_one_reject_with_its_reason(ingested, folder):
     output, printed = ingested
-    rows, rejects = read(output, "materials"), {row["source"].removeprefix(f"{folder}/"): row["error"] for row in read(output, "rejects")}
+    rows, rejects = (
+        read(output, "materials"),
+        {row["source"].removeprefix(f"{folder}/"): row["error"] for row in read(output, "rejects")},
+    )
     expected = {
         "empty.cif": "empty.cif cannot be read as a structure (it is empty)",
         "binary.cif": "binary",
@@ -137,7 +142,7 @@ def test_table_is_input_of_a_screening(ingested):
 
 
 def test_undisturbed_ingestion_in_one_process_gives_the_same(ingested, folder, job, tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.ingestion.SHARDS_WITHOUT_RAY", 1000)
+    monkeypatch.setattr("mat2spec.distributed.ingest.files.SHARDS_WITHOUT_RAY", 1000)
     outcome = job("ingest", "files", folder, "--output", tmp_path / "table", "--rows-per-shard", "1")
     assert outcome.code == 0, outcome.err
     assert outcome.out.split(" in ")[0] == ingested[1].split(" in ")[0]
@@ -163,7 +168,19 @@ def test_table_answers_what_was_rejected_and_can_be_split(ingested, job, tmp_pat
     assert sum(row["rows"] for row in json.loads(counted.out)) == len(read(output, "rejects")), counted.err
     refused = job("query", output, "@stiff_oxides")
     assert "this run holds no spectra; there are @reject_reasons" in refused.err
-    split = job("ingest", "split", output, "--by", "random", "--fractions", "0.6", "0.2", "0.2", "--output", tmp_path / "split.parquet")
+    split = job(
+        "ingest",
+        "split",
+        output,
+        "--by",
+        "random",
+        "--fractions",
+        "0.6",
+        "0.2",
+        "0.2",
+        "--output",
+        tmp_path / "split.parquet",
+    )
     assert split.code == 0, split.err
     assert len(pq.read_table(tmp_path / "split.parquet")) == len(read(output, "materials"))
 
@@ -174,7 +191,9 @@ def store(folder) -> str:
     server = ThreadedMotoServer(port=0)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
     client.create_bucket(Bucket="mine")
     for name in ("deep/two.cif.gz", "table.parquet"):
         client.upload_file(str(folder / name), "mine", f"in/{name}")
@@ -183,7 +202,12 @@ def store(folder) -> str:
 
 
 def test_object_store_is_read_like_a_folder(store, tmp_path, folder, ingested):
-    variables = {"AWS_ENDPOINT_URL": store, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    variables = {
+        "AWS_ENDPOINT_URL": store,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     command = [sys.executable, "jobs/ingest.py", "files", "s3://mine/in", "--output", tmp_path / "table"]
     done = subprocess.run(command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -191,7 +215,10 @@ def test_object_store_is_read_like_a_folder(store, tmp_path, folder, ingested):
     found = read(tmp_path / "table", "materials")
     assert len(found) == 13
     assert all(hashes[row["material_id"]] == row["content_hash"] for row in found)
-    assert {row["source"].split("/")[-1] for row in found} == {"two.cif.gz", *(f"table.parquet, row {i}" for i in range(12))}
+    assert {row["source"].split("/")[-1] for row in found} == {
+        "two.cif.gz",
+        *(f"table.parquet, row {i}" for i in range(12)),
+    }
 
 
 @pytest.mark.parametrize(
@@ -222,7 +249,13 @@ def test_full_disk_is_one_line_and_what_was_done_is_kept(tmp_path, home, job):
         pytest.skip("this machine cannot mount a file system")
     try:
         outcome = job(
-            "ingest", "files", ROOT / "mat2spec/data/bundled/phdos_petretto.parquet", "--output", disk / "table", "--rows-per-shard", "600"
+            "ingest",
+            "files",
+            ROOT / "mat2spec/data/bundled/phdos_petretto.parquet",
+            "--output",
+            disk / "table",
+            "--rows-per-shard",
+            "600",
         )
         assert outcome.code == 1
         assert "No space left on device" in outcome.err

@@ -27,11 +27,11 @@ from pymatgen.phonon.dos import PhononDos
 from running import ROOT, environment, wait_until
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data import materials_project as door
-from mat2spec.data import patience
-from mat2spec.data.labels import read_labels
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
+from mat2spec.data.labels.dataset import read_labels
+from mat2spec.data.materials_project import client as door
+from mat2spec.data.materials_project import retry as patience
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
+from mat2spec.storage.run_directory import RunDirectory
 
 THZ = 0.0299792458
 """One cm⁻¹."""
@@ -45,13 +45,21 @@ Row = dict[str, Any]
 
 
 def structure_of(row: Row) -> Structure:
-    return Structure(Lattice(np.reshape(row["lattice"], (3, 3))), row["atomic_numbers"], np.reshape(row["frac_coords"], (-1, 3)))
+    return Structure(
+        Lattice(np.reshape(row["lattice"], (3, 3))), row["atomic_numbers"], np.reshape(row["frac_coords"], (-1, 3))
+    )
 
 
 def summary(row: Row, properties: tuple[str, ...], structure: Structure | None = None, **known: Any) -> Row:
     """A document as emmet makes it: with ids in letters, as since 2025."""
     metadata = {"license": "BY-C", "batch_id": known.pop("batch_id", None)}
-    fields = {"energy_above_hull": 0.01, "formation_energy_per_atom": -1.0, "ordering": "NM", "deprecated": False, "theoretical": False}
+    fields = {
+        "energy_above_hull": 0.01,
+        "formation_energy_per_atom": -1.0,
+        "ordering": "NM",
+        "deprecated": False,
+        "theoretical": False,
+    }
     document = SummaryDoc.from_structure(
         structure or structure_of(row),
         material_id=row["material_id"],
@@ -78,7 +86,9 @@ def edges(row: Row) -> Row:
 def electronic_document(row: Row, index: int) -> Row:
     """The summary of one; every third in a cell twice as large as that of its spectrum."""
     structure = structure_of(row).make_supercell([1, 1, 2]) if index % 3 == 0 else None
-    return summary(row, ("dos", "electronic_structure"), structure, dos={"task_id": f"mp-{5_000_000 + index}"}, **edges(row))
+    return summary(
+        row, ("dos", "electronic_structure"), structure, dos={"task_id": f"mp-{5_000_000 + index}"}, **edges(row)
+    )
 
 
 def electronic_dos(row: Row, index: int) -> Row:
@@ -140,16 +150,28 @@ def documents(electronic, phonons) -> list[Row]:
         summary(salt | {"material_id": "mp-7000003"}, dos={"task_id": "mp-5000100"}, **with_dos),
         summary(salt | {"material_id": "mp-7000004"}, dos={"task_id": "mp-5000000"}, **with_dos),
         summary(metal | {"material_id": "mp-7000005"}, ("dos",), dos={"task_id": "mp-5000013"}, **edges(metal)),
-        summary(salt | {"material_id": "mp-7000006"}, ("dos",), shared["vacancy"], dos={"task_id": "mp-5000013"}, **edges(salt)),
+        summary(
+            salt | {"material_id": "mp-7000006"},
+            ("dos",),
+            shared["vacancy"],
+            dos={"task_id": "mp-5000013"},
+            **edges(salt),
+        ),
         summary(salt | {"material_id": "mp-7000007"}, dos={"task_id": "mp-5000013"}, **with_dos) | {"band_gap": "wide"},
-        summary(salt | {"material_id": "mp-7000008"}, dos={"task_id": "mp-5000013"}, **with_dos) | {"structure": {"lattice": {}}},
+        summary(salt | {"material_id": "mp-7000008"}, dos={"task_id": "mp-5000013"}, **with_dos)
+        | {"structure": {"lattice": {}}},
         phonon_document(phonons[0] | {"material_id": "mp-7000009"}, 100),
         summary(salt | {"material_id": "mp-7000010"}, structure=LONELY, dos={"task_id": "mp-5000101"}, **with_dos),
     ]
     hidden = [
         summary(salt | {"material_id": "mp-8000001"}, dos={"task_id": "mp-5000013"}, ordering="FM", **with_dos),
         summary(salt | {"material_id": "mp-8000002"}, dos={"task_id": "mp-5000013"}, deprecated=True, **with_dos),
-        summary(salt | {"material_id": "mp-8000003"}, dos={"task_id": "mp-5000013"}, batch_id="gnome_r2scan_statics", **with_dos),
+        summary(
+            salt | {"material_id": "mp-8000003"},
+            dos={"task_id": "mp-5000013"},
+            batch_id="gnome_r2scan_statics",
+            **with_dos,
+        ),
     ]
     return good + bad + hidden
 
@@ -164,8 +186,13 @@ def store(electronic, phonons) -> Iterator[str]:
     rows.append(rows[0] | {"identifier": stored(5_000_100), "efermi": None})
     rows.append(electronic_dos(electronic[-1], 101) | {"structure": None})
     fields = [field for field in arrowize(ElectronicDos) if field.name != "projected_densities"]
-    curves = [{"identifier": stored(6_000_000 + i), "phonon_method": "dfpt", "dos": phonon_curve(row)} for i, row in enumerate(phonons)]
-    curves.append({"identifier": stored(6_000_100), "phonon_method": "dfpt", "dos": phonon_curve(phonons[0], shift=300.0)})
+    curves = [
+        {"identifier": stored(6_000_000 + i), "phonon_method": "dfpt", "dos": phonon_curve(row)}
+        for i, row in enumerate(phonons)
+    ]
+    curves.append(
+        {"identifier": stored(6_000_100), "phonon_method": "dfpt", "dos": phonon_curve(phonons[0], shift=300.0)}
+    )
     of_phonons = pa.schema({"identifier": pa.string(), "phonon_method": pa.string(), "dos": arrowize(PhononDOS)})
     with materials_project.object_store(port) as url:
         materials_project.open_bucket(url)
@@ -219,7 +246,9 @@ def test_the_paper_s_query_gives_the_metals_and_no_other(fetch, electronic, tmp_
     assert outcome.code == 0, outcome.err
     rows = {row["material_id"]: row for row in read(tmp_path / "mp", "materials")}
     metals = {row["material_id"]: row for row in electronic if row["is_metal"]}
-    assert rows.keys() == {*metals, new(7_000_005)}, "ids are numbers as in the bundled tables, letters where none was given"
+    assert rows.keys() == {*metals, new(7_000_005)}, (
+        "ids are numbers as in the bundled tables, letters where none was given"
+    )
     for name, row in metals.items():
         assert rows[name]["formula_pretty"] == row["formula_pretty"]
         assert (rows[name]["band_gap"], rows[name]["ordering"], rows[name]["energy_above_hull"]) == (0.0, "NM", 0.01)
@@ -265,7 +294,9 @@ def test_electronic_labels_are_those_of_the_same_curves(fetch, electronic, tmp_p
         7_000_008: ("summary", "the document is no structure"),
         7_000_010: ("label", "site 0 has no neighbour within 8 Å"),
     }
-    assert {name: stage for name, (stage, _) in reasons.items()} == {new(n): stage for n, (stage, _) in expected.items()}
+    assert {name: stage for name, (stage, _) in reasons.items()} == {
+        new(n): stage for n, (stage, _) in expected.items()
+    }
     for number, (_, text) in expected.items():
         assert text in reasons[new(number)][1]
     assert record(tmp_path / "mp")["missing"] == {"dos": 2, "label": 4, "summary": 3}
@@ -292,7 +323,9 @@ def test_phonon_labels_are_what_pymatgen_smooths(fetch, phonons, tmp_path):
 def test_materials_are_named_by_either_form_of_id(fetch, server, electronic, tmp_path):
     names = [row["material_id"] for row in electronic[:3]]
     letters = [f"mp-{AlphaID(int(name.removeprefix('mp-')), padlen=8)}" for name in names]
-    (tmp_path / "ids.txt").write_text("\n".join([names[0], letters[1], names[2], letters[2], "mp-999999", "mp-8000002", "mp-8000001"]))
+    (tmp_path / "ids.txt").write_text(
+        "\n".join([names[0], letters[1], names[2], letters[2], "mp-999999", "mp-8000002", "mp-8000001"])
+    )
     assert fetch("candidates", "--ids", tmp_path / "ids.txt", "--magnetic-ordering", "NM").code == 0
     assert [row["material_id"] for row in read(tmp_path / "mp", "materials")] == names, "each once"
     reasons = {row["material_id"]: row["error"] for row in read(tmp_path / "mp", "rejects")}
@@ -303,14 +336,24 @@ def test_materials_are_named_by_either_form_of_id(fetch, server, electronic, tmp
 
 
 def test_faults_that_pass_cost_nothing(fetch, server, tmp_path):
-    server.faults += [*[429] * 6, *[502] * 6, 500, 503, "cut", "half", "other"]  # mp-api itself gives up after four 429 or 502
+    server.faults += [
+        *[429] * 6,
+        *[502] * 6,
+        500,
+        503,
+        "cut",
+        "half",
+        "other",
+    ]  # mp-api itself gives up after four 429 or 502
     assert fetch("candidates", "--preset", "paper").code == 0
     assert server.faults == []
     assert len(read(tmp_path / "mp", "materials")) == ELECTRONIC // 2 + 1
     assert read(tmp_path / "mp", "rejects") == []
 
 
-@pytest.mark.parametrize(("fault", "told"), [(429, "too many 429"), (500, "500: made to fail"), ("half", "JSONDecodeError")])
+@pytest.mark.parametrize(
+    ("fault", "told"), [(429, "too many 429"), (500, "500: made to fail"), ("half", "JSONDecodeError")]
+)
 def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, server, tmp_path, fault, told):
     server.faults += [fault] * 4 * 3
     outcome = fetch("candidates", "--preset", "paper", seconds=0)
@@ -423,7 +466,17 @@ def test_two_releases_are_not_mixed(fetch, server, tmp_path):
 def test_a_killed_download_goes_on_and_fetches_nothing_twice(fetch, server, tmp_path, monkeypatch):
     options = ("--rows-per-shard", 3, "--threads", 1, "--lacks", "phonon")
     output = tmp_path / "mp"
-    command = [sys.executable, "jobs/ingest.py", "mp", "candidates", "--output", output, "--endpoint", server.url, *options]
+    command = [
+        sys.executable,
+        "jobs/ingest.py",
+        "mp",
+        "candidates",
+        "--output",
+        output,
+        "--endpoint",
+        server.url,
+        *options,
+    ]
     staged = output / "staged" / "materials"
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment(MP_API_KEY=KEY), **streams) as process:

@@ -13,8 +13,8 @@ import torch
 import yaml
 from running import Head, wait_until
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.predict import Predictor
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Predictor
 
 CPU = torch.device("cpu")
 
@@ -28,10 +28,23 @@ SMALL = {
 
 ROWS = [
     {"group": "Networks", "name": "GATGNN", "config": "small.yaml", "seeds": [1, 2], "published": {"mae": 0.177}},
-    {"group": "Networks", "name": "GATGNN, longer", "config": "small.yaml", "after": "GATGNN", "changes": {"training.epochs": 1}},
+    {
+        "group": "Networks",
+        "name": "GATGNN, longer",
+        "config": "small.yaml",
+        "after": "GATGNN",
+        "changes": {"training.epochs": 1},
+    },
     {"group": "Networks", "name": "Both", "config": "small.yaml", "seeds": [1, 2], "after": "GATGNN", "kind": "join"},
     {"group": "Networks", "name": "Unlike", "config": "small.yaml", "after": "GATGNN", "changes": {"model.width": 9}},
-    {"group": "Kinds", "name": "Oxides", "config": "small.yaml", "after": "GATGNN", "kind": "judge", "changes": {"data.fraction": 0.5}},
+    {
+        "group": "Kinds",
+        "name": "Oxides",
+        "config": "small.yaml",
+        "after": "GATGNN",
+        "kind": "judge",
+        "changes": {"data.fraction": 0.5},
+    },
 ]
 TABLE = {"title": "A small table", "notes": "Of no use.", "rows": ROWS}
 
@@ -42,7 +55,9 @@ def table(head: Head, home: Path) -> tuple[Path, str]:
     (home / "small.yaml").write_text(yaml.safe_dump(SMALL))
     (home / "table.yaml").write_text(yaml.safe_dump(TABLE))
     output = home / "table"
-    with head.submit("python", "jobs/reproduce.py", "table.yaml", "--output", "table", "--results", "table.md", home=home) as job:
+    with head.submit(
+        "python", "jobs/reproduce.py", "table.yaml", "--output", "table", "--results", "table.md", home=home
+    ) as job:
         wait_until(lambda: (output / "gatgnn-1" / "training.pt").exists(), "a state on disk")
         (worker,) = head.processes("ray::gatgnn-1")
         worker.send_signal(signal.SIGKILL)
@@ -91,8 +106,13 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
     joined = Checkpoint.load(output / "both-1" / "checkpoint")
     graphs = splits.test.graphs
     spectra, expected, _ = Predictor(joined, CPU).of_graphs(graphs)
-    members = [Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).of_graphs(graphs).spectra for seed in (1, 2)]
-    np.testing.assert_allclose(spectra, np.mean(members, axis=0), rtol=0.01)  # shapes are averaged, whose integrals differ a little
+    members = [
+        Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).of_graphs(graphs).spectra
+        for seed in (1, 2)
+    ]
+    np.testing.assert_allclose(
+        spectra, np.mean(members, axis=0), rtol=0.01
+    )  # shapes are averaged, whose integrals differ a little
     disagreement = np.abs(members[0] - members[1]).mean(axis=1) / 2
     offset, slope = joined.network.calibration.tolist()
     assert offset >= 0
@@ -103,7 +123,9 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
 
 def test_row_that_cannot_be_trained_is_told_and_keeps_no_other_from_being(table, home):
     output, printed = table
-    assert re.search(r"unlike-1: .*cannot start from it: its model is .*width=8.*, this training's is .*width=9", printed)
+    assert re.search(
+        r"unlike-1: .*cannot start from it: its model is .*width=8.*, this training's is .*width=9", printed
+    )
     assert cells(home, "Unlike")[0][1] == "not run"
     assert not (output / "unlike-1" / "result.json").exists()
     assert cells(home, "Oxides")[0][1] != "not run"
@@ -124,7 +146,10 @@ def test_finished_runs_of_other_settings_are_refused(table, home, job):
     (home / "other.yaml").write_text(yaml.safe_dump(TABLE | {"rows": [ROWS[0] | {"changes": {"training.epochs": 5}}]}))
     outcome = job("reproduce", "other.yaml", "--output", "table", "--results", "other.md")
     assert outcome.code == 2
-    assert re.search(r"gatgnn-1: holds a training with other settings \(training.epochs 60 → 5\); choose another --output", outcome.err)
+    assert re.search(
+        r"gatgnn-1: holds a training with other settings \(training.epochs 60 → 5\); choose another --output",
+        outcome.err,
+    )
 
 
 def test_mlflow_holds_every_epoch_of_every_training(table):

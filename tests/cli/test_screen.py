@@ -21,11 +21,11 @@ from faults import SITECUSTOMIZE, VARIABLE
 from pymatgen.core import Lattice, Structure
 from running import ROOT, environment, wait_until
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.predict import Predictor
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.data.materials.schema import crystals
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Predictor
+from mat2spec.structure.crystal import Crystal
 
 SAME_SPECTRUM = 1e-5
 """States per cm⁻¹ per atom: float32 sums in batches of another composition."""
@@ -49,7 +49,9 @@ def start(home: Path, *arguments: object, **variables: object) -> subprocess.Pop
     """Start a screening as a user in a terminal does: a process group of its own, with its own Ray."""
     command = [sys.executable, "jobs/screen.py", "screen.yaml", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment(MAT2SPEC_HOME=home, **variables), start_new_session=True, **pipes)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(MAT2SPEC_HOME=home, **variables), start_new_session=True, **pipes
+    )
 
 
 def with_faults(deeds: dict[str, str], folder: Path) -> dict[str, str]:
@@ -91,7 +93,9 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     assert not (made / "catalog.duckdb").exists()
 
     late = spoilt[0]["material_id"][-40].as_py()  # without its nap a worker that Ray no longer knows may finish the run
-    with start(home, *arguments, **with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))) as process:
+    with start(
+        home, *arguments, **with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))
+    ) as process:
         wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
         others = psutil.Process(process.pid).children(recursive=True)
         assert kill("raylet", others)
@@ -106,13 +110,17 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
-    assert [line for line in err.splitlines() if not line.startswith("[")] == ["interrupted; the same command goes on from here"]
+    assert [line for line in err.splitlines() if not line.startswith("[")] == [
+        "interrupted; the same command goes on from here"
+    ]
     assert before < len(shards(made)) < SHARDS
 
     mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
     champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion", "--track")
     before = len(shards(made))
-    with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow, name="stopped") as process:
+    with head.submit(
+        "python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow, name="stopped"
+    ) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of a job that is stopped")
         assert "was stopped" in head.stop("stopped")
         process.communicate(timeout=240)
@@ -126,7 +134,9 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     assert process.returncode == 0, output
     assert f"211 input rows: 200 predictions, 11 rejects in {made}" in output
     assert re.search(r"1 workers computed \d+% of the time; bottleneck: .*; \d shards done in isolation", output)
-    assert {path: content for path, content in files(made).items() if path in first} == first, "what was done stays as it was"
+    assert {path: content for path, content in files(made).items() if path in first} == first, (
+        "what was done stays as it was"
+    )
     return made
 
 
@@ -159,7 +169,9 @@ def test_spectra_are_those_of_the_predictor_and_hold_three_modes(run, spoilt, tr
             by_id.setdefault(row.material_id, row)
     table = read(run, "predictions")
     spectra = np.array(table["spectrum"].to_pylist())
-    expected = Predictor(checkpoint, torch.device("cpu")).predict([by_id[name] for name in table["material_id"].to_pylist()])
+    expected = Predictor(checkpoint, torch.device("cpu")).predict(
+        [by_id[name] for name in table["material_id"].to_pylist()]
+    )
     np.testing.assert_allclose(spectra, expected, atol=SAME_SPECTRUM)
     np.testing.assert_allclose(np.trapezoid(spectra, PHDOS_GRID.points, axis=1), 3, rtol=1e-5)
     for row in table.to_pylist():
@@ -185,7 +197,11 @@ def test_record_lies_in_mlflow_beside_the_training_of_its_checkpoint(run, traine
     record = json.loads((run / "run.json").read_text())
     kept = mlflow_client.get_run(record["mlflow_run_id"])
     assert kept.info.status == "FINISHED"
-    assert kept.data.tags["training_run_id"] == kept.data.tags["mlflow.parentRunId"] == (trained[0] / "mlflow_run_id").read_text()
+    assert (
+        kept.data.tags["training_run_id"]
+        == kept.data.tags["mlflow.parentRunId"]
+        == (trained[0] / "mlflow_run_id").read_text()
+    )
     assert kept.data.params["checkpoint"] == record["identity"]["checkpoint"]
     assert kept.data.metrics["predictions"] == 200
     assert kept.data.metrics["predict_seconds"] == record["stages"]["predict_seconds"] > 0
@@ -253,16 +269,29 @@ def test_question_that_fails_is_one_line_and_exit_two(run, job, question):
 
 def test_submission_without_upload_runs_in_the_repository(run, head):
     """The literal form of the contract, on a head that was started there."""
-    code, output = head.run("jobs/query.py", run, "SELECT count(*) + 41 AS answer FROM rejects", "--format", "csv", upload=False)
+    code, output = head.run(
+        "jobs/query.py", run, "SELECT count(*) + 41 AS answer FROM rejects", "--format", "csv", upload=False
+    )
     assert code == 0, output
     assert '"answer"\n52\n' in output
 
 
 def test_relative_result_in_the_uploaded_copy_fails_with_the_way_out(home, head):
-    arguments = (home / "screen.yaml", "--input", home / "spoilt.parquet", "--checkpoint", home / "shipped", "--output", "lost")
+    arguments = (
+        home / "screen.yaml",
+        "--input",
+        home / "spoilt.parquet",
+        "--checkpoint",
+        home / "shipped",
+        "--output",
+        "lost",
+    )
     code, output = head.run("python", "jobs/screen.py", *arguments)
     assert code == 1
-    assert "error: output lost is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME" in output
+    assert (
+        "error: output lost is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME"
+        in output
+    )
     assert "Traceback" not in output
     assert not (ROOT / "lost").exists()
 
@@ -273,12 +302,16 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
     for crystal in real_crystals[:4]:
         structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
         structure.to(str(folder / f"{crystal.material_id}.vasp"), fmt="poscar")
-    mixed = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    mixed = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
     mixed.to(str(folder / "mixed.cif"))
     with start(home, "--input", "structures", "--output", "from-files") as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert [line for line in err.splitlines() if not line.startswith("[")] == [], "Ray's C++ begins its lines with a bracket"
+    assert [line for line in err.splitlines() if not line.startswith("[")] == [], (
+        "Ray's C++ begins its lines with a bracket"
+    )
     assert out.endswith(f"\n5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n")
     (reject,) = read(home / "from-files", "rejects").to_pylist()
     assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
@@ -308,7 +341,12 @@ def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(home,
     assert "211 input rows: 195 predictions, 16 rejects" in out
     found = {row["material_id"]: (row["stage"], row["error_type"]) for row in read(made, "rejects").to_pylist()}
     died, late, odd = "WorkerDiedError", "TimeLimitError", "ZeroDivisionError"
-    expected = {ids[20]: ("graph", died), ids[60]: ("graph", late), ids[61]: ("predict", odd), ids[120]: ("predict", died)}
+    expected = {
+        ids[20]: ("graph", died),
+        ids[60]: ("graph", late),
+        ids[61]: ("predict", odd),
+        ids[120]: ("predict", died),
+    }
     assert {name: found.get(name) for name in deeds} == {**expected, ids[150]: ("graph", odd)}
     assert found.keys() - deeds.keys() == spoilt[1].keys()
     same_spectra(made, run, deeds)
@@ -316,7 +354,10 @@ def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(home,
 
 def same_spectra(made: Path, reference: Path, without: Container[str] = ()) -> None:
     """Two runs say the same of every material, but for those left out."""
-    tables = (pa.concat_tables([pq.read_table(file) for file in sorted((path / "predictions").iterdir())]) for path in (made, reference))
+    tables = (
+        pa.concat_tables([pq.read_table(file) for file in sorted((path / "predictions").iterdir())])
+        for path in (made, reference)
+    )
     here, there = ({row["material_id"]: row["spectrum"] for row in table.to_pylist()} for table in tables)
     wanted = [name for name in there if name not in without]
     assert list(here) == wanted, "the same rows in the same order, none twice"

@@ -15,7 +15,10 @@ def disk(tmp_path) -> Iterator[Path]:
     """A disk with room for a few shards."""
     made = tmp_path / "disk"
     made.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", made], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", made], capture_output=True).returncode
+    ):
         pytest.skip("a small disk is made by mounting it, which takes root")
     yield made
     subprocess.run(["umount", "--lazy", made], capture_output=True)

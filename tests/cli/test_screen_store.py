@@ -14,10 +14,10 @@ from moto.server import ThreadedMotoServer
 from running import wait_until
 from test_screen import end, start, with_faults
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.location import locate
-from mat2spec.predict import Predictor
+from mat2spec.data.materials.schema import crystals
+from mat2spec.predict.predictor import Predictor
+from mat2spec.storage.location import locate
+from mat2spec.structure.crystal import Crystal
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the packages that speak to the store
 
@@ -31,7 +31,12 @@ def variables() -> Iterator[dict[str, str]]:
     server = ThreadedMotoServer(port=0)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
-    yield {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    yield {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     server.stop()
 
 
@@ -56,11 +61,15 @@ def put(client, table: pa.Table, key: str) -> None:
 
 def read(folder: str) -> list[dict]:
     return [
-        row for file in sorted(map(str, locate(folder).glob("*.parquet"))) for row in pq.read_table(locate(file).open("rb")).to_pylist()
+        row
+        for file in sorted(map(str, locate(folder).glob("*.parquet")))
+        for row in pq.read_table(locate(file).open("rb")).to_pylist()
     ]
 
 
-def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, checkpoint, checkpoint_directory, job, tmp_path):
+def test_everything_may_be_in_an_object_store(
+    client, variables, home, spoilt, checkpoint, checkpoint_directory, job, tmp_path
+):
     client.create_bucket(Bucket="lake")
     put(client, spoilt[0].slice(0, FIRST), "in/a.parquet")
     for file in checkpoint_directory.iterdir():
@@ -98,7 +107,9 @@ def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, c
     assert process.returncode == 0, err
     assert "211 input rows: 200 predictions, 11 rejects in s3://lake/run" in out
     now = objects(client, "run/")
-    assert {key: now[key] for key in whole if key.endswith(".parquet")} == {key: whole[key] for key in whole if key.endswith(".parquet")}
+    assert {key: now[key] for key in whole if key.endswith(".parquet")} == {
+        key: whole[key] for key in whole if key.endswith(".parquet")
+    }
     same = job("screen", "screen.yaml", *arguments)
     assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://lake/run\n"), same.err
 
@@ -114,7 +125,13 @@ def test_everything_may_be_in_an_object_store(client, variables, home, spoilt, c
     assert rejects.keys() == spoilt[1].keys()
     assert "this material_id came before" in rejects["mp-1000"]
 
-    counted = job("query", "s3://lake/run", "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions", "--format", "json")
+    counted = job(
+        "query",
+        "s3://lake/run",
+        "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions",
+        "--format",
+        "json",
+    )
     assert json.loads(counted.out) == [{"n": 200, "moves": True}], counted.err
     assert job("query", "s3://lake/run", "@reject_reasons").code == 0
 

@@ -11,7 +11,7 @@ import torch
 from running import wait_until
 from safetensors.torch import load_file
 
-from mat2spec.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint
+from mat2spec.model.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint
 
 EPOCHS = 6
 
@@ -54,10 +54,15 @@ def test_mlflow_holds_settings_numbers_and_files_of_the_run(trained, mlflow_clie
     assert run.info.status == "FINISHED"
     assert {"training.epochs": "6", "model.width": "16", "workers.num_workers": "2"}.items() <= run.data.params.items()
     for name in ("train_loss", "train_prediction", "valid_mae", "valid_r2", "valid_wd", "learning_rate"):
-        assert [point.step for point in mlflow_client.get_metric_history(run.info.run_id, name)] == list(range(EPOCHS)), name
+        assert [point.step for point in mlflow_client.get_metric_history(run.info.run_id, name)] == list(
+            range(EPOCHS)
+        ), name
     scores = json.loads((directory / "result.json").read_text())["test"]["true-sum"]
     assert {name: run.data.metrics[f"test_{name}"] for name in scores} == pytest.approx(scores)
-    assert {file.path for file in mlflow_client.list_artifacts(run.info.run_id)} >= {"predicted-and-true.png", "config.json"}
+    assert {file.path for file in mlflow_client.list_artifacts(run.info.run_id)} >= {
+        "predicted-and-true.png",
+        "config.json",
+    }
     assert (directory / "predicted-and-true.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -97,7 +102,9 @@ def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(trained, mlfl
     assert sum(one.data.tags.get("kind") != "screening" for one in runs) == 2, "one run for each training"
     history = {(point.step, point.value) for point in mlflow_client.get_metric_history(run_id, "train_loss")}
     expected = mlflow_client.get_metric_history((undisturbed / "mlflow_run_id").read_text(), "train_loss")
-    assert history == {(point.step, point.value) for point in expected}, "an epoch that was run twice gave the same loss"
+    assert history == {(point.step, point.value) for point in expected}, (
+        "an epoch that was run twice gave the same loss"
+    )
     one, two = final_state(undisturbed), final_state(disturbed)
     assert one["network"].keys() == two["network"].keys()
     for name, tensor in one["network"].items():
@@ -109,15 +116,22 @@ def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(trained, mlfl
 def test_command_that_is_done_does_nothing(trained, job, home):
     directory, _ = trained
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in home.rglob("*") if path.is_file()}
-    outcome = job("train", "train.yaml", "--output", "undisturbed", "--register_as", "phdos-test", "--workers.num_workers", 1)
+    outcome = job(
+        "train", "train.yaml", "--output", "undisturbed", "--register_as", "phdos-test", "--workers.num_workers", 1
+    )
     assert (outcome.code, outcome.out) == (0, f"{directory / 'checkpoint'}\n")
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in home.rglob("*") if path.is_file()} == before
 
 
 def test_other_settings_into_the_same_directory_are_refused_by_name(trained, job):
-    outcome = job("train", "train.yaml", "--output", "undisturbed", "--training.learning_rate", "0.01", "--graph.cutoff", "6")
+    outcome = job(
+        "train", "train.yaml", "--output", "undisturbed", "--training.learning_rate", "0.01", "--graph.cutoff", "6"
+    )
     assert outcome.code == 2
-    assert "holds a training with other settings (graph.cutoff 8.0 → 6.0, training.learning_rate 0.001 → 0.01)" in outcome.err
+    assert (
+        "holds a training with other settings (graph.cutoff 8.0 → 6.0, training.learning_rate 0.001 → 0.01)"
+        in outcome.err
+    )
     assert outcome.err.count("\n") == 1
 
 
@@ -131,4 +145,6 @@ def test_evaluation_prints_the_metrics_and_writes_them(trained, job, home):
     for scaling, scores in record["scores"].items():
         assert scores == pytest.approx(result["test"][scaling]), "the job of the training said the same"
         assert scaling in outcome.out
-        assert all(name in outcome.out and f"{scores[name]:.4g}"[:5] in outcome.out for name in ("r2", "mae", "mse", "wd"))
+        assert all(
+            name in outcome.out and f"{scores[name]:.4g}"[:5] in outcome.out for name in ("r2", "mae", "mse", "wd")
+        )

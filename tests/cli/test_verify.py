@@ -1,4 +1,4 @@
-"""Verification as a command, with GPAW's stand-in and without Ray, which tests/cluster/test_verification.py has."""
+"""Verification as a command, with GPAW's stand-in and without Ray, which tests/distributed/test_campaign.py has."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import pytest
 from running import Head, tree
 from standins import LAST_IN_RUN, FakeGpaw, write_run
 
-from mat2spec.dft.calculation import AttemptError
+from mat2spec.dft.engine import AttemptError
 from mat2spec.errors import CalculationError, Mat2SpecError
 from mat2spec.query.catalog import ask
 from mat2spec.query.plot import plot_answer
-from mat2spec.verified import verified_row
+from mat2spec.verify.campaign import verified_row
 
 ROWS = 9
 ALL = ("--where", "true")
@@ -41,12 +41,17 @@ def verify(job, screened, fake, monkeypatch):
     """The command; what it would give to Ray is computed at once."""
 
     def compute(engine, grid, config, tasks, tick) -> Iterator[tuple]:
-        from cluster.calculations import Limits
+        from mat2spec.distributed.dft.tasks import Limits
 
         for task in tasks:
             tick()
             try:
-                yield task, verified_row(engine.calculate(task.crystal, Limits(config.memory_gb, config.time_limit)), task.key, grid)
+                yield (
+                    task,
+                    verified_row(
+                        engine.calculate(task.crystal, Limits(config.memory_gb, config.time_limit)), task.key, grid
+                    ),
+                )
             except AttemptError as error:
                 yield task, CalculationError(task.ids[0], str(error))
             except Mat2SpecError as error:
@@ -54,8 +59,8 @@ def verify(job, screened, fake, monkeypatch):
 
     def run(*arguments: object):
         job("verify", "nowhere", *ALL)  # imports what Ray warns of
-        monkeypatch.setattr("cluster.verification.compute", compute)
-        monkeypatch.setattr("cluster.verification.ray_session", nullcontext)
+        monkeypatch.setattr("mat2spec.distributed.dft.campaign.compute", compute)
+        monkeypatch.setattr("mat2spec.distributed.dft.campaign.ray_session", nullcontext)
         return job("verify", *arguments)
 
     return run
@@ -69,11 +74,17 @@ def rows(run: Path, sql: str) -> list[dict]:
     ("arguments", "line"),
     [
         (("--where", "nsites > 99"), "where: nsites > 99: none of 8 predictions meets it; ask for something else"),
-        (("--where", "seen_in_training"), "the 1 predictions that meet it were all seen in training; say --include-seen"),
+        (
+            ("--where", "seen_in_training"),
+            "the 1 predictions that meet it were all seen in training; say --include-seen",
+        ),
         (("--where", "nosuch > 1"), 'where: nosuch > 1: Binder Error: Referenced column "nosuch" not found'),
         ((*ALL, "--among", "1 +"), "among: 1 +: Parser Error"),
         ((*ALL, "--among", "nsites > 99"), "where: true: none of 0 predictions meets it"),
-        ((*ALL, "--engine", "siesta"), "engine siesta is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR"),
+        (
+            (*ALL, "--engine", "siesta"),
+            "engine siesta is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR",
+        ),
         ((*ALL, "--engine", "phonopy:ase.calculators.emt:EMT"), "computes phdos, and"),
         ((*ALL, "--limit", "0"), "limit"),
         ((), "where"),
@@ -90,7 +101,9 @@ def test_command_that_cannot_be_used_is_refused_and_writes_nothing(verify, scree
 
 def test_submitted_job_finds_its_run_and_computes_on_the_cluster(head: Head, home: Path, fake: FakeGpaw):
     write_run(home / "to-verify", ROWS)
-    code, output = head.run("python", "jobs/verify.py", "to-verify", *ALL, "--limit", "3", home=home, variables=fake.variables)
+    code, output = head.run(
+        "python", "jobs/verify.py", "to-verify", *ALL, "--limit", "3", home=home, variables=fake.variables
+    )
     assert code == 0, output
     assert "3 materials: 3 of 8 on the shortlist" in output
     assert rows(home / "to-verify", "SELECT count(*) AS n FROM verified") == [{"n": 3}]
@@ -98,7 +111,7 @@ def test_submitted_job_finds_its_run_and_computes_on_the_cluster(head: Head, hom
 
 
 def test_long_shortlist_asks_for_a_limit(verify, screened, monkeypatch):
-    monkeypatch.setattr("mat2spec.draw.LARGEST_SHORTLIST", 7)
+    monkeypatch.setattr("mat2spec.verify.sampling.LARGEST_SHORTLIST", 7)
     done = verify(screened, *ALL)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "8 predictions meet it, more than 7; say how many to compute with --limit" in done.err
@@ -153,7 +166,13 @@ def test_row_has_the_raw_curve_and_all_that_follows(verify, screened):
     assert len(row["energies"]) == len(row["densities"]) == 960
     assert len(row["spectrum"]) == len(row["predicted_spectrum"]) == 128
     assert (row["vb_gap_lower"], row["vb_gap_upper"]) == (-2.0, -0.5)
-    assert (row["efermi"], row["band_gap"], row["bands_cover_ev"], row["level"], row["converged"]) == (1.0, 0.0, 6.0, "dft", True)
+    assert (row["efermi"], row["band_gap"], row["bands_cover_ev"], row["level"], row["converged"]) == (
+        1.0,
+        0.0,
+        6.0,
+        "dft",
+        True,
+    )
     assert re.search('"kppra_dos": 1400', row["settings"])
 
 
@@ -168,7 +187,7 @@ def test_cell_that_is_too_large_is_computed_once_the_limit_is_raised(verify, scr
 
 
 def test_element_without_a_setup_is_rejected_before_anything_is_computed(verify, screened, fake, monkeypatch):
-    monkeypatch.setattr("mat2spec.dft.gpaw.setups", lambda: frozenset({"Pb", "S"}))
+    monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", lambda: frozenset({"Pb", "S"}))
     assert verify(screened, *ALL).code == 0
     assert len({request["material_id"] for request in fake.asked}) == 1
     assert len(rows(screened, "SELECT * FROM verified_rejects WHERE error LIKE '%no PAW setup for %'")) == ROWS - 2
@@ -233,7 +252,10 @@ def test_condition_is_asked_of_computed_spectra_and_others_are_weighted(verify, 
 def test_vasp_waits_for_its_user_and_says_where(verify, screened, tmp_path):
     done = verify(screened, *ALL, "--limit", "2", "--engine", "vasp", "--vasp-folder", tmp_path / "inputs")
     assert done.code == 1
-    assert done.err.splitlines()[-1] == f"error: 2 of 2 calculations wait in {tmp_path / 'inputs'}: run them, then this command again"
+    assert (
+        done.err.splitlines()[-1]
+        == f"error: 2 of 2 calculations wait in {tmp_path / 'inputs'}: run them, then this command again"
+    )
     assert len(list((tmp_path / "inputs").glob("*/dos/INCAR"))) == 2
     assert rows(screened, "SELECT * FROM verified_rejects") == []
 
@@ -268,9 +290,14 @@ def test_computed_spectra_become_labels_once(verify, job, screened, tmp_path):
     output = tmp_path / "labels.parquet"
     assert "3 labels added, 3 in all" in job("ingest", "labels", screened, "--output", output).out
     verify(screened, *ALL, "--limit", "5")
-    assert "2 labels added, 5 in all; 3 of the run's were there already" in job("ingest", "labels", screened, "--output", output).out
+    assert (
+        "2 labels added, 5 in all; 3 of the run's were there already"
+        in job("ingest", "labels", screened, "--output", output).out
+    )
     table = pq.read_table(output)
-    spectra = {row["material_id"]: row["spectrum"] for row in rows(screened, "SELECT material_id, spectrum FROM verified")}
+    spectra = {
+        row["material_id"]: row["spectrum"] for row in rows(screened, "SELECT material_id, spectrum FROM verified")
+    }
     for row in table.to_pylist():
         assert row["edos"] == spectra[row["material_id"]]
         assert (row["level"], row["engine"], row["source"]) == ("dft", "gpaw 0", "run")
@@ -282,8 +309,8 @@ def test_computed_spectra_become_labels_once(verify, job, screened, tmp_path):
 
 def test_labels_are_added_to_a_table_in_its_types_and_can_be_learnt_from(verify, job, screened, tmp_path, bundled):
     from mat2spec.config import DataConfig, GraphConfig
-    from mat2spec.data.labels import read_labels
-    from mat2spec.spectrum import EDOS_GRID
+    from mat2spec.data.labels.dataset import read_labels
+    from mat2spec.dos.grid import EDOS_GRID
 
     base = tmp_path / "base.parquet"
     pq.write_table(pq.read_table(bundled.with_name("edos_gpaw.parquet")).slice(LAST_IN_RUN + 1, 40), base)

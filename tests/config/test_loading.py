@@ -27,12 +27,17 @@ def written(tmp_path):
 def test_defaults_are_the_published_sizes(written):
     config = load_config(TrainConfig, written(MINIMAL))
     assert (config.graph.neighbors, config.graph.cutoff, config.model.gaussians) == (12, 8.0, 41)
-    assert (config.model.components, config.model.latent, config.model.representation, config.model.projection) == (10, 128, 512, 1024)
+    assert (config.model.components, config.model.latent, config.model.representation, config.model.projection) == (
+        10,
+        128,
+        512,
+        1024,
+    )
     assert (config.model.alignment_weight, config.model.contrastive_weight) == (1.1, 0.1)
 
 
 def test_shipped_training_configuration_is_valid():
-    shipped = Path(__file__).parents[1] / "configs" / "phdos-sum-kl.yaml"
+    shipped = Path(__file__).parents[2] / "configs" / "phdos-sum-kl.yaml"
     assert load_config(TrainConfig, shipped).training.epochs == 200
 
 
@@ -60,7 +65,9 @@ def test_mistyped_key_is_named_with_its_path_and_what_is_allowed(written):
 
 
 def test_mistyped_section_is_named(written):
-    assert "trainning: unknown key; allowed here: grid, normalization, loss, data" in refusal(written(MINIMAL | {"trainning": {}}))
+    assert "trainning: unknown key; allowed here: grid, normalization, loss, data" in refusal(
+        written(MINIMAL | {"trainning": {}})
+    )
 
 
 def test_mistyped_flag_is_named(written):

@@ -6,7 +6,15 @@ import pytest
 import yaml
 from refused import refusal
 
-from mat2spec.config import AdditiveConfig, GATGNNConfig, Mat2SpecConfig, TableConfig, TrainConfig, load_config, validate
+from mat2spec.config import (
+    AdditiveConfig,
+    GATGNNConfig,
+    Mat2SpecConfig,
+    TableConfig,
+    TrainConfig,
+    load_config,
+    validate,
+)
 from mat2spec.config.networks import NETWORKS
 from mat2spec.errors import ConfigError
 
@@ -48,18 +56,29 @@ def test_unknown_architecture_is_refused_with_those_that_there_are(written, mode
     assert repr(model) in message, "the line says what it got"
 
 
-@pytest.mark.parametrize(("architecture", "key"), [("gatgnn", "components"), ("additive", "heads"), ("mat2spec", "componets")])
+@pytest.mark.parametrize(
+    ("architecture", "key"), [("gatgnn", "components"), ("additive", "heads"), ("mat2spec", "componets")]
+)
 def test_key_of_another_network_is_refused_with_those_of_this_one(written, architecture, key):
     message = refusal(written({"architecture": architecture, key: 3}))
-    assert message.endswith(f"experiment.yaml: model.{key}: unknown key; allowed here: {', '.join(NETWORKS[architecture].model_fields)}")
+    assert message.endswith(
+        f"experiment.yaml: model.{key}: unknown key; allowed here: {', '.join(NETWORKS[architecture].model_fields)}"
+    )
 
 
 def test_mistake_within_a_member_of_an_ensemble_is_told_with_its_path(written):
-    message = refusal(written({"architecture": "ensemble", "members": 2, "member": {"architecture": "gatgnn", "components": 3}}))
-    assert "experiment.yaml: model.member.components: unknown key; allowed here: architecture, layers, heads, width" in message
+    message = refusal(
+        written({"architecture": "ensemble", "members": 2, "member": {"architecture": "gatgnn", "components": 3}})
+    )
+    assert (
+        "experiment.yaml: model.member.components: unknown key; allowed here: architecture, layers, heads, width"
+        in message
+    )
 
 
-@pytest.mark.parametrize(("architecture", "kind"), [("mat2spec", Mat2SpecConfig), ("gatgnn", GATGNNConfig), ("additive", AdditiveConfig)])
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("mat2spec", Mat2SpecConfig), ("gatgnn", GATGNNConfig), ("additive", AdditiveConfig)]
+)
 def test_command_line_changes_the_sizes_of_whichever_network_the_file_names(written, architecture, kind):
     config = load_config(TrainConfig, written({"architecture": architecture, "layers": 2}), ["--model.width", "32"])
     assert config.model == kind(architecture=architecture, layers=2, width=32)
@@ -67,7 +86,9 @@ def test_command_line_changes_the_sizes_of_whichever_network_the_file_names(writ
 
 def test_value_out_of_range_within_a_network_is_refused(written):
     gatgnn = {"architecture": "gatgnn"}
-    assert refusal(written(gatgnn | {"width": 0})).endswith("experiment.yaml: model.width: Input should be greater than 0, got 0")
+    assert refusal(written(gatgnn | {"width": 0})).endswith(
+        "experiment.yaml: model.width: Input should be greater than 0, got 0"
+    )
     assert "width Input should be greater than 0" in refusal(written(gatgnn), "--model.width", "0")
     assert "--model.width" in refusal(written(gatgnn), "--model.width", "wide")
 
@@ -77,7 +98,9 @@ def test_flag_of_another_network_is_refused(written):
 
 
 def test_preset_of_the_published_code_is_a_choice(written):
-    assert load_config(TrainConfig, written(), ["--model.preset", "original"]).model == Mat2SpecConfig(preset="original")
+    assert load_config(TrainConfig, written(), ["--model.preset", "original"]).model == Mat2SpecConfig(
+        preset="original"
+    )
     assert "model.preset" in refusal(written({"preset": "paper"}))
 
 
@@ -111,7 +134,10 @@ def test_all_neighbours_can_be_asked_for_but_not_filled_up_with_phantoms(written
 def test_unknown_key_in_a_row_of_a_table_names_the_keys_of_a_row(tmp_path):
     path = tmp_path / "table.yaml"
     path.write_text("title: a\nrows:\n  - {group: a, name: b, config: c.yaml, sedes: [1]}\n")
-    with pytest.raises(ConfigError, match=r"rows\.0\.sedes: unknown key; allowed here: group, name, config, changes, seeds, folds, after"):
+    with pytest.raises(
+        ConfigError,
+        match=r"rows\.0\.sedes: unknown key; allowed here: group, name, config, changes, seeds, folds, after",
+    ):
         load_config(TableConfig, path)
 
 
@@ -119,9 +145,15 @@ def test_unknown_key_in_a_row_of_a_table_names_the_keys_of_a_row(tmp_path):
     ("rows", "reason"),
     [
         ("[{group: a, name: b, config: c}, {group: a, name: b, config: c}]", "two rows are called b"),
-        ("[{group: a, name: b, config: c, after: d}]", "row b takes d, which is not a row above it with the same seeds or only one"),
+        (
+            "[{group: a, name: b, config: c, after: d}]",
+            "row b takes d, which is not a row above it with the same seeds or only one",
+        ),
         ("[{group: a, name: b, config: c, kind: join}]", "row b is of kind join: `after` names 1 rows, not 0"),
-        ("[{group: a, name: b, config: c}, {group: a, name: d, config: c, kind: combine, after: b}]", "`after` names 3 rows, not 1"),
+        (
+            "[{group: a, name: b, config: c}, {group: a, name: d, config: c, kind: combine, after: b}]",
+            "`after` names 3 rows, not 1",
+        ),
     ],
 )
 def test_rows_of_a_table_refer_to_rows_above(tmp_path, rows, reason):

@@ -8,8 +8,8 @@ import torch
 
 from mat2spec.config import TrainConfig
 from mat2spec.model.losses import LOSSES
-from mat2spec.predict import predict_outputs
-from mat2spec.training import Training
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
 SETTINGS = [("max", "mse"), ("sum", "wasserstein"), ("sum", "kl"), ("standard", "mae"), ("sum", "mae")]
@@ -38,7 +38,9 @@ def test_loss_falls(small_configs, splits, setting, architecture):
     assert metrics[-1]["train_prediction"] < 0.95 * metrics[0]["train_prediction"]
 
 
-def test_validation_loss_is_that_of_the_setting_and_scores_are_on_the_scale_of_the_labels(train_config, splits, setting):
+def test_validation_loss_is_that_of_the_setting_and_scores_are_on_the_scale_of_the_labels(
+    train_config, splits, setting
+):
     training = Training(quick(train_config, setting), splits, CPU)
     metrics = training.run_epoch()
     network, true = training.network.eval(), splits.valid.spectra
@@ -54,7 +56,9 @@ def test_validation_loss_is_that_of_the_setting_and_scores_are_on_the_scale_of_t
 
 def test_unit_of_the_labels_does_not_matter(train_config, splits, setting):
     """Also to the standard scale, which is fitted to them."""
-    scaled = [dataclasses.replace(part, spectra=100 * part.spectra) for part in (splits.train, splits.valid, splits.test)]
+    scaled = [
+        dataclasses.replace(part, spectra=100 * part.spectra) for part in (splits.train, splits.valid, splits.test)
+    ]
     hundredfold = dataclasses.replace(splits, train=scaled[0], valid=scaled[1], test=scaled[2])
     one, other = (Training(quick(train_config, setting), labels, CPU).run_epoch() for labels in (splits, hundredfold))
     assert other["train_loss"] == pytest.approx(one["train_loss"], rel=ROUNDING)

@@ -8,13 +8,13 @@ import pytest
 
 from mat2spec import dft
 from mat2spec.config import GpawConfig
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Limits, key_of, refuse_large
-from mat2spec.dft.gpaw import SAFER, Gpaw, setups
-from mat2spec.dft.gpaw_process import band_edges, k_mesh
+from mat2spec.dft.engine import Limits, key_of, refuse_large
+from mat2spec.dft.gpaw_engine import SAFER, Gpaw, setups
+from mat2spec.dft.gpaw_program import band_edges, k_mesh
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import CalculationError, ConfigError
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.structure.crystal import Crystal
 
 LIMITS = Limits(4.0, 60.0)
 
@@ -43,24 +43,28 @@ def test_second_attempt_is_with_safer_settings_and_says_so(fake_gpaw, silicon):
 
 
 def test_element_without_a_setup_is_refused(fake_gpaw, silicon, monkeypatch):
-    monkeypatch.setattr("mat2spec.dft.gpaw.setups", lambda: frozenset({"Na"}))
+    monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", lambda: frozenset({"Na"}))
     with pytest.raises(CalculationError, match="silicon: no PAW setup for Si; leave it out"):
         Gpaw(GpawConfig()).refuse(silicon)
 
 
 @pytest.mark.parametrize(("number", "symbol"), [(26, "Fe"), (28, "Ni"), (64, "Gd"), (92, "U")])
 def test_open_shells_are_refused_unless_the_user_knows_better(fake_gpaw, silicon, monkeypatch, number, symbol):
-    monkeypatch.setattr("mat2spec.dft.gpaw.setups", lambda: frozenset({"Si", symbol}))
+    monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", lambda: frozenset({"Si", symbol}))
     crystal = of_elements(silicon, 14, number)
-    with pytest.raises(CalculationError, match=f"other: {symbol}: PBE without spin does not describe .*say --without-spin"):
+    with pytest.raises(
+        CalculationError, match=f"other: {symbol}: PBE without spin does not describe .*say --without-spin"
+    ):
         Gpaw(GpawConfig()).refuse(crystal)
     Gpaw(GpawConfig(without_spin=True)).refuse(crystal)
-    assert Gpaw(GpawConfig()).settings(crystal) == Gpaw(GpawConfig(without_spin=True)).settings(crystal), "the calculation is the same"
+    assert Gpaw(GpawConfig()).settings(crystal) == Gpaw(GpawConfig(without_spin=True)).settings(crystal), (
+        "the calculation is the same"
+    )
 
 
 @pytest.mark.parametrize("number", [21, 23, 29, 30, 57, 71])
 def test_shells_that_are_empty_full_or_itinerant_are_not(fake_gpaw, silicon, monkeypatch, number):
-    monkeypatch.setattr("mat2spec.dft.gpaw.setups", lambda: frozenset({"Si", "Sc", "V", "Cu", "Zn", "La", "Lu"}))
+    monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", lambda: frozenset({"Si", "Sc", "V", "Cu", "Zn", "La", "Lu"}))
     Gpaw(GpawConfig()).refuse(of_elements(silicon, 14, number))
 
 
@@ -78,21 +82,27 @@ def test_engine_that_is_not_installed_says_how_to_get_it(monkeypatch):
 
 
 def test_engine_without_setups_says_how_to_get_them(fake_gpaw, monkeypatch):
-    monkeypatch.setattr("mat2spec.dft.gpaw.setups", frozenset)
+    monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", frozenset)
     with pytest.raises(ConfigError, match=r"no PAW setups found; .*make dft"):
         Gpaw(GpawConfig()).check()
 
 
 def test_large_cell_is_refused_with_the_limit(silicon):
-    with pytest.raises(CalculationError, match="silicon: the primitive cell has 2 sites, more than 1; raise --max-sites"):
+    with pytest.raises(
+        CalculationError, match="silicon: the primitive cell has 2 sites, more than 1; raise --max-sites"
+    ):
         refuse_large(silicon, 1, 400.0)
-    with pytest.raises(CalculationError, match="silicon: the primitive cell has 40 Å³, more than 30; raise --max-volume"):
+    with pytest.raises(
+        CalculationError, match="silicon: the primitive cell has 40 Å³, more than 30; raise --max-volume"
+    ):
         refuse_large(silicon, 2, 30.0)
     refuse_large(silicon, 2, 41.0)
 
 
 def test_cutoff_is_higher_with_hard_anions(silicon):
-    chosen = [Gpaw(GpawConfig()).settings(of_elements(silicon, *numbers))["cutoff_ev"] for numbers in ((12, 8), (12, 16))]
+    chosen = [
+        Gpaw(GpawConfig()).settings(of_elements(silicon, *numbers))["cutoff_ev"] for numbers in ((12, 8), (12, 16))
+    ]
     assert chosen == [450.0, 350.0]
     assert Gpaw(GpawConfig(cutoff_ev=500)).settings(silicon)["cutoff_ev"] == 500
 
@@ -106,7 +116,7 @@ def test_key_is_that_of_crystal_and_settings_not_of_the_name(silicon):
 
 def test_programs_import_nothing_of_ours():
     """Another Python runs them."""
-    for name in ("process", "gpaw_process"):
+    for name in ("process_main", "gpaw_program"):
         nodes = list(ast.walk(ast.parse(Path(dft.__file__).with_name(f"{name}.py").read_text())))
         modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
         modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

@@ -9,17 +9,17 @@ import pytest
 from standins import BUNDLED
 
 from mat2spec.config import GpawConfig, PhononConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.dft.calculation import Limits
+from mat2spec.data.materials.schema import crystals
+from mat2spec.dft.engine import Limits
 from mat2spec.dft.forces import GpawForces
-from mat2spec.dft.gpaw import Gpaw
-from mat2spec.dft.phonons import Phonons
+from mat2spec.dft.gpaw_engine import Gpaw
+from mat2spec.dft.phonopy_engine import Phonons
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.dos.metrics import r2_score
 from mat2spec.elements import symbols
 from mat2spec.errors import ConfigError
-from mat2spec.metrics import r2_score
-from mat2spec.spectrum import EDOS_GRID
-from mat2spec.symmetry import standard_primitive
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import standard_primitive
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -91,7 +91,9 @@ def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
 )
 def test_optical_phonon_at_the_centre_is_that_of_raman_scattering(name, a, length, cutoff, measured):
     """Sixteen atoms. Room temperature: Parker et al., 10.1103/PhysRev.155.712 (Si); Solin and Ramdas, 10.1103/PhysRevB.1.1687 (C)."""
-    engine = Phonons(GpawForces(GpawConfig(cutoff_ev=cutoff)), PhononConfig(supercell_length=length, q_length=ONLY_GAMMA))
+    engine = Phonons(
+        GpawForces(GpawConfig(cutoff_ev=cutoff)), PhononConfig(supercell_length=length, q_length=ONLY_GAMMA)
+    )
     found = engine.calculate(cubic(name, ZINC_BLENDE, (name, name), a), LIMITS)
     print(f"{name}: {found.numbers['max_frequency']:.0f} cm⁻¹, measured {measured:.0f}; {found.cpu_seconds:.0f} s")
     assert found.numbers["max_frequency"] == pytest.approx(measured, rel=SAME_FREQUENCY)

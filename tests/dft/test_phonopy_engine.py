@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mat2spec.config import GpawConfig, PhononConfig
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import AttemptError, Limits, key_of
+from mat2spec.dft.engine import AttemptError, Limits, key_of
 from mat2spec.dft.forces import AseForces, GpawForces
-from mat2spec.dft.phonons import Phonons
+from mat2spec.dft.phonopy_engine import Phonons
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import CalculationError, ConfigError, SpectrumError
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.structure.crystal import Crystal
 
 EMT = "ase.calculators.emt:EMT"
 LIMITS = Limits(4.0, 120.0)
@@ -132,7 +132,9 @@ def test_forces_of_another_python_give_the_same_spectrum(copper, gpaw_that_is_em
     assert (found.level, copper.level) == ("dft", "surrogate")
     assert found.engine.endswith(" gpaw")
     assert "command" not in found.settings, "where things are on this machine is no setting"
-    assert gpaw_that_is_emt.read_text().splitlines() == ["350.0 [3, 3, 3] 100", "350.0 [8, 8, 8] 100"], "a supercell of 27 atoms, and one"
+    assert gpaw_that_is_emt.read_text().splitlines() == ["350.0 [3, 3, 3] 100", "350.0 [8, 8, 8] 100"], (
+        "a supercell of 27 atoms, and one"
+    )
 
 
 def test_second_attempt_at_forces_is_safer(gpaw_that_is_emt):
@@ -143,7 +145,9 @@ def test_second_attempt_at_forces_is_safer(gpaw_that_is_emt):
 
 
 def test_forces_whose_process_dies_are_told(gpaw_that_is_emt):
-    with pytest.raises(AttemptError, match=r"RuntimeError: the process of the forces died without an answer \(signal 9\)"):
+    with pytest.raises(
+        AttemptError, match=r"RuntimeError: the process of the forces died without an answer \(signal 9\)"
+    ):
         Phonons(GpawForces(GpawConfig(max_iterations=1)), SMALL).calculate(fcc("copper", 29, 3.61), LIMITS)
 
 

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from mat2spec.dft.calculation import AttemptError, Limits
-from mat2spec.dft.child import run_program
+from mat2spec.dft.engine import AttemptError, Limits
+from mat2spec.dft.run_process import run_program
 from mat2spec.errors import CalculationError
 
 LIMITS = Limits(memory_gb=2.0, seconds=60.0)
@@ -50,7 +50,10 @@ def test_child_that_hangs_is_killed_with_what_it_started(run, tmp_path):
     pid = tmp_path / "pid"
     started = time.monotonic()
     with pytest.raises(AttemptError, match="no answer within 3 s; raise --time-limit"):
-        run(f"open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)", Limits(2.0, 3.0))
+        run(
+            f"open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)",
+            Limits(2.0, 3.0),
+        )
     assert time.monotonic() - started < 60
     if pid.exists():  # not if starting a Python took all the time
         ends(int(pid.read_text()))
@@ -87,9 +90,9 @@ def test_child_ends_with_the_worker_that_started_it(tmp_path):
     code = f"""
 import numpy as np, sys
 from pathlib import Path
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Limits
-from mat2spec.dft.child import run_program
+from mat2spec.structure.crystal import Crystal
+from mat2spec.dft.engine import Limits
+from mat2spec.dft.run_process import run_program
 crystal = Crystal("x", np.array([14], np.uint8), 3 * np.eye(3), np.zeros((1, 3)))
 run_program(sys.executable, Path({str(tmp_path / "program.py")!r}), crystal, {{}}, Limits(2.0, 600.0))
 """

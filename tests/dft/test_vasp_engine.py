@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from pymatgen.io.vasp import Incar, Kpoints, Poscar, Vasprun
 
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import Limits, PendingError
-from mat2spec.dft.vasp import Vasp, read_result
-from mat2spec.dos import resample_pymatgen
+from mat2spec.dft.engine import Limits, PendingError
+from mat2spec.dft.vasp_engine import Vasp, read_result
+from mat2spec.dos.electronic import resample_pymatgen
+from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import CalculationError
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.structure.crystal import Crystal
 
 FINISHED = Path(__file__).parents[1] / "data" / "vasprun-MgB2.xml.gz"
 OF_ASE = Path(ase.test.__file__).parent / "testdata" / "vasp"
@@ -81,7 +81,7 @@ def test_calculation_in_another_cell_counts_for_the_primitive_one(computed, bori
     """As if VASP had computed two cells, with twice the states and energy."""
     run = copy(computed)
     run.final_structure = computed.final_structure * (1, 1, 2)
-    monkeypatch.setattr("mat2spec.dft.vasp._parse", lambda name, file: run)
+    monkeypatch.setattr("mat2spec.dft.vasp_engine._parse", lambda name, file: run)
     found = read_result(boride, FINISHED, {})
     assert found.numbers["total_energy"] == pytest.approx(float(computed.final_energy) / 2)
     np.testing.assert_allclose(found.densities, computed.tdos.get_densities() / 2)

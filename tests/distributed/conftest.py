@@ -29,7 +29,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subp
     home: Path = tmp_path_factory.mktemp("mlflow")
     port = free_port()
     store = ["--backend-store-uri", f"sqlite:///{home / 'server.db'}", "--artifacts-destination", home / "artifacts"]
-    command = [sys.executable, "-m", "mlflow", "server", *store, "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        *store,
+        "--workers",
+        "1",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield f"http://127.0.0.1:{port}", process
     kill(process)

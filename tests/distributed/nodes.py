@@ -17,7 +17,7 @@ import requests
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own
-    from cluster.runtime import local_head
+    from mat2spec.distributed.session import local_head
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,11 @@ RAY = Path(sys.executable).with_name("ray")
 SCRUBBED = ("MAT2SPEC_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
 """Variables that decide where jobs read and write."""
 
-QUICKLY = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_timeout_ms": "20000"}
+QUICKLY = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_timeout_ms": "20000",
+}
 """A node that is gone is missed after 5 s instead of 17; one that is merely slow has 20 s to answer."""
 
 DEADLINE = 240
@@ -83,7 +87,10 @@ class Cluster:
             while not self.alive() - before:
                 if process.poll() is not None:  # beside another Ray that starts, one of them may find its port taken
                     process = self._start_node(command)
-                wait_until(lambda before=before, new=process: self.alive() - before or new.poll() is not None, "a node's joining")
+                wait_until(
+                    lambda before=before, new=process: self.alive() - before or new.poll() is not None,
+                    "a node's joining",
+                )
             self.nodes.append(process)
 
     def _start_node(self, command: list[object]) -> subprocess.Popen:
@@ -97,12 +104,16 @@ class Cluster:
 
     def alive(self) -> set[str]:
         """Ids of the nodes that the head counts as alive."""
-        nodes = requests.get(f"{self.jobs}/nodes?view=summary", headers=self.token, timeout=30).json()["data"]["summary"]
+        nodes = requests.get(f"{self.jobs}/nodes?view=summary", headers=self.token, timeout=30).json()["data"][
+            "summary"
+        ]
         return {node["raylet"]["nodeId"] for node in nodes if node["raylet"]["state"] == "ALIVE"}
 
     def start(self, *command: object, **variables: object) -> subprocess.Popen:
         """Start a job of the repository whose driver joins this cluster."""
-        environment = self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
+        environment = (
+            self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
+        )
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
         self.ending.callback(kill, process)

@@ -7,7 +7,7 @@ import pytest
 import requests
 from nodes import ROOT
 
-from cluster.authentication import token_settings
+from mat2spec.distributed.auth_token import token_settings
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_mode_that_is_set_stays(home, mode):
 
 JOIN = """
 import sys
-from cluster.runtime import ray_session
+from mat2spec.distributed.session import ray_session
 from mat2spec.errors import RunError
 try:
     with ray_session():
@@ -63,18 +63,22 @@ def test_cluster_takes_drivers_and_jobs_with_its_token_only(cluster):
     drivers = {
         "right": mine,
         "wrong": mine | {"RAY_AUTH_TOKEN": "0" * 64},
-        "none": {name: value for name, value in mine.items() if name != "RAY_AUTH_TOKEN"} | {"RAY_AUTH_MODE": "disabled"},
+        "none": {name: value for name, value in mine.items() if name != "RAY_AUTH_TOKEN"}
+        | {"RAY_AUTH_MODE": "disabled"},
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = {
-        name: subprocess.Popen([sys.executable, "-c", JOIN], cwd=ROOT, env=environment, **pipes) for name, environment in drivers.items()
+        name: subprocess.Popen([sys.executable, "-c", JOIN], cwd=ROOT, env=environment, **pipes)
+        for name, environment in drivers.items()
     }
     told = {name: process.communicate(timeout=120) for name, process in processes.items()}
     assert (processes["right"].returncode, told["right"][0]) == (0, "joined\n"), told["right"]
     for name, mode in {"wrong": "token", "none": "disabled"}.items():
         assert (processes[name].returncode, told[name][0]) == (1, "")
         last = told[name][1].splitlines()[-1]
-        assert last.startswith(f"RAY_ADDRESS {cluster.gcs}: no Ray answers; start it, or give this process its token"), told[name]
+        assert last.startswith(
+            f"RAY_ADDRESS {cluster.gcs}: no Ray answers; start it, or give this process its token"
+        ), told[name]
         assert f"RAY_AUTH_MODE is {mode}" in last
 
     for headers, status in (({}, 401), ({"Authorization": "Bearer " + "0" * 64}, 403), (cluster.token, 200)):

@@ -40,12 +40,17 @@ def files(run: Path, folder: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def campaign(cluster: Cluster, fake: FakeGpaw, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, str], set[str], int]:
+def campaign(
+    cluster: Cluster, fake: FakeGpaw, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, dict[str, str], set[str], int]:
     """The run, what the job printed at last, who failed how, calculations done when the job was killed, and requests till then."""
     run = tmp_path_factory.mktemp("verification") / "run"
     ids = write_run(run, MATERIALS)
     wrong = dict(zip(FAILURES, ids[1:], strict=False))
-    plan = {name: [failure] for failure, name in wrong.items()} | {ids[5]: ["unconverged", "answer"], ids[6]: ["kill the worker", "answer"]}
+    plan = {name: [failure] for failure, name in wrong.items()} | {
+        ids[5]: ["unconverged", "answer"],
+        ids[6]: ["kill the worker", "answer"],
+    }
     fake.does(plan | {ids[7]: ["no gap"]}, seconds=0.3)
     command = ("jobs/verify.py", run, "--where", WHERE, "--sample-negatives", MATERIALS, "--memory-gb", 1)
 
@@ -67,7 +72,8 @@ def campaign(cluster: Cluster, fake: FakeGpaw, tmp_path_factory: pytest.TempPath
 def test_every_material_has_a_result_or_a_reject(campaign):
     run, _, wrong, _, _ = campaign
     rejects, results = (
-        [row["material_id"] for row in ask(run, f"SELECT material_id FROM {view}").to_pylist()] for view in ("verified_rejects", "verified")
+        [row["material_id"] for row in ask(run, f"SELECT material_id FROM {view}").to_pylist()]
+        for view in ("verified_rejects", "verified")
     )
     assert sorted(rejects) == sorted(wrong.values())
     assert len(results) == len(set(results)) == MATERIALS - 1 - len(wrong)
@@ -104,7 +110,10 @@ def test_scores_are_printed_with_counts_and_are_those_of_the_spectra(campaign):
     assert f"{MATERIALS - 1} materials: " in out
     assert f"{MATERIALS - 1 - len(wrong)} computed, {len(wrong)} rejected" in out
     (row,) = ask(run, "@verification").to_pylist()
-    hits = [row["hit"] for row in ask(run, f"SELECT ({WHERE}) AS hit FROM predictions WHERE NOT seen_in_training").to_pylist()]
+    hits = [
+        row["hit"]
+        for row in ask(run, f"SELECT ({WHERE}) AS hit FROM predictions WHERE NOT seen_in_training").to_pylist()
+    ]
     assert row["hits"] + row["others"] == MATERIALS - 1 - len(wrong)
     assert row["confirmed"] + row["missed"] == MATERIALS - 1 - len(wrong) - 1
     assert row["recall"] == pytest.approx(row["confirmed"] / (row["confirmed"] + row["missed"]), abs=1e-4), (

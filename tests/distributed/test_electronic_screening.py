@@ -9,18 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cluster.stages import Recipe, Screener
-from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import InferenceConfig
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.pymatgen_dos import to_pymatgen
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.dos.to_pymatgen import to_pymatgen
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.pipeline import Recipe, Screener
 from mat2spec.query.catalog import ask, create_catalog
 from mat2spec.query.plot import plot_answer
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.storage.run_directory import RunDirectory
 
-SHIPPED = Path(__file__).parents[2] / "checkpoints" / "edos"
+SHIPPED = Path(__file__).parents[2] / "mat2spec" / "checkpoints" / "edos"
 
 PNG = b"\x89PNG"
 

@@ -11,16 +11,24 @@ import torch
 import yaml
 from nodes import DEADLINE, Cluster, wait_until
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.predict import Predictor
+from mat2spec.data.materials.schema import crystals
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Predictor
+from mat2spec.structure.crystal import Crystal
 
 EPOCHS = 36
 
 TRAIN = {
     "data": {"table": "labels.parquet"},
-    "model": {"layers": 2, "heads": 2, "width": 16, "components": 3, "latent": 8, "representation": 32, "projection": 32},
+    "model": {
+        "layers": 2,
+        "heads": 2,
+        "width": 16,
+        "components": 3,
+        "latent": 8,
+        "representation": 32,
+        "projection": 32,
+    },
     "training": {"epochs": EPOCHS, "batch_size": 8, "checkpoint_every": 1},
     "workers": {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1, "resize_interval": 2},
     "register_as": "elastic",
@@ -41,7 +49,9 @@ def client(mlflow_server: str) -> object:
 
 
 @pytest.fixture(scope="module")
-def trained(cluster: Cluster, mlflow_server: str, client, small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(
+    cluster: Cluster, mlflow_server: str, client, small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The directory of the training."""
     home = tmp_path_factory.mktemp("nodes")
     pq.write_table(small_table, home / "labels.parquet")
@@ -81,7 +91,9 @@ def test_server_holds_the_files_and_the_model(trained, client):
     run_id = (trained / "mlflow_run_id").read_text()
     assert {file.path for file in client.list_artifacts(run_id)} >= {"predicted-and-true.png", "config.json"}
     assert client.get_model_version("elastic", "1").run_id == run_id
-    assert not list(trained.parent.glob("mlflow.db")), "the server of MLFLOW_TRACKING_URI remembers, and no file beside the results"
+    assert not list(trained.parent.glob("mlflow.db")), (
+        "the server of MLFLOW_TRACKING_URI remembers, and no file beside the results"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +103,11 @@ def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path,
     table = next(pq.ParquetFile("mat2spec/data/bundled/mp_structures.parquet").iter_batches(batch_size=ROWS))
     table = pa.Table.from_batches([table])
     pq.write_table(table, home / "structures.parquet")
-    settings = {"input": "structures.parquet", "checkpoint": "models:/elastic/1", "inference": {"rows_per_shard": ROWS_PER_SHARD}}
+    settings = {
+        "input": "structures.parquet",
+        "checkpoint": "models:/elastic/1",
+        "inference": {"rows_per_shard": ROWS_PER_SHARD},
+    }
     (home / "screen.yaml").write_text(yaml.safe_dump(settings))
     output = home / "screened"
 
@@ -99,7 +115,12 @@ def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path,
         return len(list(output.glob("predictions/*.parquet")))
 
     process = cluster.start(
-        "jobs/screen.py", home / "screen.yaml", "--output", output, MAT2SPEC_HOME=home, MLFLOW_TRACKING_URI=mlflow_server
+        "jobs/screen.py",
+        home / "screen.yaml",
+        "--output",
+        output,
+        MAT2SPEC_HOME=home,
+        MLFLOW_TRACKING_URI=mlflow_server,
     )
     wait_until(lambda: done() >= 5, "the fifth shard", process)
     cluster.kill_node()
@@ -121,7 +142,10 @@ def test_every_row_of_a_screening_that_lost_a_node_is_one_prediction_or_one_reje
 
 def test_its_spectra_are_those_of_the_predictor(screened, trained):
     run, table = screened
-    found = {row["material_id"]: row["spectrum"] for row in read(run, "predictions").select(["material_id", "spectrum"]).to_pylist()}
+    found = {
+        row["material_id"]: row["spectrum"]
+        for row in read(run, "predictions").select(["material_id", "spectrum"]).to_pylist()
+    }
     chosen = [row for row in crystals(table) if isinstance(row, Crystal) and row.material_id in found][::10]
     expected = Predictor(Checkpoint.load(trained / "checkpoint"), torch.device("cpu")).predict(chosen)
     np.testing.assert_allclose([found[crystal.material_id] for crystal in chosen], expected, atol=SAME_SPECTRUM)

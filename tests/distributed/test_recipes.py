@@ -63,7 +63,9 @@ def test_every_limit_of_autoscaling_is_set():
     assert {"min_workers", "max_workers"} <= set.intersection(*(set(kind) for kind in kinds.values()))
     workers = [kind for name, kind in kinds.items() if name != LAUNCHER["head_node_type"]]
     assert LAUNCHER["max_workers"] == sum(kind["max_workers"] for kind in workers)
-    assert {bool(kind["resources"].get("GPU")) for kind in workers} == {True, False}, "CPU nodes featurise, GPU nodes hold the model"
+    assert {bool(kind["resources"].get("GPU")) for kind in workers} == {True, False}, (
+        "CPU nodes featurise, GPU nodes hold the model"
+    )
     assert kinds[LAUNCHER["head_node_type"]]["resources"]["CPU"] == 0
 
 
@@ -80,10 +82,16 @@ def test_launched_nodes_start_in_the_checkout_with_its_python_and_the_token(part
 
 def test_ray_start_knows_every_option_that_is_given():
     told = subprocess.run([BIN / "ray", "start", "--help"], capture_output=True, text=True, check=True).stdout
-    commands = [*LAUNCHER["head_start_ray_commands"], *LAUNCHER["worker_start_ray_commands"], (RECIPES / "slurm.sh").read_text()]
+    commands = [
+        *LAUNCHER["head_start_ray_commands"],
+        *LAUNCHER["worker_start_ray_commands"],
+        (RECIPES / "slurm.sh").read_text(),
+    ]
     calls = [call for command in commands for call in re.findall(r"ray start ([^\n]*)", command)]
     given = {option for call in calls for option in OPTION.findall(call)}
-    given |= {f"--{name}" for cluster in clusters().values() for group in groups(cluster) for name in group["rayStartParams"]}
+    given |= {
+        f"--{name}" for cluster in clusters().values() for group in groups(cluster) for name in group["rayStartParams"]
+    }
     assert {"--head", "--address", "--num-cpus", "--autoscaling-config"} <= given <= set(OPTION.findall(told))
 
 
@@ -99,7 +107,9 @@ def groups(cluster: dict) -> list[dict]:
 
 def check_pods(template: dict) -> None:
     """Hold a pod template against Kubernetes' own schema, which allows no unknown field."""
-    kubernetes_validate.validate({"apiVersion": "v1", "kind": "PodTemplate", "template": template}, KUBERNETES, strict=True)
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "PodTemplate", "template": template}, KUBERNETES, strict=True
+    )
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -154,11 +164,23 @@ def test_dockerfile_passes_hadolint_and_copies_what_exists():
     dockerfile = (RECIPES / "Dockerfile").read_text()
     linted = subprocess.run([BIN / "hadolint", RECIPES / "Dockerfile"], capture_output=True, text=True, check=False)
     assert linted.returncode == 0, linted.stdout
-    copied = {source for line in re.findall(r"^COPY (?:--\S+ )*(.*) \S+$", dockerfile, re.MULTILINE) for source in line.split()}
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?:--\S+ )*(.*) \S+$", dockerfile, re.MULTILINE)
+        for source in line.split()
+    }
     assert not {source for source in copied if not (ROOT / source).exists()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert {package.split(".")[0] for package in project["tool"]["setuptools"]["packages"]} | {"configs", "checkpoints"} <= copied
-    assert {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "constraints.txt"} <= copied
+    assert {package.split(".")[0] for package in project["tool"]["setuptools"]["packages"]} | {
+        "configs",
+        "checkpoints",
+    } <= copied
+    assert {
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        "pyproject.toml",
+        "constraints.txt",
+    } <= copied
     (extras,) = re.findall(r"--editable '\.\[(.*)\]'", dockerfile)
     assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
     (python,) = re.findall(r"^ARG PYTHON=(.*)$", dockerfile, re.MULTILINE)
@@ -171,7 +193,12 @@ def test_torch_comes_from_indexes_for_cpu_and_one_cuda():
     texts = [path.read_text() for path in (RECIPES / "Dockerfile", ROOT / "ray-config.yaml")]
     named = {url.rsplit("/", 1)[1] for text in texts for url in TORCH_INDEX.findall(text)}
     assert len(named) == 2, "one build for CPUs, one for GPUs, the same everywhere"
-    images = {c["image"] for spec in clusters().values() for group in groups(spec) for c in group["template"]["spec"]["containers"]}
+    images = {
+        c["image"]
+        for spec in clusters().values()
+        for group in groups(spec)
+        for c in group["template"]["spec"]["containers"]
+    }
     assert {image.rsplit(":", 1)[1] for image in images} == named
 
 
@@ -202,7 +229,13 @@ def test_slurm_script_brings_up_its_nodes_runs_the_job_and_ends_with_its_code(tm
     for name, content in {"srun": SRUN, "scontrol": "#!/bin/sh\nhostname\necho another\n", "job.py": JOB}.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
-    allocation = {"SUBMIT_DIR": ROOT, "JOB_NODELIST": "a,b", "JOB_ID": os.getpid(), "JOB_NUM_NODES": 2, "CPUS_PER_TASK": 3}
+    allocation = {
+        "SUBMIT_DIR": ROOT,
+        "JOB_NODELIST": "a,b",
+        "JOB_ID": os.getpid(),
+        "JOB_NUM_NODES": 2,
+        "CPUS_PER_TASK": 3,
+    }
     environment = os.environ | {f"SLURM_{name}": str(value) for name, value in allocation.items()}
     environment |= {"PATH": f"{tmp_path}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}"}
     command = ["bash", RECIPES / "slurm.sh", tmp_path / "job.py", "600"]
@@ -225,11 +258,19 @@ def test_slurm_script_without_a_job_says_what_to_give():
 
 def test_page_on_clusters_names_what_exists():
     page = (ROOT / "docs" / "clusters.md").read_text()
-    named = set(re.findall(r"(?<![\w/])(?:cluster|configs|jobs|benchmarks)/[\w./-]*\w", page)) | set(re.findall(r"[\w-]+\.yaml", page))
+    named = set(re.findall(r"(?<![\w/])(?:cluster|configs|jobs|benchmarks)/[\w./-]*\w", page)) | set(
+        re.findall(r"[\w-]+\.yaml", page)
+    )
     missing = [
-        name for name in named if not (ROOT / name).exists() and not list(RECIPES.glob(name)) and not (ROOT / "configs" / name).exists()
+        name
+        for name in named
+        if not (ROOT / name).exists() and not list(RECIPES.glob(name)) and not (ROOT / "configs" / name).exists()
     ]
     assert not missing
-    assert {f"cluster/recipes/{path.name}" for path in RECIPES.iterdir()} <= named | {"cluster/recipes/Dockerfile"}
+    assert {f"cluster/recipes/{path.name}" for path in RECIPES.iterdir()} <= named | {"cluster/Dockerfile"}
     settings = {name for option in re.findall(r"`workers\.(\w+)`|--workers\.(\w+)", page) for name in option if name}
-    assert {"min_workers", "num_workers", "resize_interval", "max_failures"} == settings == settings & set(WorkersConfig.model_fields)
+    assert (
+        {"min_workers", "num_workers", "resize_interval", "max_failures"}
+        == settings
+        == settings & set(WorkersConfig.model_fields)
+    )

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-import cluster.substituting
-from cluster.substituting import Distinguish, Make, substitute
+import mat2spec.distributed.ingest.substitute
 from mat2spec.config.loading import validate
 from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.distributed.ingest.substitute import Distinguish, Make, substitute
 from mat2spec.errors import ConfigError, RunError, TableError
 
 pytestmark = [
@@ -33,7 +33,9 @@ def config_of(**values: object) -> SubstituteConfig:
 def table(materials: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """400 real structures, one of them again, and one without a lattice; as an ingestion leaves them."""
     lost = materials.slice(5, 1).to_pylist()[0] | {"material_id": "lost", "lattice": None}
-    schema = materials.schema.set(materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64())))
+    schema = materials.schema.set(
+        materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64()))
+    )
     directory = tmp_path_factory.mktemp("ingested")
     (directory / "materials").mkdir()
     rows = [*materials.to_pylist(), materials.slice(3, 1).to_pylist()[0], lost]
@@ -46,7 +48,7 @@ def table(materials: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, however many shards there are."""
-    monkeypatch.setattr(cluster.substituting, "SHARDS_WITHOUT_RAY", 1000)
+    monkeypatch.setattr(mat2spec.distributed.ingest.substitute, "SHARDS_WITHOUT_RAY", 1000)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,9 @@ def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(output: Path, folder: str = "materials") -> pa.Table:
-    return pa.concat_tables([pq.read_table(file) for file in (output / folder).glob("*.parquet")]).sort_by("material_id")
+    return pa.concat_tables([pq.read_table(file) for file in (output / folder).glob("*.parquet")]).sort_by(
+        "material_id"
+    )
 
 
 def counts_of(output: Path) -> dict[str, int]:
@@ -118,7 +122,9 @@ def test_interrupted_run_continues_to_the_same_result(whole, table, tmp_path, mo
     assert not list((tmp_path / "out/materials").glob("*.parquet"))
     again = []
     with monkeypatch.context() as patch:
-        patch.setattr(step, "__call__", lambda self, row, work=step.__call__: again.append(row["name"]) or work(self, row))
+        patch.setattr(
+            step, "__call__", lambda self, row, work=step.__call__: again.append(row["name"]) or work(self, row)
+        )
         substitute(config_of(rows_per_shard=60), table, tmp_path / "out")
     assert not set(done) & set(again), "what was finished is not done again"
     assert rows_of(tmp_path / "out").equals(rows_of(whole))
@@ -159,7 +165,9 @@ def test_table_without_an_ionic_compound_gives_an_empty_table(materials, tmp_pat
 
 def test_structure_files_are_to_be_ingested_first(tmp_path):
     (tmp_path / "a.cif").write_text("data_a\n")
-    with pytest.raises(TableError, match=r"holds structure files, not a materials table; make one with ingest\.py files"):
+    with pytest.raises(
+        TableError, match=r"holds structure files, not a materials table; make one with ingest\.py files"
+    ):
         substitute(config_of(), tmp_path / "a.cif", tmp_path / "out")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mat2spec.dos.edge_gaps import TOLERANCE, ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, SpectrumGrid
 from mat2spec.errors import ConfigError
-from mat2spec.gaps import TOLERANCE, ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
-from mat2spec.spectrum import EDOS_GRID, SpectrumGrid
 
 BIN = 0.0625
 BINS = 128
@@ -32,7 +32,9 @@ def steps(spectra: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     changes = rng.random((spectra, BINS)) < rng.choice([0.02, 0.06, 0.15], (spectra, 1))
     low = (np.cumsum(changes, axis=1) + rng.integers(0, 2, (spectra, 1))) % 2 == 0
-    return np.where(low, rng.choice([0, 0.3, 0.5, 0.7, 1], low.shape), rng.choice([1.0000001, 1.2, 2, 30], low.shape)).astype(np.float32)
+    return np.where(
+        low, rng.choice([0, 0.3, 0.5, 0.7, 1], low.shape), rng.choice([1.0000001, 1.2, 2, 30], low.shape)
+    ).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,8 @@ def plain(spectrum: np.ndarray, rule: ValenceBandRule | ConductionBandRule) -> t
     fitting = [
         (lower, upper)
         for lower, upper in runs(spectrum, rule.threshold)
-        if upper - lower >= rule.min_width - TOLERANCE and low - TOLERANCE <= (upper if below else lower) <= high + TOLERANCE
+        if upper - lower >= rule.min_width - TOLERANCE
+        and low - TOLERANCE <= (upper if below else lower) <= high + TOLERANCE
     ]
     if not fitting:
         return (math.nan,) * 3
@@ -93,7 +96,10 @@ def has(gap: list[float]) -> bool:
 def test_gaps_are_those_of_plain_loops(dft, limits):
     threshold, width, low, high = limits
     spectra = np.concatenate([dft, steps(2000, seed=round(10 * width))])
-    for find, rule in ((vb_gaps, ValenceBandRule(*limits)), (cb_gaps, ConductionBandRule(threshold, width, -high, -low))):
+    for find, rule in (
+        (vb_gaps, ValenceBandRule(*limits)),
+        (cb_gaps, ConductionBandRule(threshold, width, -high, -low)),
+    ):
         expected = np.array([plain(densities, rule) for densities in spectra])
         np.testing.assert_array_equal(find(spectra, EDOS_GRID, rule), expected)
         assert 0.05 < np.isfinite(expected[:, 0]).mean() <= 1, "the test must show gaps"
@@ -179,7 +185,8 @@ def test_limits_reached_by_arithmetic_count_as_the_numbers_meant():
 def test_double_and_single_precision_give_the_same_gaps():
     spectra = steps(500, seed=3)
     np.testing.assert_array_equal(
-        vb_gaps(spectra.astype(np.float64), EDOS_GRID, ValenceBandRule(0.7, 0.2)), vb_gaps(spectra, EDOS_GRID, ValenceBandRule(0.7, 0.2))
+        vb_gaps(spectra.astype(np.float64), EDOS_GRID, ValenceBandRule(0.7, 0.2)),
+        vb_gaps(spectra, EDOS_GRID, ValenceBandRule(0.7, 0.2)),
     )
 
 
@@ -212,10 +219,14 @@ def test_bins_of_other_widths_are_measured_by_their_edges():
     ],
     ids=str,
 )
-@pytest.mark.parametrize(("make", "find", "name"), [(ValenceBandRule, vb_gaps, "VB gap: "), (ConductionBandRule, cb_gaps, "CB gap: ")])
+@pytest.mark.parametrize(
+    ("make", "find", "name"), [(ValenceBandRule, vb_gaps, "VB gap: "), (ConductionBandRule, cb_gaps, "CB gap: ")]
+)
 def test_rule_that_no_spectrum_can_fulfil_is_refused(make, find, name, limits, shown):
     edges = ("upper_min", "upper_max") if make is ValenceBandRule else ("lower_min", "lower_max")
-    given = {key: value for key, value in limits.items() if key != "edge"} | dict(zip(edges, limits.get("edge", ()), strict=False))
+    given = {key: value for key, value in limits.items() if key != "edge"} | dict(
+        zip(edges, limits.get("edge", ()), strict=False)
+    )
     with pytest.raises(ConfigError) as caught:
         find(spectrum(), EDOS_GRID, make(**given))
     assert str(caught.value).startswith(name)

@@ -11,10 +11,10 @@ from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import CompleteDos, Dos
 from scipy.integrate import quad
 
-from mat2spec.data.schema import check_schema, crystals
-from mat2spec.dos import METAL_GAP, band_edges, resample, resample_pymatgen
-from mat2spec.spectrum import EDOS_GRID
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.data.materials.schema import check_schema, crystals
+from mat2spec.dos.electronic import METAL_GAP, band_edges, resample, resample_pymatgen
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.structure.symmetry import primitive_nsites
 
 WIDTH = 0.0625
 
@@ -68,8 +68,12 @@ def test_integral_over_each_side_is_conserved(rows):
     for row in rows:
         energies, densities = row["energies"].astype(float), row["densities"].astype(float)
         below, above = np.split(resampled(row).spectrum * WIDTH, 2)
-        assert below.sum() == pytest.approx(states_between(energies, densities, row["vbm"] - 4, row["vbm"]), abs=1e-9), row["material_id"]
-        assert above.sum() == pytest.approx(states_between(energies, densities, row["cbm"], row["cbm"] + 4), abs=1e-9), row["material_id"]
+        assert below.sum() == pytest.approx(
+            states_between(energies, densities, row["vbm"] - 4, row["vbm"]), abs=1e-9
+        ), row["material_id"]
+        assert above.sum() == pytest.approx(
+            states_between(energies, densities, row["cbm"], row["cbm"] + 4), abs=1e-9
+        ), row["material_id"]
 
 
 def test_sides_hold_the_states_that_a_sum_over_the_raw_points_counts(rows):
@@ -80,7 +84,9 @@ def test_sides_hold_the_states_that_a_sum_over_the_raw_points_counts(rows):
         for low, side in zip((row["vbm"] - 4, row["cbm"]), np.split(resampled(row).spectrum, 2), strict=True):
             inside = (energies >= low) & (energies <= low + 4)
             leeway = step * sum(densities[np.abs(energies - end) < 2 * step].max() for end in (low, low + 4))
-            assert side.sum() * WIDTH == pytest.approx(densities[inside].sum() * step, abs=leeway + 1e-3), row["material_id"]
+            assert side.sum() * WIDTH == pytest.approx(densities[inside].sum() * step, abs=leeway + 1e-3), row[
+                "material_id"
+            ]
 
 
 def test_each_bin_is_the_mean_of_a_dense_sampling_of_it(insulator, metal):
@@ -127,7 +133,9 @@ def test_two_half_channels_are_their_sum(insulator, metal):
         np.testing.assert_allclose(resampled(row, densities=halves).spectrum, resampled(row).spectrum, rtol=1e-12)
         dos = as_dos(row)
         spins = Dos(dos.efermi, dos.energies, {Spin.up: halves[0], Spin.down: halves[1]})
-        np.testing.assert_allclose(resample_pymatgen("halves", spins, nonmagnetic=True).spectrum, resample_pymatgen("sum", dos).spectrum)
+        np.testing.assert_allclose(
+            resample_pymatgen("halves", spins, nonmagnetic=True).spectrum, resample_pymatgen("sum", dos).spectrum
+        )
 
 
 def test_a_metal_has_no_gap_and_both_references_at_the_fermi_level(metal):

@@ -7,7 +7,7 @@ import pytest
 from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import Dos
 
-from mat2spec.dos import resample, resample_pymatgen
+from mat2spec.dos.electronic import resample, resample_pymatgen
 from mat2spec.errors import SpectrumError
 
 ENERGIES = np.arange(-6.0, 8.0, 0.05)
@@ -61,7 +61,9 @@ def test_a_refusal_survives_the_way_from_a_worker():
 def test_a_curve_may_end_at_the_last_bin_up_to_rounding():
     energies = np.linspace(-4, 5, 181).astype(np.float32)
     shift = 9.1  # not a float32
-    spectrum = resample("exact", (energies + np.float32(shift)).astype(np.float32), np.ones(181), shift, 1 + shift).spectrum
+    spectrum = resample(
+        "exact", (energies + np.float32(shift)).astype(np.float32), np.ones(181), shift, 1 + shift
+    ).spectrum
     np.testing.assert_allclose(spectrum, 1.0, rtol=1e-12)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 
+from mat2spec.dos.grid import GRIDS, PHDOS_GRID, SpectrumGrid
 from mat2spec.errors import CheckpointError
-from mat2spec.spectrum import GRIDS, PHDOS_GRID, SpectrumGrid
 
 
 def test_phonon_grid_is_that_of_the_benchmark():

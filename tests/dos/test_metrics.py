@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 from sklearn import metrics as sklearn_metrics
 
-from mat2spec.metrics import (
+from mat2spec.dos.grid import PHDOS_GRID, SpectrumGrid
+from mat2spec.dos.metrics import (
     SCALINGS,
     SHAPE_SCALINGS,
     mean_absolute_error,
@@ -14,7 +15,6 @@ from mat2spec.metrics import (
     score,
     wasserstein_distances,
 )
-from mat2spec.spectrum import PHDOS_GRID, SpectrumGrid
 
 EQUAL = 1e-12
 """Relative difference of two float64 sums in another order."""
@@ -29,16 +29,24 @@ def pair(splits) -> tuple[np.ndarray, np.ndarray]:
 
 def test_scores_are_those_of_scikit_learn(pair):
     predicted, true = pair
-    assert r2_score(predicted, true) == pytest.approx(sklearn_metrics.r2_score(true, predicted, multioutput="variance_weighted"), rel=EQUAL)
-    assert mean_absolute_error(predicted, true) == pytest.approx(sklearn_metrics.mean_absolute_error(true, predicted), rel=EQUAL)
-    assert mean_squared_error(predicted, true) == pytest.approx(sklearn_metrics.mean_squared_error(true, predicted), rel=EQUAL)
+    assert r2_score(predicted, true) == pytest.approx(
+        sklearn_metrics.r2_score(true, predicted, multioutput="variance_weighted"), rel=EQUAL
+    )
+    assert mean_absolute_error(predicted, true) == pytest.approx(
+        sklearn_metrics.mean_absolute_error(true, predicted), rel=EQUAL
+    )
+    assert mean_squared_error(predicted, true) == pytest.approx(
+        sklearn_metrics.mean_squared_error(true, predicted), rel=EQUAL
+    )
 
 
 def test_bin_without_variance_has_no_weight_as_in_scikit_learn(pair):
     predicted, true = pair[0], pair[1].copy()
     true[:, [0, 7]] = 0.25
     assert (predicted[:, [0, 7]] != 0.25).all(), "it has errors that cannot be divided by a variance"
-    assert r2_score(predicted, true) == pytest.approx(sklearn_metrics.r2_score(true, predicted, multioutput="variance_weighted"), rel=EQUAL)
+    assert r2_score(predicted, true) == pytest.approx(
+        sklearn_metrics.r2_score(true, predicted, multioutput="variance_weighted"), rel=EQUAL
+    )
 
 
 def test_labels_without_any_variance_are_scored_as_in_scikit_learn(pair):
@@ -77,7 +85,9 @@ def test_wasserstein_distance_ignores_scale_and_negative_densities(pair):
     predicted, true = pair
     negative = np.where(true == 0, -1.0, 2 * true)
     np.testing.assert_allclose(
-        wasserstein_distances(predicted, negative, PHDOS_GRID), wasserstein_distances(predicted, true, PHDOS_GRID), rtol=1e-9
+        wasserstein_distances(predicted, negative, PHDOS_GRID),
+        wasserstein_distances(predicted, true, PHDOS_GRID),
+        rtol=1e-9,
     )
 
 
@@ -85,7 +95,9 @@ def test_scaled_spectra_have_the_sum_of_the_reference(pair):
     predicted, true = pair
     scaled = scaled_to_sum(predicted, true)
     np.testing.assert_allclose(scaled.sum(axis=1), true.sum(axis=1), rtol=EQUAL)
-    np.testing.assert_allclose(scaled / scaled.max(axis=1, keepdims=True), predicted / predicted.max(axis=1, keepdims=True), rtol=EQUAL)
+    np.testing.assert_allclose(
+        scaled / scaled.max(axis=1, keepdims=True), predicted / predicted.max(axis=1, keepdims=True), rtol=EQUAL
+    )
 
 
 def test_wasserstein_distance_of_nothing_is_that_of_a_flat_spectrum(pair):
@@ -99,7 +111,9 @@ def test_spectra_scaled_to_the_maximum_have_that_of_the_reference(pair):
     predicted, true = pair
     scaled = scaled_to_max(predicted, 3 * true)
     np.testing.assert_allclose(scaled.max(axis=1), 3 * true.max(axis=1), rtol=EQUAL)
-    np.testing.assert_allclose(scaled / scaled.sum(axis=1, keepdims=True), predicted / predicted.sum(axis=1, keepdims=True), rtol=EQUAL)
+    np.testing.assert_allclose(
+        scaled / scaled.sum(axis=1, keepdims=True), predicted / predicted.sum(axis=1, keepdims=True), rtol=EQUAL
+    )
 
 
 def test_scalings_agree_on_predictions_proportional_to_labels(pair):

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.phonon.dos import PhononDos
 
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.dos.phonon import BROADENING, WAVENUMBERS_PER_THZ, resample_phonons
 from mat2spec.errors import SpectrumError
-from mat2spec.phonon_dos import BROADENING, WAVENUMBERS_PER_THZ, resample_phonons
-from mat2spec.spectrum import PHDOS_GRID
 
 FINE = np.arange(-50.0, 900.0, 0.5)
 
@@ -16,7 +16,9 @@ TWO_PEAKS = np.exp(-0.5 * ((FINE - 233) / 15) ** 2) + 0.4 * np.exp(-0.5 * ((FINE
 
 
 def test_it_is_pymatgen_s_smoothing_at_the_points_of_the_grid():
-    expected = np.interp(PHDOS_GRID.points, FINE, PhononDos(FINE, TWO_PEAKS).get_smeared_densities(BROADENING), right=0.0)
+    expected = np.interp(
+        PHDOS_GRID.points, FINE, PhononDos(FINE, TWO_PEAKS).get_smeared_densities(BROADENING), right=0.0
+    )
     np.testing.assert_allclose(resample_phonons("x", FINE, TWO_PEAKS).spectrum, expected / expected.max(), atol=2e-4)
 
 

@@ -4,9 +4,9 @@ from pymatgen.phonon.dos import PhononDos
 from scipy.constants import R, c, h, k
 from scipy.integrate import trapezoid
 
-from mat2spec.crystal import Crystal
-from mat2spec.spectrum import PHDOS_GRID
-from mat2spec.thermo import cv_paper, heat_capacity, mean_frequency
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.dos.thermodynamics import cv_paper, heat_capacity, mean_frequency
+from mat2spec.structure.crystal import Crystal
 
 THZ = c * 100 / 1e12
 """One cm⁻¹ in THz."""
@@ -25,13 +25,17 @@ def test_heat_capacity_is_that_of_pymatgen(spectra, temperature):
     for spectrum in spectra:
         densities = 3 * spectrum[1:] / trapezoid(spectrum[1:], frequencies)
         expected.append(PhononDos(frequencies, densities).cv(temperature))
-    np.testing.assert_allclose(heat_capacity(spectra, PHDOS_GRID, temperature), expected, rtol=1e-6)  # digits of the constants
+    np.testing.assert_allclose(
+        heat_capacity(spectra, PHDOS_GRID, temperature), expected, rtol=1e-6
+    )  # digits of the constants
 
 
 def test_mean_frequency_is_the_first_moment_of_pymatgens_density(spectra):
     for spectrum, mean in zip(spectra, mean_frequency(spectra, PHDOS_GRID), strict=True):
         dos = PhononDos(PHDOS_GRID.points[1:] * THZ, spectrum[1:])
-        first_moment = trapezoid(dos.frequencies * dos.densities, dos.frequencies) / trapezoid(dos.densities, dos.frequencies)
+        first_moment = trapezoid(dos.frequencies * dos.densities, dos.frequencies) / trapezoid(
+            dos.densities, dos.frequencies
+        )
         assert mean == pytest.approx(first_moment / THZ, rel=1e-12)
 
 
@@ -75,7 +79,9 @@ def test_negative_densities_count_as_zero(spectra):
         np.testing.assert_array_equal(quantity(negative, PHDOS_GRID), quantity(negative.clip(0), PHDOS_GRID))
 
 
-@pytest.mark.parametrize("nothing", [np.zeros((1, 51)), np.full((1, 51), -1.0), np.eye(51)[[0]]], ids=["zero", "negative", "only ω = 0"])
+@pytest.mark.parametrize(
+    "nothing", [np.zeros((1, 51)), np.full((1, 51), -1.0), np.eye(51)[[0]]], ids=["zero", "negative", "only ω = 0"]
+)
 def test_spectrum_without_density_counts_as_flat(nothing):
     flat = np.ones((1, 51))
     assert mean_frequency(nothing, PHDOS_GRID)[0] == pytest.approx(510.0), "the middle of 20 … 1000 cm⁻¹"
@@ -96,4 +102,6 @@ def test_published_heat_capacity_is_that_of_the_cell_but_of_one_atom_for_element
         PhononDos(frequencies, 3 * atoms * g[1:] / trapezoid(g[1:], frequencies)).cv(300.0)
         for atoms, g in zip(counted, spectra[:3], strict=True)
     ]
-    np.testing.assert_allclose(cv_paper(heat_capacity(spectra[:3], PHDOS_GRID), crystals), expected, rtol=1e-6)  # digits of the constants
+    np.testing.assert_allclose(
+        cv_paper(heat_capacity(spectra[:3], PHDOS_GRID), crystals), expected, rtol=1e-6
+    )  # digits of the constants

@@ -14,11 +14,11 @@ from pymatgen.phonon.dos import PhononDos
 from pymatgen.phonon.plotter import PhononDosPlotter
 from scipy.constants import c
 
-from mat2spec.dos import GAP_THRESHOLD, resample
+from mat2spec.dos.electronic import GAP_THRESHOLD, resample
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
+from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
+from mat2spec.dos.to_pymatgen import STEP, electronic_dos, phonon_dos, put_back_gap, to_pymatgen
 from mat2spec.errors import SpectrumError
-from mat2spec.pymatgen_dos import STEP, electronic_dos, phonon_dos, put_back_gap, to_pymatgen
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
-from mat2spec.thermo import heat_capacity, mean_frequency
 
 THZ = c * 100 / 1e12
 """One cm⁻¹ in THz."""
@@ -69,7 +69,9 @@ def gap_is_visible(row: dict) -> bool:
 def test_the_way_there_and_back_changes_no_spectrum(rows):
     for row in rows:
         spectrum = row["spectrum"].astype(float)
-        np.testing.assert_allclose(back(electronic_dos(row)), spectrum, atol=1e-5 * spectrum.max(), err_msg=row["material_id"])
+        np.testing.assert_allclose(
+            back(electronic_dos(row)), spectrum, atol=1e-5 * spectrum.max(), err_msg=row["material_id"]
+        )
 
 
 def test_the_way_there_and_back_keeps_the_gap_to_half_a_step(rows):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from sklearn import metrics as sklearn_metrics
 
-from mat2spec import comparison
-from mat2spec.comparison import PooledPredictions, share_better
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels import LabelledCrystals, read_labels
-from mat2spec.evaluation import Evaluation
-from mat2spec.metrics import classification_scores
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.data.labels.dataset import LabelledCrystals, read_labels
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.dos.metrics import classification_scores
+from mat2spec.evaluate import bootstrap as comparison
+from mat2spec.evaluate.bootstrap import PooledPredictions, share_better
+from mat2spec.evaluate.spectra import Evaluation
 
 SINGLE = 1e-4
 """Relative: some 600 · 128 numbers of single precision, added up."""
@@ -151,7 +151,9 @@ def test_networks_that_are_each_better_on_some_materials_share_the_resamples(sam
     weights = np.random.default_rng(4).uniform(0, 1, (2, len(sample.true), 1)).astype(np.float32)
     one, other = (replace(sample, predicted=(1 - w) * sample.true + w * flat) for w in weights)
     shares, back = share_better(one, other), share_better(other, one)
-    assert {name: shares[name] + back[name] for name in METRICS} == pytest.approx(dict.fromkeys(METRICS, 1.0)), "no resample is a tie"
+    assert {name: shares[name] + back[name] for name in METRICS} == pytest.approx(dict.fromkeys(METRICS, 1.0)), (
+        "no resample is a tie"
+    )
     difference = np.abs(one.predicted - one.true).mean(axis=1) - np.abs(other.predicted - other.true).mean(axis=1)
     rows = np.random.default_rng(99).integers(len(difference), size=(20_000, len(difference)))
     expected = float((difference[rows].mean(axis=1) < 0).mean())
@@ -175,7 +177,9 @@ def test_predictions_for_other_materials_cannot_be_paired(sample):
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12))
 def test_scores_of_a_class_are_those_of_scikit_learn(pairs):
     predicted, true = (np.array(column, bool) for column in zip(*pairs, strict=True))
-    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(true, predicted, average="binary", zero_division=np.nan)
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        true, predicted, average="binary", zero_division=np.nan
+    )
     (tn, fp), (fn, tp) = sklearn_metrics.confusion_matrix(true, predicted, labels=[False, True])
     expected = {"f1": f1, "precision": precision, "recall": recall, "tp": tp, "fp": fp, "fn": fn, "tn": tn}
     assert classification_scores(predicted, true) == pytest.approx(expected, nan_ok=True)

@@ -12,14 +12,15 @@ from scipy.integrate import trapezoid
 from scipy.stats import wasserstein_distance
 from sklearn import metrics as sklearn_metrics
 
-from mat2spec.data.labels import LabelledSplits
-from mat2spec.data.neighbors import training_neighbors
+from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.dos.grid import PHDOS_GRID, SpectrumGrid
+from mat2spec.dos.metrics import SHAPE_SCALINGS
+from mat2spec.dos.plots import predicted_spectra
 from mat2spec.errors import TableError
-from mat2spec.evaluation import Evaluation
-from mat2spec.figures import errors_by_kind, heat_errors, predicted_spectra, spectra_by_error
-from mat2spec.judgement import evaluate
-from mat2spec.metrics import SHAPE_SCALINGS
-from mat2spec.spectrum import PHDOS_GRID, SpectrumGrid
+from mat2spec.evaluate.evaluate import evaluate
+from mat2spec.evaluate.plots import errors_by_kind, heat_errors, spectra_by_error
+from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.evaluate.training_overlap import training_neighbors
 
 CPU = torch.device("cpu")
 PNG = b"\x89PNG"
@@ -27,7 +28,12 @@ PNG = b"\x89PNG"
 SINGLE = 1e-5
 """Relative difference of sums in float32, and of the digits of physical constants."""
 
-ERRORS = ("mae", "mse", "wd", *(f"{name}_{error}" for name in ("mean_frequency", "heat_capacity", "cv_paper") for error in ("mae", "mse")))
+ERRORS = (
+    "mae",
+    "mse",
+    "wd",
+    *(f"{name}_{error}" for name in ("mean_frequency", "heat_capacity", "cv_paper") for error in ("mae", "mse")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +51,12 @@ def heat(spectra: np.ndarray, atoms: list[int] | None = None) -> tuple[np.ndarra
     points = PHDOS_GRID.points[1:]
     terahertz = points * c * 100 / 1e12
     frequencies = [trapezoid(points * g[1:], points) / trapezoid(g[1:], points) for g in spectra]
-    modes = [3 * count / trapezoid(g[1:], terahertz) for count, g in zip(atoms or [1] * len(spectra), spectra, strict=True)]
-    return np.array(frequencies), np.array([PhononDos(terahertz, m * g[1:]).cv(300.0) for m, g in zip(modes, spectra, strict=True)])
+    modes = [
+        3 * count / trapezoid(g[1:], terahertz) for count, g in zip(atoms or [1] * len(spectra), spectra, strict=True)
+    ]
+    return np.array(frequencies), np.array(
+        [PhononDos(terahertz, m * g[1:]).cv(300.0) for m, g in zip(modes, spectra, strict=True)]
+    )
 
 
 def test_predictions_have_the_sum_of_their_labels(evaluation):
@@ -54,7 +64,9 @@ def test_predictions_have_the_sum_of_their_labels(evaluation):
 
 
 def test_predictions_have_the_maximum_of_their_labels_in_the_other_scaling(evaluation):
-    np.testing.assert_allclose(replace(evaluation, scalings=("unit-max",)).predicted.max(axis=1), evaluation.true.max(axis=1), rtol=SINGLE)
+    np.testing.assert_allclose(
+        replace(evaluation, scalings=("unit-max",)).predicted.max(axis=1), evaluation.true.max(axis=1), rtol=SINGLE
+    )
 
 
 @pytest.mark.parametrize("scaling", SHAPE_SCALINGS)
@@ -158,7 +170,9 @@ def test_table_says_what_it_is_of(evaluation, materials):
 
 def test_training_neighbors_are_the_other_training_materials_with_all_elements_of_a_material(splits):
     training, judged = splits.train.crystals, (*splits.test.crystals, *splits.train.crystals)
-    expected = [sum(set(a.elements) <= set(b.elements) for b in training if b.material_id != a.material_id) for a in judged]
+    expected = [
+        sum(set(a.elements) <= set(b.elements) for b in training if b.material_id != a.material_id) for a in judged
+    ]
     assert training_neighbors(judged, training) == expected
     assert max(expected) > 0
     assert training_neighbors(judged, ()) == [0] * len(judged)

@@ -6,12 +6,12 @@ import torch
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from mat2spec.graph import CrystalGraph, GraphBatch
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.model.additive import EdgeExpansion, Peaks
 from mat2spec.model.losses import kl_divergence, wasserstein
 from mat2spec.model.registry import build_network
-from mat2spec.predict import predict_outputs
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 CPU = torch.device("cpu")
 
@@ -53,13 +53,17 @@ def test_each_atom_shares_out_its_vibrations_with_a_part_beyond_the_grid(network
             assert atoms.min() >= 0
             assert atoms.sum(dim=1).max() <= 1 + SAME
         fresh.head[-1].bias.chunk(3)[1].fill_(20.0)  # the means of all peaks
-        assert fresh.atomic_spectra(batch).sum(dim=1).max() < 1e-4, "peaks at 1.3 times the grid's end are no part of the spectrum"
+        assert fresh.atomic_spectra(batch).sum(dim=1).max() < 1e-4, (
+            "peaks at 1.3 times the grid's end are no part of the spectrum"
+        )
 
 
 def test_peak_is_a_gaussian_integrated_over_bins():
     """Against scipy; half of the last bin lies beyond the last centre, for labels are densities at centres."""
     peaks = Peaks(2, PHDOS_GRID)
-    outputs = torch.tensor([[0.0, -50.0, 0.4, 0.0, 1.5, 0.0], [0.0, -50.0, 8.0, 0.0, 1.5, 0.0]])  # weights, means, widths of two peaks
+    outputs = torch.tensor(
+        [[0.0, -50.0, 0.4, 0.0, 1.5, 0.0], [0.0, -50.0, 8.0, 0.0, 1.5, 0.0]]
+    )  # weights, means, widths of two peaks
     bins = peaks(outputs)
     edges = np.array([-np.inf, *PHDOS_GRID.edges[1:-1], 1010.0])
     width = 20 * (0.5 + 2.5 * np.log1p(np.exp(0.5)))
@@ -82,18 +86,26 @@ def test_transport_has_its_weight_and_is_left_out_without(small_configs, splits)
     for weight in (0.5, 1.0, 0.0):
         config = small_configs["additive"]
         torch.manual_seed(0)
-        network = build_network(config.model_copy(update={"model": config.model.model_copy(update={"transport_weight": weight})}))
+        network = build_network(
+            config.model_copy(update={"model": config.model.model_copy(update={"transport_weight": weight})})
+        )
         found.append((network(graphs, labels), network.outputs(graphs)))
     (half, shapes), (whole, _), (without, _) = found
     assert list(without) == ["prediction"]
     assert whole["transport"].item() == pytest.approx(wasserstein(shapes, labels).item(), rel=1e-5)
     assert half["transport"].item() == pytest.approx(whole["transport"].item() / 2, rel=1e-5)
-    assert half["prediction"].item() == without["prediction"].item() == pytest.approx(kl_divergence(shapes, labels).item(), rel=1e-5)
+    assert (
+        half["prediction"].item()
+        == without["prediction"].item()
+        == pytest.approx(kl_divergence(shapes, labels).item(), rel=1e-5)
+    )
 
 
 def test_equal_sites_have_equal_spectra(networks, real_crystals, real_graphs):
     """Both atoms of silicon, each the image of the other."""
-    silicon = next(graph for crystal, graph in zip(real_crystals, real_graphs, strict=True) if crystal.material_id == "mp-149")
+    silicon = next(
+        graph for crystal, graph in zip(real_crystals, real_graphs, strict=True) if crystal.material_id == "mp-149"
+    )
     with torch.inference_mode():
         first, second = networks["additive"].atomic_spectra(GraphBatch.from_graphs([silicon]))
     torch.testing.assert_close(first, second, rtol=0, atol=10 * SAME)

@@ -5,13 +5,15 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn.functional import softplus
 
-from mat2spec.graph import GraphBatch
-from mat2spec.model.layers import BatchNorm, NeighborAttention
+from mat2spec.model.attention import BatchNorm, NeighborAttention
+from mat2spec.structure.graph import GraphBatch
 
 WIDTH, HEADS, ROWS, FEATURES = 8, 3, 13, 5
 
 
-def attention_by_hand(layer: NeighborAttention, atoms: torch.Tensor, edges: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+def attention_by_hand(
+    layer: NeighborAttention, atoms: torch.Tensor, edges: torch.Tensor, edge_index: torch.Tensor
+) -> torch.Tensor:
     """Eqs. 2–4 of the paper in the form of its code, one edge at a time and one atom at a time."""
     pairs = []
     for (neighbor, center), edge in zip(edge_index.T.tolist(), edges, strict=True):
@@ -22,13 +24,17 @@ def attention_by_hand(layer: NeighborAttention, atoms: torch.Tensor, edges: torc
         pairs.append((center, of_neighbor, softplus((both * vector).sum(1))))
     logits = torch.stack([logit for _, _, logit in pairs])
     norm = layer.logit_norm
-    mean, variance = (logits.mean(0), logits.var(0, unbiased=False)) if layer.training else (norm.running_mean, norm.running_var)
+    mean, variance = (
+        (logits.mean(0), logits.var(0, unbiased=False)) if layer.training else (norm.running_mean, norm.running_var)
+    )
     logits = softplus((logits - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias)
     updated = torch.zeros_like(atoms)
     for atom in range(len(atoms)):
         mine = [number for number, (center, _, _) in enumerate(pairs) if center == atom]
         shares = logits[mine].softmax(0)
-        updated[atom] = sum((share[:, None] * pairs[i][1]).mean(0) for share, i in zip(shares, mine, strict=True)) + layer.bias
+        updated[atom] = (
+            sum((share[:, None] * pairs[i][1]).mean(0) for share, i in zip(shares, mine, strict=True)) + layer.bias
+        )
     return updated
 
 
@@ -42,7 +48,9 @@ def test_attention_is_that_of_the_paper_edge_by_edge(real_graphs, training):
     atoms = torch.randn(len(batch.atomic_numbers), WIDTH, dtype=torch.float64)
     edges = torch.randn(len(batch.distances), WIDTH, dtype=torch.float64)
     expected = attention_by_hand(layer, atoms, edges, batch.edge_index)
-    torch.testing.assert_close(layer(atoms, edges, batch.edge_index, torch.arange(len(edges))), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        layer(atoms, edges, batch.edge_index, torch.arange(len(edges))), expected, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_batch_norm_in_one_process_is_that_of_torch():

@@ -3,8 +3,8 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn.functional import softplus as torch_softplus
 
-from mat2spec.model import edges
-from mat2spec.model.edges import EdgeVectors, WeightedSum, edge_vectors_once, softplus, weighted_sum_once
+from mat2spec.model import attention_kernels as edges
+from mat2spec.model.attention_kernels import EdgeVectors, WeightedSum, edge_vectors_once, softplus, weighted_sum_once
 
 ATOMS, LENGTHS, EDGES, HEADS, WIDTH = 5, 4, 17, 2, 3
 
@@ -24,7 +24,10 @@ def inputs(monkeypatch) -> tuple[torch.Tensor, ...]:
 def test_edge_vectors_are_those_of_whole_arrays(inputs):
     of_atoms, of_lengths, attention, (neighbor, center), length_of = inputs
     own, other = (torch_softplus(of_atoms[end] + of_lengths[length_of]) for end in (center, neighbor))
-    expected = sum((part.unflatten(1, (HEADS, WIDTH)) * vector).sum(2) for part, vector in zip((own, other), attention, strict=True))
+    expected = sum(
+        (part.unflatten(1, (HEADS, WIDTH)) * vector).sum(2)
+        for part, vector in zip((own, other), attention, strict=True)
+    )
     for_training, (logits, of_pairs, place) = EdgeVectors.apply(*inputs), edge_vectors_once(*inputs)
     for measured in (for_training, (logits, of_pairs[place])):
         torch.testing.assert_close(measured, (expected, other))

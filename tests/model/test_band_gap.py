@@ -7,11 +7,12 @@ from scipy.spatial.transform import Rotation
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
 from mat2spec.config import GapConfig, GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
-from mat2spec.model.gap import GapNetwork, gap_scores, most_likely_gap, roc_auc
-from mat2spec.predict import predict_outputs
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.dos.metrics import gap_scores, most_likely_gap, roc_auc
+from mat2spec.model.band_gap import GapNetwork
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 
 CPU = torch.device("cpu")
 
@@ -178,11 +179,15 @@ def doubled(crystal: Crystal, generator: np.random.Generator) -> Crystal:
     stretch = np.ones(3)
     stretch[generator.integers(3)] = 2
     frac_coords = np.concatenate([crystal.frac_coords / stretch, (crystal.frac_coords + (stretch - 1)) / stretch])
-    return Crystal(crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * stretch[:, None], frac_coords)
+    return Crystal(
+        crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * stretch[:, None], frac_coords
+    )
 
 
 def shifted(crystal: Crystal, generator: np.random.Generator) -> Crystal:
-    return Crystal(crystal.material_id, crystal.atomic_numbers, crystal.lattice, crystal.frac_coords + generator.uniform(-2, 2, 3))
+    return Crystal(
+        crystal.material_id, crystal.atomic_numbers, crystal.lattice, crystal.frac_coords + generator.uniform(-2, 2, 3)
+    )
 
 
 @pytest.mark.parametrize("rewritten", [rotated, permuted, doubled, shifted])

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from mat2spec.config import Mat2SpecConfig
-from mat2spec.graph import GraphBatch
 from mat2spec.model.encoder import GaussianExpansion, atomic_fractions
 from mat2spec.model.mat2spec import Mat2Spec
+from mat2spec.structure.graph import GraphBatch
 
 
 def count(module: nn.Module) -> int:

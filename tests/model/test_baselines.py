@@ -7,14 +7,14 @@ from pymatgen.core import Composition, Element
 from sklearn.metrics import mean_absolute_error
 
 from mat2spec.config import ElementalConfig, GraphConfig, MeanConfig, TrainConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledSplits
-from mat2spec.graph import CrystalGraph, build_graph
+from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.baselines import ElementalSpectra, MeanSpectrum
-from mat2spec.model.network import SpectrumNetwork
-from mat2spec.normalization import make_normalization
-from mat2spec.predict import predict_outputs
-from mat2spec.training import Training
+from mat2spec.model.normalization import make_normalization
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,9 @@ def graph_of(formula: str) -> CrystalGraph:
     """Atoms of a formula in a row; their order and distances mean nothing here."""
     numbers = [Element(symbol).Z for symbol, count in Composition(formula).items() for _ in range(int(count))]
     places = np.arange(len(numbers))[:, None] * np.array([[1 / len(numbers), 0, 0]])
-    return build_graph(Crystal(formula, np.array(numbers, np.uint8), np.diag([3.0 * len(numbers), 3, 3]), places), GraphConfig())
+    return build_graph(
+        Crystal(formula, np.array(numbers, np.uint8), np.diag([3.0 * len(numbers), 3, 3]), places), GraphConfig()
+    )
 
 
 def some_labels(rows: int) -> torch.Tensor:
@@ -65,13 +67,19 @@ def test_mean_spectrum_is_the_mean_whatever_the_crystal(scale):
 
 def test_mean_in_the_unit_of_the_labels_is_that_of_numpy():
     network, _ = fitted(MeanSpectrum, "standard", ["Si", "MgO", "NaCl"])
-    np.testing.assert_allclose(network.to_densities(predicted(network, "Si"))[0], some_labels(3).numpy().mean(axis=0), rtol=SINGLE)
+    np.testing.assert_allclose(
+        network.to_densities(predicted(network, "Si"))[0], some_labels(3).numpy().mean(axis=0), rtol=SINGLE
+    )
 
 
 def test_crystal_of_a_pure_element_has_the_mean_of_the_spectra_of_that_element(scale):
     network, shapes = fitted(ElementalSpectra, scale, ["Si", "Mg", "Si2", "MgSi"])
-    np.testing.assert_allclose(predicted(network, "Si", "Si3"), np.tile((shapes[0] + shapes[2]) / 2, (2, 1)), atol=SINGLE)
-    np.testing.assert_allclose(predicted(network, "Mg")[0], shapes[1], atol=SINGLE, err_msg="its compounds do not count")
+    np.testing.assert_allclose(
+        predicted(network, "Si", "Si3"), np.tile((shapes[0] + shapes[2]) / 2, (2, 1)), atol=SINGLE
+    )
+    np.testing.assert_allclose(
+        predicted(network, "Mg")[0], shapes[1], atol=SINGLE, err_msg="its compounds do not count"
+    )
 
 
 def test_compound_is_weighted_by_its_composition(scale):
@@ -107,7 +115,8 @@ def composition(crystal: Crystal) -> dict[int, float]:
 def elemental_by_hand(splits: LabelledSplits) -> np.ndarray:
     """Densities of the validation crystals, element by element."""
     train = [
-        (composition(crystal), spectrum.numpy()) for crystal, spectrum in zip(splits.train.crystals, splits.train.spectra, strict=True)
+        (composition(crystal), spectrum.numpy())
+        for crystal, spectrum in zip(splits.train.crystals, splits.train.spectra, strict=True)
     ]
 
     def of_element(z: int) -> np.ndarray:
@@ -116,12 +125,18 @@ def elemental_by_hand(splits: LabelledSplits) -> np.ndarray:
         chosen = pure or weighted or [(1.0, spectrum) for _, spectrum in train]
         return np.average([spectrum for _, spectrum in chosen], axis=0, weights=[share for share, _ in chosen])
 
-    return np.stack([sum(share * of_element(z) for z, share in composition(crystal).items()) for crystal in splits.valid.crystals])
+    return np.stack(
+        [sum(share * of_element(z) for z, share in composition(crystal).items()) for crystal in splits.valid.crystals]
+    )
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_training_scores_a_baseline_and_changes_nothing(train_config: TrainConfig, splits: LabelledSplits, architecture):
-    config = train_config.model_copy(update={"model": CONFIGS[architecture], "normalization": "standard", "loss": "mae"})
+def test_training_scores_a_baseline_and_changes_nothing(
+    train_config: TrainConfig, splits: LabelledSplits, architecture
+):
+    config = train_config.model_copy(
+        update={"model": CONFIGS[architecture], "normalization": "standard", "loss": "mae"}
+    )
     training = Training(config, splits, CPU)
     before = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
     first, second = training.run_epoch(), training.run_epoch()

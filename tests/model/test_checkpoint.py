@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mat2spec.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint, write_checkpoint
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import CheckpointError
-from mat2spec.predict import Predictor, predict_outputs
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.model.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint, write_checkpoint
+from mat2spec.predict.predictor import Predictor, predict_outputs
 
 CPU = torch.device("cpu")
 
@@ -67,7 +67,8 @@ def test_half_precision_takes_half_the_space_and_predicts_nearly_the_same(
     halved = train_config.model_copy(update={"checkpoint_dtype": "float16"})
     write_checkpoint(tmp_path / "half", "half", halved, small_network.state_dict(), training_record, ["mp-1"])
     full, half = (
-        Predictor(Checkpoint.load(directory), CPU).predict(real_crystals) for directory in (checkpoint_directory, tmp_path / "half")
+        Predictor(Checkpoint.load(directory), CPU).predict(real_crystals)
+        for directory in (checkpoint_directory, tmp_path / "half")
     )
     np.testing.assert_allclose(half, full, atol=HALF_PRECISION * full.max())
     assert not np.array_equal(half, full)
@@ -93,16 +94,22 @@ def test_checkpoint_holds_all_that_its_predictions_mean(checkpoint, train_config
     assert not checkpoint.network.training
 
 
-def test_fingerprint_is_of_the_card_which_names_the_weights(checkpoint, small_network, train_config, training_record, tmp_path):
+def test_fingerprint_is_of_the_card_which_names_the_weights(
+    checkpoint, small_network, train_config, training_record, tmp_path
+):
     fingerprints = {checkpoint.fingerprint}
     for scale in (1.0, 2.0):
         weights = small_network.state_dict() | {"predictor": scale * small_network.predictor.detach()}
-        write_checkpoint(tmp_path / "other", "small", train_config, weights, training_record, sorted(checkpoint.training_ids))
+        write_checkpoint(
+            tmp_path / "other", "small", train_config, weights, training_record, sorted(checkpoint.training_ids)
+        )
         fingerprints.add(Checkpoint.load(tmp_path / "other").fingerprint)
     assert len(fingerprints) == 2
 
 
-def test_writing_again_replaces_the_checkpoint_and_leaves_nothing_else(small_network, train_config, training_record, tmp_path):
+def test_writing_again_replaces_the_checkpoint_and_leaves_nothing_else(
+    small_network, train_config, training_record, tmp_path
+):
     for ids in (["mp-1"], ["mp-2"]):
         write_checkpoint(tmp_path / "made", "made", train_config, small_network.state_dict(), training_record, ids)
     assert Checkpoint.load(tmp_path / "made").training_ids == {"mp-2"}
@@ -181,7 +188,7 @@ def test_half_written_weights_are_refused(copy, edit_card, small_network):
     assert "the weights do not fit the network" in edit_card(weights=digest(copy / WEIGHTS))
 
 
-SHIPPED = Path(__file__).parents[1] / "checkpoints"
+SHIPPED = Path(__file__).parents[2] / "mat2spec" / "checkpoints"
 
 
 @pytest.mark.parametrize("name", ["phdos", "phdos-mat2spec"])

@@ -12,19 +12,19 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import mean_absolute_error
 
-from mat2spec.checkpoint import WEIGHTS, Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.config import DataConfig, GapConfig, GraphConfig, Mat2SpecConfig, TrainConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import CheckpointError
-from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
-from mat2spec.joining import write_combined
+from mat2spec.model.base import Network
+from mat2spec.model.checkpoint import WEIGHTS, Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.combined import Combined
-from mat2spec.model.network import Network
 from mat2spec.model.registry import build_network
-from mat2spec.outcome import CHECKPOINT
-from mat2spec.predict import Predictor, predict_outputs
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.train.ensembling import write_combined
+from mat2spec.train.result import CHECKPOINT
 
 CPU = torch.device("cpu")
 
@@ -50,9 +50,13 @@ def labels(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelledS
     return read_labels(path, DataConfig(table=str(path), label="edos", fold=1), GraphConfig(), EDOS_GRID)
 
 
-def config_of(model: Mat2SpecConfig | GapConfig, normalization: str = "sum", loss: str = "kl", **changes: Any) -> TrainConfig:
+def config_of(
+    model: Mat2SpecConfig | GapConfig, normalization: str = "sum", loss: str = "kl", **changes: Any
+) -> TrainConfig:
     data = DataConfig(table="edos.parquet", label="edos", fold=1)
-    return TrainConfig(grid="edos", normalization=normalization, loss=loss, data=data, model=model).model_copy(update=changes)
+    return TrainConfig(grid="edos", normalization=normalization, loss=loss, data=data, model=model).model_copy(
+        update=changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +89,20 @@ Write = Callable[..., Checkpoint]
 
 
 @pytest.fixture(scope="module")
-def write(trained: dict[str, Network], training_record: TrainingRecord, labels: LabelledSplits, tmp_path_factory) -> Write:
+def write(
+    trained: dict[str, Network], training_record: TrainingRecord, labels: LabelledSplits, tmp_path_factory
+) -> Write:
     """Write a part as a finished training leaves it, perhaps with other settings or weights."""
 
-    def write_part(role: str, config: TrainConfig | None = None, weights: dict[str, torch.Tensor] | None = None) -> Checkpoint:
+    def write_part(
+        role: str, config: TrainConfig | None = None, weights: dict[str, torch.Tensor] | None = None
+    ) -> Checkpoint:
         configs = {"shape": config_of(SHAPE), "scale": config_of(SCALE, "standard", "mae"), "gap": config_of(GAP)}
         directory = tmp_path_factory.mktemp("parts") / role
         ids = ["gap-1", "gap-2"] if role == "gap" else [*labels.train.material_ids, *labels.valid.material_ids]
-        write_checkpoint(directory, role, config or configs[role], weights or trained[role].state_dict(), training_record, ids)
+        write_checkpoint(
+            directory, role, config or configs[role], weights or trained[role].state_dict(), training_record, ids
+        )
         return Checkpoint.load(directory)
 
     return write_part
@@ -141,7 +151,9 @@ def refusal(act: Callable[[], object]) -> str:
 def doubled(crystal: Crystal) -> Crystal:
     """The same crystal in a cell of twice the length along a."""
     frac_coords = np.concatenate([crystal.frac_coords, crystal.frac_coords + np.array([1, 0, 0])]) / [2, 1, 1]
-    return Crystal(crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * [[2], [1], [1]], frac_coords)
+    return Crystal(
+        crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * [[2], [1], [1]], frac_coords
+    )
 
 
 def test_spectrum_is_the_shape_times_the_number_of_states_of_the_scale(combined, labels, by_hand):
@@ -171,7 +183,9 @@ def test_prediction_is_in_states_per_primitive_cell(combined, labels, by_hand):
 
 def test_supercell_has_the_spectrum_of_its_primitive_cell(combined, labels):
     predictor = Predictor(combined, CPU)
-    once, twice = (predictor.predict(crystals) for crystals in (labels.test.crystals, [doubled(c) for c in labels.test.crystals]))
+    once, twice = (
+        predictor.predict(crystals) for crystals in (labels.test.crystals, [doubled(c) for c in labels.test.crystals])
+    )
     np.testing.assert_allclose(twice, once, atol=INVARIANCE * once.max())
 
 
@@ -220,7 +234,9 @@ def test_shape_and_scale_with_different_encoders_are_refused(parts, write, train
     weights = trained[role].state_dict()
     other = write(role, weights=weights | {name: weights[name] + 1e-3})
     message = refusal(lambda: write_combined(tmp_path, "bad", **parts | {role: other}, splits=labels))
-    assert message.startswith("scale: its encoder is not that of shape; train it with start_from shape, start_with encoder")
+    assert message.startswith(
+        "scale: its encoder is not that of shape; train it with start_from shape, start_with encoder"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -262,7 +278,9 @@ def test_parts_on_different_grids_or_graphs_are_refused(parts, write, labels, tm
 
 
 def test_shape_alone_is_refused_as_a_predictor_of_electrons(parts):
-    assert refusal(lambda: Predictor(parts["shape"], CPU)).startswith("shape: predicts shapes without a number of states; combine it")
+    assert refusal(lambda: Predictor(parts["shape"], CPU)).startswith(
+        "shape: predicts shapes without a number of states; combine it"
+    )
 
 
 def test_gap_alone_is_refused_as_a_predictor_of_spectra(parts):
@@ -273,7 +291,10 @@ def test_scale_alone_predicts_and_knows_no_gap(parts, trained, labels):
     """It knows the number of states, and a shape of its own."""
     found = Predictor(parts["scale"], CPU).of_graphs(labels.test.graphs)
     scale = trained["scale"]
-    raw = predict_outputs(scale, labels.test.graphs, CPU) * scale.normalization.std.numpy() + scale.normalization.mean.numpy()
+    raw = (
+        predict_outputs(scale, labels.test.graphs, CPU) * scale.normalization.std.numpy()
+        + scale.normalization.mean.numpy()
+    )
     np.testing.assert_allclose(found.spectra, raw.clip(0), atol=SINGLE * raw.max())
     assert found.gaps is None
 
@@ -281,7 +302,9 @@ def test_scale_alone_predicts_and_knows_no_gap(parts, trained, labels):
 def test_half_precision_parts_combine_to_the_same_predictions(parts, write, trained, labels, tmp_path):
     """What a training with checkpoint_dtype float16 leaves is rounded once, not twice."""
     configs = {"shape": config_of(SHAPE), "scale": config_of(SCALE, "standard", "mae"), "gap": config_of(GAP)}
-    halves = {role: write(role, config.model_copy(update={"checkpoint_dtype": "float16"})) for role, config in configs.items()}
+    halves = {
+        role: write(role, config.model_copy(update={"checkpoint_dtype": "float16"})) for role, config in configs.items()
+    }
     write_combined(tmp_path, "half", **halves, splits=labels)
     whole = Checkpoint.load(tmp_path / CHECKPOINT)
     found = Predictor(whole, CPU).of_graphs(labels.test.graphs)

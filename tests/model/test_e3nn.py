@@ -8,13 +8,13 @@ from safetensors.torch import load, save
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mat2spec.config import E3NNConfig, GraphConfig, TrainConfig, TrainingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledSplits
+from mat2spec.data.labels.dataset import LabelledSplits
 from mat2spec.errors import ConfigError
-from mat2spec.graph import GraphBatch, build_graph
 from mat2spec.model.e3nn import E3NN, DepthwiseProduct
 from mat2spec.model.registry import build_network
-from mat2spec.training import Training
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import GraphBatch, build_graph
+from mat2spec.train.loop import Training
 
 CUTOFF = 5.0
 GRAPHS = GraphConfig(neighbors=None, cutoff=CUTOFF)
@@ -55,7 +55,9 @@ def mirrored(crystal: Crystal) -> Crystal:
 
 
 def shifted(crystal: Crystal) -> Crystal:
-    return Crystal(crystal.material_id, crystal.atomic_numbers, crystal.lattice, crystal.frac_coords + np.array([0.1, 0.23, 0.37]))
+    return Crystal(
+        crystal.material_id, crystal.atomic_numbers, crystal.lattice, crystal.frac_coords + np.array([0.1, 0.23, 0.37])
+    )
 
 
 def reordered(crystal: Crystal) -> Crystal:
@@ -68,7 +70,9 @@ def doubled(crystal: Crystal) -> Crystal:
     return Crystal(crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * [[1], [1], [2]], twice)
 
 
-@pytest.fixture(scope="module", params=[{}, {"max_degree": 2, "layers": 3, "multiplicity": 8}], ids=["published", "deep"])
+@pytest.fixture(
+    scope="module", params=[{}, {"max_degree": 2, "layers": 3, "multiplicity": 8}], ids=["published", "deep"]
+)
 def config(request) -> E3NNConfig:
     return PUBLISHED.model_copy(update=request.param)
 
@@ -88,7 +92,9 @@ def test_spectrum_does_not_depend_on_how_a_crystal_is_written_down(network, real
 def test_spectrum_depends_on_angles(network):
     """A chain of atoms, straight or bent: the same distances to the nearest two neighbours, all others beyond the cutoff."""
     straight = Crystal("straight", np.array([14], np.uint8), np.diag([3.0, 20, 20]), np.zeros((1, 3)))
-    bent = Crystal("bent", np.array([14, 14], np.uint8), np.diag([3 * 3**0.5, 20, 20]), np.array([[0, 0, 0], [0.5, 1.5 / 20, 0]]))
+    bent = Crystal(
+        "bent", np.array([14, 14], np.uint8), np.diag([3 * 3**0.5, 20, 20]), np.array([[0, 0, 0], [0.5, 1.5 / 20, 0]])
+    )
     edges = [sorted(build_graph(crystal, GRAPHS).distances.round(3)) for crystal in (straight, bent)]
     assert edges == [[3.0] * 2, [3.0] * 4]
     one, other = predict(network, [straight, bent])
@@ -123,7 +129,10 @@ def test_output_is_on_the_scale_of_the_normalization(real_crystals, normalizatio
 
 
 def test_sum_over_atoms_is_their_mean_times_their_number(real_crystals):
-    mean, total = (predict(made(SMALL.model_copy(update={"pooling": pooling}), "standard"), real_crystals) for pooling in ("mean", "sum"))
+    mean, total = (
+        predict(made(SMALL.model_copy(update={"pooling": pooling}), "standard"), real_crystals)
+        for pooling in ("mean", "sum")
+    )
     torch.testing.assert_close(total, mean * torch.tensor([[len(crystal)] for crystal in real_crystals]))
 
 
@@ -139,15 +148,24 @@ def test_every_parameter_learns(splits, max_degree, layers):
 
 def test_hidden_features_are_those_from_which_a_spectrum_follows():
     def hidden(layers: int, max_degree: int = 1) -> list[o3.Irreps]:
-        return [gate.irreps_out for gate in made(SMALL.model_copy(update={"layers": layers, "max_degree": max_degree})).gates]
+        return [
+            gate.irreps_out
+            for gate in made(SMALL.model_copy(update={"layers": layers, "max_degree": max_degree})).gates
+        ]
 
-    assert hidden(2) == [o3.Irreps("4x0e+4x1o")] * 2, "1e would be reached in the second layer, but no scalar from there"
+    assert hidden(2) == [o3.Irreps("4x0e+4x1o")] * 2, (
+        "1e would be reached in the second layer, but no scalar from there"
+    )
     assert hidden(3) == [o3.Irreps(kinds) for kinds in ("4x0e+4x1o", "4x0e+4x1o+4x1e", "4x0e+4x1o")]
     assert hidden(2, 0) == [o3.Irreps("4x0e")] * 2
 
 
 def test_product_is_that_of_the_package():
-    features, harmonics, wanted = o3.Irreps("3x0e+4x1o+2x1e+5x2e"), o3.Irreps.spherical_harmonics(2), o3.Irreps("0e+0o+1o+1e+2e+2o")
+    features, harmonics, wanted = (
+        o3.Irreps("3x0e+4x1o+2x1e+5x2e"),
+        o3.Irreps.spherical_harmonics(2),
+        o3.Irreps("0e+0o+1o+1e+2e+2o"),
+    )
     ours = DepthwiseProduct(features, harmonics, wanted)
     paths = [(i, j, number, "uvu", True) for number, (_, i, j) in enumerate(ours.paths)]
     irreps_out = o3.Irreps([(features[i].mul, kind) for kind, i, _ in ours.paths])
@@ -194,7 +212,9 @@ def test_five_steps_give_the_losses_they_always_gave(splits):
         training=TrainingConfig(batch_size=8, learning_rate=5e-3),
     )
     eight = splits.train.take(np.arange(8))
-    training = Training(config, LabelledSplits(eight, splits.valid, splits.test, splits.fingerprint), torch.device("cpu"))
+    training = Training(
+        config, LabelledSplits(eight, splits.valid, splits.test, splits.fingerprint), torch.device("cpu")
+    )
     losses = [training.run_epoch()["train_loss"] for _ in range(5)]
     assert losses == pytest.approx(FIRST_LOSSES, rel=OTHER_MACHINES)
 

@@ -6,24 +6,32 @@ import numpy as np
 import pytest
 import torch
 
-from mat2spec.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.config import TrainConfig
 from mat2spec.errors import CheckpointError
-from mat2spec.graph import GraphBatch
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.model.losses import LOSSES
-from mat2spec.model.network import SpectrumNetwork
 from mat2spec.model.registry import build_network
-from mat2spec.predict import Predictor, predict_outputs
+from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.structure.graph import GraphBatch
 
 CPU = torch.device("cpu")
 
-SCALES = [(scale, loss) for scale, loss in product(("sum", "max", "standard"), LOSSES) if scale != "standard" or loss in ("mse", "mae")]
+SCALES = [
+    (scale, loss)
+    for scale, loss in product(("sum", "max", "standard"), LOSSES)
+    if scale != "standard" or loss in ("mse", "mae")
+]
 """All pairs that a configuration allows."""
 
 
 @pytest.fixture(params=["mat2spec", "gatgnn", "additive"])
 def config(small_configs, request) -> TrainConfig:
-    if request.param == "additive" and getattr(request.node, "callspec", None) and request.node.callspec.params.get("scale") == "standard":
+    if (
+        request.param == "additive"
+        and getattr(request.node, "callspec", None)
+        and request.node.callspec.params.get("scale") == "standard"
+    ):
         pytest.skip("spectra of atoms are distributions; the standard scale has negatives")
     return small_configs[request.param]
 
@@ -92,7 +100,9 @@ def test_shapes_are_on_the_scale_of_the_normalization(config, splits, real_graph
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
-def test_checkpoint_predicts_what_the_network_did(config, splits, training_record, real_crystals, real_graphs, tmp_path):
+def test_checkpoint_predicts_what_the_network_did(
+    config, splits, training_record, real_crystals, real_graphs, tmp_path
+):
     network = fresh(config, splits).eval()
     write_checkpoint(tmp_path / "made", "made", config, network.state_dict(), training_record, [])
     loaded = Checkpoint.load(tmp_path / "made")

@@ -16,7 +16,11 @@ def mixtures(bins: int, components: int) -> tuple[Mixture, Mixture]:
         return torch.randn(*sizes, dtype=torch.float64)
 
     spectra = Mixture(random(CRYSTALS, bins).softmax(-1), random(bins, LATENT), random(bins, LATENT))
-    crystals = Mixture(random(CRYSTALS, components).softmax(-1), random(CRYSTALS, components, LATENT), random(CRYSTALS, components, LATENT))
+    crystals = Mixture(
+        random(CRYSTALS, components).softmax(-1),
+        random(CRYSTALS, components, LATENT),
+        random(CRYSTALS, components, LATENT),
+    )
     return spectra, crystals
 
 
@@ -116,7 +120,9 @@ def test_shared_draws_have_the_mean_and_the_variance_of_a_convex_combination():
     z = torch.stack([spectra.sample(shared=True) for _ in range(draws)])
     variance = spectra.weights.square() @ spectra.log_variances.exp()
     assert ((z.mean(0) - spectra.mean()).abs() < 5 * (variance / draws).sqrt()).all(), "five standard errors of a mean"
-    torch.testing.assert_close(z.var(0), variance, rtol=5 * (2 / draws) ** 0.5, atol=0)  # five standard errors of a variance
+    torch.testing.assert_close(
+        z.var(0), variance, rtol=5 * (2 / draws) ** 0.5, atol=0
+    )  # five standard errors of a variance
 
 
 def test_mixtures_have_the_published_shapes_and_weights_that_add_to_one():

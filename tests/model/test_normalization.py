@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mat2spec.checkpoint import Checkpoint, write_checkpoint
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
+from mat2spec.model.normalization import Normalization, make_normalization
 from mat2spec.model.registry import build_network
-from mat2spec.normalization import Normalization, make_normalization
-from mat2spec.predict import Predictor
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.predict.predictor import Predictor
 
 SCALES = ("sum", "max", "standard")
 
@@ -28,7 +28,9 @@ def test_each_scale_is_what_its_name_says(splits):
     torch.testing.assert_close(shapes["sum"].sum(dim=1), torch.ones(24))
     assert shapes["max"].amax(dim=1).equal(torch.ones(24))
     varying = labels.std(dim=0) > 0
-    torch.testing.assert_close(shapes["standard"][:, varying].mean(dim=0), torch.zeros(int(varying.sum())), rtol=0, atol=FLOAT32)
+    torch.testing.assert_close(
+        shapes["standard"][:, varying].mean(dim=0), torch.zeros(int(varying.sum())), rtol=0, atol=FLOAT32
+    )
     torch.testing.assert_close(shapes["standard"][:, varying].std(dim=0), torch.ones(int(varying.sum())))
 
 
@@ -39,7 +41,9 @@ def test_states_hold_three_modes_per_atom(splits, name):
     states = PHDOS_GRID.to_states(scale.densities(shapes))
     np.testing.assert_allclose(PHDOS_GRID.integrate(states), 3, rtol=FLOAT32)
     expected = splits.valid.spectra.numpy()
-    np.testing.assert_allclose(states / states.max(axis=1)[:, None], expected / expected.max(axis=1)[:, None], atol=FLOAT32)
+    np.testing.assert_allclose(
+        states / states.max(axis=1)[:, None], expected / expected.max(axis=1)[:, None], atol=FLOAT32
+    )
 
 
 @pytest.mark.parametrize("name", SCALES)

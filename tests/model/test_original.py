@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mat2spec.config import GraphConfig, Mat2SpecConfig
-from mat2spec.crystal import Crystal
-from mat2spec.graph import GraphBatch, build_graph
 from mat2spec.model.encoder import CrystalEncoder
 from mat2spec.model.mat2spec import PASSES, Mat2Spec
-from mat2spec.training import Training
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import GraphBatch, build_graph
+from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
 
@@ -58,11 +58,15 @@ def test_original_prediction_is_the_mean_of_three_draws(original, batch):
 def doubled(crystal: Crystal) -> Crystal:
     """The same crystal in a cell of twice the length along its first vector."""
     frac_coords = np.concatenate([crystal.frac_coords, crystal.frac_coords + np.array([1, 0, 0])]) / [2, 1, 1]
-    return Crystal(crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * [[2], [1], [1]], frac_coords)
+    return Crystal(
+        crystal.material_id, np.tile(crystal.atomic_numbers, 2), crystal.lattice * [[2], [1], [1]], frac_coords
+    )
 
 
 @pytest.mark.parametrize(("mean_of_weighted", "ratio"), [(True, 0.5), (False, 1.0)], ids=["original", "corrected"])
-def test_vector_of_a_crystal_shrinks_with_its_cell_in_the_original_only(real_crystals, network, mean_of_weighted, ratio):
+def test_vector_of_a_crystal_shrinks_with_its_cell_in_the_original_only(
+    real_crystals, network, mean_of_weighted, ratio
+):
     encoder = CrystalEncoder(Mat2SpecConfig(), mean_of_weighted).eval()
     encoder.load_state_dict(network.encoder.state_dict())
     single, double = (

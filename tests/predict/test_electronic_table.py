@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import COLUMNS, crystals
-from mat2spec.predict import Prediction
-from mat2spec.results import prediction_table
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.data.materials.schema import COLUMNS, crystals
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Prediction
+from mat2spec.predict.table import prediction_table
+from mat2spec.structure.crystal import Crystal
 
 SINGLE = 1e-5
 """Relative: sums of 128 numbers in single precision."""
@@ -99,7 +99,11 @@ def bits(low: np.ndarray) -> int:
 
 def test_columns_and_types_are_those_of_the_contract(make, inputs, contract):
     schema = make(inputs).schema
-    shared = {name: kind for name, kind in contract.items() if name not in ("mean_frequency", "heat_capacity_300K", "exceeds_grid")}
+    shared = {
+        name: kind
+        for name, kind in contract.items()
+        if name not in ("mean_frequency", "heat_capacity_300K", "exceeds_grid")
+    }
     expected = shared | {"spectrum": pa.list_(pa.float32(), 128)} | ELECTRONS
     assert dict(zip(schema.names, schema.types, strict=True)) == expected
     assert schema.names == list(expected)
@@ -118,7 +122,10 @@ def test_spectrum_is_of_the_primitive_cell(make, inputs, densities):
 def test_cell_of_twice_the_size_counts_its_primitive_cell_once(densities, electronic, inputs):
     """nsites_primitive decides, not the sites of the cell in the file."""
     rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
-    once, twice = (prediction_table(inputs, rows, [n] * len(rows), Prediction(densities), electronic)["dos_sum"].to_numpy() for n in (1, 2))
+    once, twice = (
+        prediction_table(inputs, rows, [n] * len(rows), Prediction(densities), electronic)["dos_sum"].to_numpy()
+        for n in (1, 2)
+    )
     np.testing.assert_allclose(twice, 2 * once, rtol=SINGLE)
 
 
@@ -201,7 +208,9 @@ def test_column_that_holds_no_numbers_says_nothing(make, inputs, column):
 
 
 def test_whole_numbers_are_gaps_too(make, inputs):
-    table = make(inputs.slice(0, 6).append_column("band_gap", pa.array([0, 2, None] * 2, pa.int32())), PROBABILITY_AND_GAP)
+    table = make(
+        inputs.slice(0, 6).append_column("band_gap", pa.array([0, 2, None] * 2, pa.int32())), PROBABILITY_AND_GAP
+    )
     assert table["gap_source"].to_pylist() == ["input", "input", "predicted"] * 2
     assert table["is_metal"].to_pylist() == [True, False, True, True, False, False]
 

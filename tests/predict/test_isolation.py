@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cluster.isolation
-from cluster.isolation import CONFIRMATIONS, Fault, Process, TooManyFaultsError, find_faults, isolate
-from cluster.stages import Clock, Outcome, Recipe, Screener
+import mat2spec.predict.isolation
 from mat2spec.config import InferenceConfig
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.shards import Shard
-from mat2spec.rejects import reject_table
-from mat2spec.run_directory import RunDirectory
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.materials.shards import Shard
+from mat2spec.predict.isolation import CONFIRMATIONS, Fault, Process, TooManyFaultsError, find_faults, isolate
+from mat2spec.predict.pipeline import Clock, Outcome, Recipe, Screener
+from mat2spec.storage.rejects import reject_table
+from mat2spec.storage.run_directory import RunDirectory
 
 FAULT = Fault("graph", "WorkerDiedError", "its process was ended by SIGSEGV", died=True)
 
@@ -36,7 +36,9 @@ def test_bisection_blames_the_culprits_and_no_other(case):
 
     outcomes, faults = find_faults(Shard("part-000000", ("table.parquet",), range(count), ()), compute, 8)
     assert faults.keys() == culprits
-    assert [row for outcome in outcomes for row in outcome.predictions] == [row for row in range(count) if row not in culprits]
+    assert [row for outcome in outcomes for row in outcome.predictions] == [
+        row for row in range(count) if row not in culprits
+    ]
     most = 1 + len(culprits) * (2 * int(np.ceil(np.log2(count + 1))) + CONFIRMATIONS)
     assert len(tried) <= most, "a culprit costs two tries for each halving, and those that confirm it"
 
@@ -52,7 +54,12 @@ def test_more_faults_than_allowed_end_the_search():
         find_faults(Shard("p", ("t",), range(100), ()), lambda part: FAULT, 3)
 
 
-FAULTS = {1: ("segv", "WorkerDiedError"), 4: ("hang", "TimeLimitError"), 5: ("memory", "MemoryError"), 8: ("kill", "WorkerDiedError")}
+FAULTS = {
+    1: ("segv", "WorkerDiedError"),
+    4: ("hang", "TimeLimitError"),
+    5: ("memory", "MemoryError"),
+    8: ("kill", "WorkerDiedError"),
+}
 """What some rows do, and what they are rejected for."""
 
 
@@ -75,7 +82,9 @@ def test_real_processes_die_of_some_rows_and_the_others_are_computed(materials, 
         orphan._process.join(60)
         assert orphan._process.exitcode == -signal.SIGALRM, "one that hangs ends by itself when its parent is gone"
     assert (done.failed, done.predictions, done.rejects, found) == ("", 5, 5, 5)
-    rejects = {row["material_id"]: row for row in pq.read_table(run.path / "rejects" / "part-000000.parquet").to_pylist()}
+    rejects = {
+        row["material_id"]: row for row in pq.read_table(run.path / "rejects" / "part-000000.parquet").to_pylist()
+    }
     for row, (_, error_type) in FAULTS.items():
         assert (rejects[ids[row]]["stage"], rejects[ids[row]]["error_type"]) == ("graph", error_type)
         assert rejects[ids[row]]["error"].startswith(f"{ids[row]}: ")
@@ -89,6 +98,8 @@ def test_input_that_is_gone_is_no_rows_fault(materials, checkpoint, tmp_path):
     pq.write_table(materials.slice(0, 4), tmp_path / "input.parquet")
     (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(4)
     (tmp_path / "input.parquet").unlink()
-    kind, text = cluster.isolation._answer(Screener(Recipe(checkpoint, InferenceConfig(), str(tmp_path / "run"), None)), shard, Clock())
+    kind, text = mat2spec.predict.isolation._answer(
+        Screener(Recipe(checkpoint, InferenceConfig(), str(tmp_path / "run"), None)), shard, Clock()
+    )
     assert kind == "unreadable"
     assert "input.parquet: cannot be read (No such file or directory)" in text

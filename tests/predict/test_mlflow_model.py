@@ -3,11 +3,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
+from mat2spec.data.materials.schema import crystals
 from mat2spec.errors import StructureError, TableError
-from mat2spec.predict import Predictor
-from mat2spec.serving import ServedModel, _load_pyfunc
+from mat2spec.predict.mlflow_model import ServedModel, _load_pyfunc
+from mat2spec.predict.predictor import Predictor
+from mat2spec.structure.crystal import Crystal
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import cluster.stages
-from cluster.stages import STAGES, Recipe, Screener
+import mat2spec.predict.pipeline
 from mat2spec.config import InferenceConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.schema import crystals
-from mat2spec.predict import Predictor
-from mat2spec.run_directory import RunDirectory
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.predict.pipeline import STAGES, Recipe, Screener
+from mat2spec.predict.predictor import Predictor
+from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import primitive_nsites
 
 SAME_SPECTRUM = 1e-5
 """States per cm⁻¹ per atom: float32 sums in batches of another composition."""
@@ -70,7 +70,9 @@ def test_every_row_becomes_a_prediction_or_a_reject_with_its_reason(screen, spoi
     assert found["overlap"]["stage"] == found["alone"]["stage"] == "graph"
     assert found["nan"]["stage"] == "read"
     assert {row["error_type"] for row in found.values()} == {"StructureError", "TableError"}
-    good = table.filter(pa.array([name not in reasons or name == "mp-1000" for name in table["material_id"].to_pylist()]))
+    good = table.filter(
+        pa.array([name not in reasons or name == "mp-1000" for name in table["material_id"].to_pylist()])
+    )
     assert predictions["material_id"].to_pylist() == list(dict.fromkeys(good["material_id"].to_pylist()))
 
 
@@ -89,20 +91,22 @@ def test_shard_of_rejects_alone_still_has_both_files(screen, spoilt, contract):
     bad = table.filter(pa.array([name in reasons and name != "mp-1000" for name in table["material_id"].to_pylist()]))
     predictions, rejects, _ = screen(bad)
     assert (len(predictions), len(rejects)) == (0, len(reasons) - 1)
-    assert predictions.schema.names == [*contract, *table.column_names[6:-1], "input_spectrum"], "those of every other file"
+    assert predictions.schema.names == [*contract, *table.column_names[6:-1], "input_spectrum"], (
+        "those of every other file"
+    )
     assert {name: predictions.schema.field(name).type for name in contract} == contract
 
 
 @pytest.mark.parametrize("stage", ["build_graph", "primitive_nsites"])
 def test_whatever_a_structure_does_to_a_stage_is_that_rows_matter_alone(screen, materials, monkeypatch, stage):
-    works = getattr(cluster.stages, stage)
+    works = getattr(mat2spec.predict.pipeline, stage)
 
     def crashes(crystal, *rest):
         if crystal.material_id == "mp-1000":
             raise ZeroDivisionError("of a kind\nthat nobody foresaw")
         return works(crystal, *rest)
 
-    monkeypatch.setattr(cluster.stages, stage, crashes)
+    monkeypatch.setattr(mat2spec.predict.pipeline, stage, crashes)
     predictions, rejects, _ = screen(materials.slice(0, 10))
     (row,) = rejects.to_pylist()
     assert len(predictions) == 9

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.graph import build_graph
-from mat2spec.predict import predict_outputs
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import build_graph
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,9 @@ def test_no_pass_exceeds_the_budget_unless_one_crystal_does(network, real_graphs
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("out of memory"),
     MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    ),
 ]
 
 

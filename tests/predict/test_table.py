@@ -2,13 +2,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.predict import Prediction
-from mat2spec.rejects import REJECT_COLUMNS
-from mat2spec.results import prediction_table
-from mat2spec.spectrum import PHDOS_GRID
-from mat2spec.thermo import heat_capacity, mean_frequency
+from mat2spec.data.materials.schema import crystals
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
+from mat2spec.predict.predictor import Prediction
+from mat2spec.predict.table import prediction_table
+from mat2spec.storage.rejects import REJECT_COLUMNS
+from mat2spec.structure.crystal import Crystal
 
 
 @pytest.fixture
@@ -18,7 +18,9 @@ def make(small_table, splits, checkpoint):
     def make_table(inputs: pa.Table, spread: np.ndarray | None = None) -> pa.Table:
         rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
         labels = {
-            i: s.numpy() for part in (splits.train, splits.valid, splits.test) for i, s in zip(part.material_ids, part.spectra, strict=True)
+            i: s.numpy()
+            for part in (splits.train, splits.valid, splits.test)
+            for i, s in zip(part.material_ids, part.spectra, strict=True)
         }
         spectra = np.stack([labels[row.material_id] for row in rows]) if rows else np.empty((0, 51), np.float32)
         return prediction_table(inputs, rows, [len(row) for row in rows], Prediction(spectra, spread), checkpoint)
@@ -45,7 +47,9 @@ def test_table_without_rows_has_the_same_columns(make, inputs):
 
 def test_rows_say_what_the_network_had_seen(make, inputs, checkpoint, splits):
     for row in make(inputs).to_pylist():
-        assert row["seen_in_training"] == (row["material_id"] in {*splits.train.material_ids, *splits.valid.material_ids})
+        assert row["seen_in_training"] == (
+            row["material_id"] in {*splits.train.material_ids, *splits.valid.material_ids}
+        )
         assert row["unseen_elements"] == [e for e in row["elements"] if e not in checkpoint.card.training.elements]
         assert row["elements"] == sorted(row["elements"])
     assert any(row["unseen_elements"] for row in make(inputs).to_pylist()), "24 materials cannot hold every element"
@@ -55,7 +59,9 @@ def test_numbers_are_those_of_the_spectrum(make, inputs):
     table = make(inputs)
     spectra = np.array(table["spectrum"].to_pylist(), np.float32)
     np.testing.assert_allclose(table["mean_frequency"].to_numpy(), mean_frequency(spectra, PHDOS_GRID), rtol=1e-6)
-    np.testing.assert_allclose(table["heat_capacity_300K"].to_numpy(), heat_capacity(spectra, PHDOS_GRID, 300.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        table["heat_capacity_300K"].to_numpy(), heat_capacity(spectra, PHDOS_GRID, 300.0), rtol=1e-6
+    )
     assert table["spread"].null_count == len(table), "one network has no opinion about itself"
 
 
@@ -76,7 +82,9 @@ def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
 
 
 def test_columns_of_the_input_stay_and_never_hide_a_result(make, inputs, contract):
-    extra = inputs.append_column("band_gap", pa.array([1.5] * 36, pa.float32())).append_column("spectrum", pa.array(["mine"] * 36))
+    extra = inputs.append_column("band_gap", pa.array([1.5] * 36, pa.float32())).append_column(
+        "spectrum", pa.array(["mine"] * 36)
+    )
     table = make(extra)
     assert table.column_names == [*contract, "band_gap", "input_spectrum"]
     assert table["band_gap"].type == pa.float32()
@@ -90,6 +98,10 @@ def test_prefixed_name_that_is_taken_loses_no_column(make, inputs, contract, nam
     for name in names:
         inputs = inputs.append_column(name, pa.array([name] * 36))
     table = make(inputs)
-    kept = [column.to_pylist()[0] for name, column in zip(table.column_names, table.columns, strict=True) if name not in contract]
+    kept = [
+        column.to_pylist()[0]
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if name not in contract
+    ]
     assert sorted(kept) == sorted(names)
     assert len(set(table.column_names)) == len(table.column_names)

@@ -7,17 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.checkpoint import Checkpoint
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
+from mat2spec.data.materials.schema import crystals
+from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.errors import StructureError
-from mat2spec.gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
-from mat2spec.predict import Prediction
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.predictor import Prediction
+from mat2spec.predict.table import prediction_table
 from mat2spec.query.catalog import create_catalog
-from mat2spec.rejects import REJECT_COLUMNS
-from mat2spec.results import prediction_table
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
+from mat2spec.storage.rejects import REJECT_COLUMNS
+from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.crystal import Crystal
 
 SHARD = 600
 
@@ -34,7 +34,9 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
     for start in range(0, len(inputs), SHARD):
         rows = inputs.slice(start, SHARD)
         found = [row for row in crystals(rows) if isinstance(row, Crystal)]
-        predictions = prediction_table(rows, found, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint)
+        predictions = prediction_table(
+            rows, found, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint
+        )
         rejects = _rejects() if start == 0 else REJECT_COLUMNS.empty_table()
         run.commit(f"part-{start // SHARD:06d}", predictions, rejects)
     create_catalog(run.path, PHDOS_GRID)
@@ -43,7 +45,10 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
 
 
 def _rejects() -> pa.Table:
-    errors = [StructureError(name, f"site {site} has no neighbour within 8 Å") for site, name in enumerate(("lost-a", "lost-b"))]
+    errors = [
+        StructureError(name, f"site {site} has no neighbour within 8 Å")
+        for site, name in enumerate(("lost-a", "lost-b"))
+    ]
     rows = [(e.material_id, "table, row 1", "graph", "StructureError", str(e)) for e in errors]
     rows.append((None, "table, row 7", "read", "TableError", "table, row 7: material_id is NULL"))
     return pa.Table.from_pylist([dict(zip(REJECT_COLUMNS.names, row, strict=True)) for row in rows], REJECT_COLUMNS)
@@ -82,7 +87,9 @@ def _electronic(table: pa.Table, scale: float) -> pa.Table:
     spectra = (np.array(table["edos"].to_pylist()) * scale).astype(np.float32)
     found = [row for row in crystals(table) if isinstance(row, Crystal)]
     ids = [name if scale == 1 else f"{name}-{scale}" for name in table["material_id"].to_pylist()]
-    ids[found.index(next(row for row in found if row.material_id == "mp-980203"))] = "mp-126" if scale == 1 else f"TiOs3-{scale}"
+    ids[found.index(next(row for row in found if row.material_id == "mp-980203"))] = (
+        "mp-126" if scale == 1 else f"TiOs3-{scale}"
+    )
     below, above = low_masks(spectra, ValenceBandRule().threshold)
     columns: dict[str, pa.Array] = {
         "material_id": pa.array(ids),
@@ -98,7 +105,10 @@ def _electronic(table: pa.Table, scale: float) -> pa.Table:
         "vb_mask": pa.array(below),
         "cb_mask": pa.array(above),
     }
-    gaps = {"vb": vb_gaps(spectra, EDOS_GRID, ValenceBandRule()), "cb": cb_gaps(spectra, EDOS_GRID, ConductionBandRule())}
+    gaps = {
+        "vb": vb_gaps(spectra, EDOS_GRID, ValenceBandRule()),
+        "cb": cb_gaps(spectra, EDOS_GRID, ConductionBandRule()),
+    }
     for band, numbers in gaps.items():
         for part, column in zip(("lower", "upper", "width"), numbers.T, strict=True):
             columns[f"{band}_gap_{part}"] = pa.array(column, from_pandas=True)

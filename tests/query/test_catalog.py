@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import QueryError, RunError
 from mat2spec.query.catalog import ask
-from mat2spec.run_directory import CATALOG, RunDirectory
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.storage.run_directory import CATALOG, RunDirectory
 
 FLOAT32 = 1e-5
 """Spectra are stored in single precision; DuckDB adds in double."""
@@ -19,7 +19,10 @@ def column(run: Path, sql: str) -> np.ndarray:
 
 
 def test_views_hold_every_row(dft_run):
-    assert [*ask(dft_run, "SELECT count(*), count(DISTINCT material_id) FROM predictions").to_pylist()[0].values()] == [1522, 1522]
+    assert [*ask(dft_run, "SELECT count(*), count(DISTINCT material_id) FROM predictions").to_pylist()[0].values()] == [
+        1522,
+        1522,
+    ]
     assert column(dft_run, "SELECT count(*) FROM rejects") == [3]
 
 
@@ -32,7 +35,9 @@ def test_dos_at_is_the_density_of_the_bin_that_holds_the_frequency(dft_run, rows
     edges = np.array(PHDOS_GRID.edges)
     bin_ = min(int(np.searchsorted(edges, frequency, side="right")) - 1, 50)
     found = ask(dft_run, f"SELECT material_id, dos_at(spectrum, {frequency}) AS density FROM predictions").to_pylist()
-    assert {row["material_id"]: row["density"] for row in found} == {row["material_id"]: row["spectrum"][bin_] for row in rows}
+    assert {row["material_id"]: row["density"] for row in found} == {
+        row["material_id"]: row["spectrum"][bin_] for row in rows
+    }
 
 
 @pytest.mark.parametrize("frequency", [-0.1, 1000.1, "NULL", "NULL::DOUBLE"])
@@ -40,18 +45,24 @@ def test_dos_at_is_null_outside_the_grid(dft_run, frequency):
     assert column(dft_run, f"SELECT count(dos_at(spectrum, {frequency})) FROM predictions") == [0]
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1000), (-50, 2000), (400, 500), (403.5, 404.5), (395, 455), (500, 500), (990, 1000)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1000), (-50, 2000), (400, 500), (403.5, 404.5), (395, 455), (500, 500), (990, 1000)]
+)
 def test_dos_integral_is_the_area_of_the_bins_between_two_frequencies(dft_run, rows, low, high):
     edges = np.array(PHDOS_GRID.edges)
     widths = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
-    found = ask(dft_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions").to_pylist()
+    found = ask(
+        dft_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions"
+    ).to_pylist()
     expected = {row["material_id"]: np.array(row["spectrum"]) @ widths for row in rows}
     for row in found:
         assert row["states"] == pytest.approx(expected[row["material_id"]], rel=FLOAT32, abs=FLOAT32)
 
 
 def test_dos_integral_over_the_whole_grid_counts_three_modes(dft_run):
-    np.testing.assert_allclose(column(dft_run, "SELECT dos_integral(spectrum, 0, 1000) FROM predictions"), 3, rtol=FLOAT32)
+    np.testing.assert_allclose(
+        column(dft_run, "SELECT dos_integral(spectrum, 0, 1000) FROM predictions"), 3, rtol=FLOAT32
+    )
 
 
 def test_dos_integral_over_nothing_is_nothing(dft_run):
@@ -76,7 +87,9 @@ def test_asking_changes_no_file_and_cannot(dft_run):
     assert {path: path.read_bytes() for path in dft_run.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("sql", ["SELEC 1", "SELECT nosuch FROM predictions", "SELECT * FROM nosuch", "SELECT 1/'a'", "SELECT 'x"])
+@pytest.mark.parametrize(
+    "sql", ["SELEC 1", "SELECT nosuch FROM predictions", "SELECT * FROM nosuch", "SELECT 1/'a'", "SELECT 'x"]
+)
 def test_sql_that_fails_is_one_line(dft_run, sql):
     with pytest.raises(QueryError) as caught:
         ask(dft_run, sql)
@@ -101,7 +114,11 @@ def test_unknown_question_lists_those_that_this_run_can_answer(edos_run):
 
 
 @pytest.mark.parametrize(
-    ("name", "kinds"), [("gapped_metals", "edos runs, and this is one of phdos"), ("cold_lattices", "phdos runs, and this is one of edos")]
+    ("name", "kinds"),
+    [
+        ("gapped_metals", "edos runs, and this is one of phdos"),
+        ("cold_lattices", "phdos runs, and this is one of edos"),
+    ],
 )
 def test_question_to_runs_of_another_grid_is_refused_in_one_line(dft_run, edos_run, name, kinds):
     with pytest.raises(

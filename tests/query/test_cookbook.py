@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import QueryError
 from mat2spec.query.catalog import ask, cookbook
 from mat2spec.query.plot import MAX_PANELS, plot_answer
-from mat2spec.spectrum import PHDOS_GRID
 
 PHONONS = {"stiff_oxides", "cold_lattices", "phononic_gaps", "like_magnesia", "stiff_systems"}
-ELECTRONS = {"gapped_metals", "gapped_metals_known", "transparent_conductors", "almost_gapped", "gapped_systems", "like_platinum"}
+ELECTRONS = {
+    "gapped_metals",
+    "gapped_metals_known",
+    "transparent_conductors",
+    "almost_gapped",
+    "gapped_systems",
+    "like_platinum",
+}
 ELECTRONS |= {"fermi_steps", "dense_metals", "solar_absorbers", "disputed_metals"}
 
 
@@ -21,7 +28,9 @@ def answer(dft_run):
 def states(row: dict, low: float, high: float) -> float:
     """Modes per atom between two frequencies."""
     edges = np.array(PHDOS_GRID.edges)
-    return float(np.array(row["spectrum"]) @ np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None))
+    return float(
+        np.array(row["spectrum"]) @ np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
+    )
 
 
 def ids(rows: list[dict]) -> list[str]:
@@ -91,7 +100,10 @@ def test_stiff_systems_are_means_over_at_least_five_crystals(answer, rows):
 
 
 def test_reject_reasons_are_rules_without_names_and_numbers(answer):
-    assert [(r["error_type"], r["rows"]) for r in answer("reject_reasons")] == [("StructureError", 2), ("TableError", 1)]
+    assert [(r["error_type"], r["rows"]) for r in answer("reject_reasons")] == [
+        ("StructureError", 2),
+        ("TableError", 1),
+    ]
     assert "lost" not in str(answer("reject_reasons"))
 
 

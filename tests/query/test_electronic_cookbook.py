@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from mat2spec.data.subsets import RARE_EARTHS
-from mat2spec.gaps import ValenceBandRule, vb_gaps
-from mat2spec.metrics import wasserstein_distances
+from mat2spec.data.labels.subsets import RARE_EARTHS
+from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID
+from mat2spec.dos.metrics import wasserstein_distances
 from mat2spec.query.catalog import ask, cookbook
-from mat2spec.spectrum import EDOS_GRID
 
 PLATINUM_GROUP = {"Ru", "Rh", "Pd", "Os", "Ir", "Pt"}
 
@@ -29,7 +29,9 @@ def metals(edos_rows) -> list[dict]:
 def states(row: dict, low: float, high: float) -> float:
     """States per primitive cell between two energies [eV]."""
     edges = np.array(EDOS_GRID.edges)
-    return float(np.array(row["spectrum"]) @ np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None))
+    return float(
+        np.array(row["spectrum"]) @ np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
+    )
 
 
 def first_ids(rows: list[dict], value, limit: int) -> list[str]:
@@ -52,7 +54,9 @@ def test_gapped_metals_follow_the_rule_of_the_paper(answer, metals):
     for row in found:
         assert row["vb_gap_width"] >= 1
         assert -1 <= row["vb_gap_upper"] <= -0.25
-        assert row["states_above_gap"] == pytest.approx(states(by_id[row["material_id"]], row["vb_gap_upper"], 0), abs=0.01)
+        assert row["states_above_gap"] == pytest.approx(
+            states(by_id[row["material_id"]], row["vb_gap_upper"], 0), abs=0.01
+        )
 
 
 def test_rare_earths_of_the_questions_are_those_of_the_library():
@@ -61,7 +65,10 @@ def test_rare_earths_of_the_questions_are_those_of_the_library():
     )
     quoted += ", 'Tm', 'Yb', 'Lu']"
     assert set(quoted.strip("[]").replace("'", "").split(", ")) == RARE_EARTHS
-    assert [name for name, question in cookbook().items() if quoted in question.sql] == ["gapped_metals", "gapped_metals_known"]
+    assert [name for name, question in cookbook().items() if quoted in question.sql] == [
+        "gapped_metals",
+        "gapped_metals_known",
+    ]
 
 
 def test_known_gapped_metals_are_those_whose_band_gap_came_with_the_input(answer):
@@ -78,11 +85,15 @@ def test_transparent_conductors_have_gaps_on_both_sides(answer, metals):
     by_id = {r["material_id"]: r for r in fits}
     for row in found:
         whole = by_id[row["material_id"]]
-        assert row["states_between"] == pytest.approx(states(whole, whole["vb_gap_upper"], whole["cb_gap_lower"]), abs=0.01)
+        assert row["states_between"] == pytest.approx(
+            states(whole, whole["vb_gap_upper"], whole["cb_gap_lower"]), abs=0.01
+        )
 
 
 def test_almost_gapped_metals_pass_a_looser_rule_only(answer, metals):
-    loose = vb_gaps(np.array([r["spectrum"] for r in metals], np.float32), EDOS_GRID, ValenceBandRule(1.5, 0.75, -1.25, -0.125))
+    loose = vb_gaps(
+        np.array([r["spectrum"] for r in metals], np.float32), EDOS_GRID, ValenceBandRule(1.5, 0.75, -1.25, -0.125)
+    )
     width = {r["material_id"]: gap[2] for r, gap in zip(metals, loose, strict=True)}
     fits = [r for r in metals if r["vb_gap_width"] is None and not math.isnan(width[r["material_id"]])]
     found = answer("almost_gapped")
@@ -94,7 +105,11 @@ def test_gapped_systems_are_shares_of_at_least_three_metals(answer, metals):
     systems: dict[str, list[bool]] = {}
     for row in metals:
         systems.setdefault("-".join(row["elements"]), []).append(row["vb_gap_width"] is not None)
-    rates = {name: (-round(np.mean(hits), 3), -len(hits), name) for name, hits in systems.items() if len(hits) >= 3 and any(hits)}
+    rates = {
+        name: (-round(np.mean(hits), 3), -len(hits), name)
+        for name, hits in systems.items()
+        if len(hits) >= 3 and any(hits)
+    }
     found = answer("gapped_systems")
     assert [row["chemical_system"] for row in found] == sorted(rates, key=rates.__getitem__)[:20] != []
     for row in found:
@@ -124,7 +139,9 @@ def test_fermi_steps_are_the_largest_changes_across_zero(answer, metals):
     assert len(fits) < len(metals)
     found = answer("fermi_steps")
     np.testing.assert_allclose(
-        [abs(row["asymmetry"]) for row in found], sorted((abs(asymmetry(r)) for r in fits.values()), reverse=True)[:10], atol=1e-3
+        [abs(row["asymmetry"]) for row in found],
+        sorted((abs(asymmetry(r)) for r in fits.values()), reverse=True)[:10],
+        atol=1e-3,
     )
     for row in found:
         assert row["asymmetry"] == pytest.approx(asymmetry(fits[row["material_id"]]), abs=1e-3)
@@ -159,4 +176,7 @@ def test_crystals_of_which_nothing_is_known_count_as_no_metal(edos_rows, answer)
 
 
 def test_reject_reasons_are_asked_of_every_run(answer):
-    assert [(r["error_type"], r["rows"]) for r in answer("reject_reasons")] == [("StructureError", 2), ("TableError", 1)]
+    assert [(r["error_type"], r["rows"]) for r in answer("reject_reasons")] == [
+        ("StructureError", 2),
+        ("TableError", 1),
+    ]

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID, SpectrumGrid
+from mat2spec.dos.metrics import wasserstein_distances
 from mat2spec.errors import QueryError
-from mat2spec.gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
-from mat2spec.metrics import wasserstein_distances
 from mat2spec.query.catalog import ask
 from mat2spec.query.macros import macros
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID, SpectrumGrid
 
 LIMITS = [
     (1.0, 1.0, -1.0, -0.25),
@@ -37,7 +37,9 @@ def spectra(edos_rows) -> np.ndarray:
     rng = np.random.default_rng(1)
     changes = rng.random((100_000, 128)) < rng.choice([0.02, 0.06, 0.15], (100_000, 1))
     low = (np.cumsum(changes, axis=1) + rng.integers(0, 2, (100_000, 1))) % 2 == 0
-    jumping = np.where(low, rng.choice([0, 0.3, 0.5, 0.7, 1], low.shape), rng.choice([1.0000001, 1.2, 2, 30], low.shape))
+    jumping = np.where(
+        low, rng.choice([0, 0.3, 0.5, 0.7, 1], low.shape), rng.choice([1.0000001, 1.2, 2, 30], low.shape)
+    )
     jumping[:50, 60:65] = np.nan
     jumping[50:60] = [[0], [1], [2], [np.nan], [np.inf], [0.7], [0.3], [1.2], [-1], [1.0000001]]
     return np.concatenate([jumping, [row["spectrum"] for row in edos_rows]]).astype(np.float32)
@@ -55,7 +57,9 @@ def connect(grid: SpectrumGrid, **columns: pa.Array):
 
 
 def lists(densities: np.ndarray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(densities.ravel()), densities.shape[1]).cast(pa.list_(pa.float32()))
+    return pa.FixedSizeListArray.from_arrays(pa.array(densities.ravel()), densities.shape[1]).cast(
+        pa.list_(pa.float32())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,9 @@ def database(spectra):
 def gaps(database, call: str) -> np.ndarray:
     """Lower edge, upper edge and width of each spectrum; NaN for NULL."""
     sql = f"SELECT gap.lower, gap.upper, gap.width FROM (SELECT row, {call} AS gap FROM spectra) ORDER BY row"
-    return np.column_stack([column.to_numpy(zero_copy_only=False) for column in database.sql(sql).to_arrow_table().columns])
+    return np.column_stack(
+        [column.to_numpy(zero_copy_only=False) for column in database.sql(sql).to_arrow_table().columns]
+    )
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
@@ -82,9 +88,13 @@ def test_gaps_in_sql_are_those_of_python_to_the_last_bit(database, spectra, limi
     }
     for band, window in (("vb", below), ("cb", above)):
         assert np.isfinite(expected[band]).any(), "the test must show gaps"
-        np.testing.assert_array_equal(gaps(database, f"{band}_gap(spectrum, threshold := {threshold}, {window})"), expected[band])
+        np.testing.assert_array_equal(
+            gaps(database, f"{band}_gap(spectrum, threshold := {threshold}, {window})"), expected[band]
+        )
         if threshold == ValenceBandRule().threshold:
-            np.testing.assert_array_equal(gaps(database, f"{band}_gap_of_mask(vb_mask, cb_mask, {window})"), expected[band])
+            np.testing.assert_array_equal(
+                gaps(database, f"{band}_gap_of_mask(vb_mask, cb_mask, {window})"), expected[band]
+            )
 
 
 def test_default_limits_in_sql_are_those_of_python(database, spectra):
@@ -155,13 +165,16 @@ def test_no_spectrum_no_answer(database, call):
     ],
 )
 def test_rule_that_no_spectrum_can_fulfil_is_refused_in_one_line(edos_run, call):
-    with pytest.raises(QueryError, match=r"(VB|CB) gap: no run ≥ -?\d.* on a grid of -4 … 4 eV; take another min_width") as caught:
+    with pytest.raises(
+        QueryError, match=r"(VB|CB) gap: no run ≥ -?\d.* on a grid of -4 … 4 eV; take another min_width"
+    ) as caught:
         ask(edos_run, f"SELECT {call} FROM predictions")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(-1, -0.5), (-1.01, -0.51), (-1.03, -1.02), (-0.5, -0.5), (-4, 4), (3.97, 4), (4, 4), (-4, -4), (0.3, 0.9)]
+    ("low", "high"),
+    [(-1, -0.5), (-1.01, -0.51), (-1.03, -1.02), (-0.5, -0.5), (-4, 4), (3.97, 4), (4, 4), (-4, -4), (0.3, 0.9)],
 )
 @pytest.mark.parametrize("threshold", [1.0, 0.3])
 def test_window_is_a_gap_if_all_bins_that_overlap_it_are_low(database, spectra, low, high, threshold):
@@ -171,13 +184,17 @@ def test_window_is_a_gap_if_all_bins_that_overlap_it_are_low(database, spectra, 
         overlap = np.arange(128) == min(int(np.searchsorted(edges, low, side="right")) - 1, 127)
     expected = (spectra[:, overlap] <= np.float32(threshold)).all(axis=1)
     assert expected.any()
-    found = database.sql(f"SELECT has_gap(spectrum, {low}, {high}, threshold := {threshold}) FROM spectra ORDER BY row").fetchall()
+    found = database.sql(
+        f"SELECT has_gap(spectrum, {low}, {high}, threshold := {threshold}) FROM spectra ORDER BY row"
+    ).fetchall()
     assert found == [(whole,) for whole in expected.tolist()]
 
 
 @pytest.mark.parametrize(("low", "high"), [(-4.1, -3), (3, 4.1), (5, 6)])
 def test_window_that_leaves_the_grid_is_no_gap(database, low, high):
-    assert database.sql(f"SELECT DISTINCT has_gap(spectrum, {low}, {high}, threshold := 100) FROM spectra").fetchall() == [(False,)]
+    assert database.sql(
+        f"SELECT DISTINCT has_gap(spectrum, {low}, {high}, threshold := 100) FROM spectra"
+    ).fetchall() == [(False,)]
 
 
 def test_window_that_descends_is_refused(edos_run):
@@ -195,7 +212,9 @@ def test_similarity_is_that_of_the_metrics(grid):
     with connect(grid, a=lists(pairs[0]), b=lists(pairs[1])) as database:
         wasserstein, cosine_distance = (column.to_numpy() for column in database.sql(sql).to_arrow_table().columns)
     a, b = pairs.astype(np.float64)
-    np.testing.assert_allclose(wasserstein, wasserstein_distances(a, b, grid), rtol=FLOAT32, atol=FLOAT32 * grid.widths[1])
+    np.testing.assert_allclose(
+        wasserstein, wasserstein_distances(a, b, grid), rtol=FLOAT32, atol=FLOAT32 * grid.widths[1]
+    )
     with np.errstate(invalid="ignore"):
         cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     np.testing.assert_allclose(cosine_distance, 1 - cosines, atol=FLOAT32)
@@ -217,14 +236,18 @@ def test_a_spectrum_is_most_similar_to_itself_and_distance_counts_states_times_e
 def test_most_similar_takes_a_subquery(edos_run):
     sql = """SELECT material_id FROM predictions
              ORDER BY similar(spectrum, (SELECT spectrum FROM predictions WHERE material_id = 'mp-149')).wasserstein, material_id LIMIT 3"""
-    assert {row["material_id"].split("-0.")[0] for row in ask(edos_run, sql).to_pylist()} == {"mp-149"}, "multiples have the same shape"
+    assert {row["material_id"].split("-0.")[0] for row in ask(edos_run, sql).to_pylist()} == {"mp-149"}, (
+        "multiples have the same shape"
+    )
 
 
 @pytest.mark.parametrize(("low", "high"), [(-4, 4), (-9, 9), (-0.25, 0), (-0.1, 0.03), (1, 0)])
 def test_integral_over_electronic_states_is_the_area_of_the_bins(edos_run, edos_rows, low, high):
     edges = np.array(EDOS_GRID.edges)
     widths = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
-    found = ask(edos_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions").to_pylist()
+    found = ask(
+        edos_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions"
+    ).to_pylist()
     states = {row["material_id"]: row["states"] for row in found}
     for row in edos_rows:
         assert states[row["material_id"]] == pytest.approx(np.array(row["spectrum"]) @ widths, rel=FLOAT32, abs=FLOAT32)

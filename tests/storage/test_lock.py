@@ -12,10 +12,10 @@ import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
-import mat2spec.lease
+import mat2spec.storage.lock
 from mat2spec.errors import RunError, StorageError
-from mat2spec.lease import LOCK, Lease
-from mat2spec.location import Location, locate
+from mat2spec.storage.location import Location, locate
+from mat2spec.storage.lock import LOCK, Lease
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,16 @@ def store():
 @pytest.fixture(params=["disk", "object store"])
 def lock(request, tmp_path, store, monkeypatch) -> Location:
     """A lock on a disk, or in an object store, of a run whose holder gives a sign of life ten times a second."""
-    monkeypatch.setattr(mat2spec.lease, "BEAT", 0.1)
-    monkeypatch.setattr(mat2spec.lease, "SILENCE", 0.5)
+    monkeypatch.setattr(mat2spec.storage.lock, "BEAT", 0.1)
+    monkeypatch.setattr(mat2spec.storage.lock, "SILENCE", 0.5)
     if request.param == "disk":
         return tmp_path / LOCK
-    variables = {"AWS_ENDPOINT_URL": store, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    variables = {
+        "AWS_ENDPOINT_URL": store,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket=tmp_path.name.replace("_", "-").strip("-")[-60:])
@@ -51,7 +56,8 @@ def test_second_job_is_refused_at_once_and_the_lock_goes_with_its_holder(lock):
     with Lease(lock).held() as lease:
         lease.check()
         with pytest.raises(
-            RunError, match=f"in use by another job .process {os.getpid()} on .*; wait for its end, or choose another --output"
+            RunError,
+            match=f"in use by another job .process {os.getpid()} on .*; wait for its end, or choose another --output",
         ):
             Lease(lock).held().__enter__()
     assert not lock.exists()

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.paths import resolve, resolve_output
 from mat2spec.errors import ConfigError, RunError
+from mat2spec.storage.paths import resolve, resolve_output
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,9 @@ def test_relative_result_in_an_uploaded_copy_is_refused_unless_there_is_a_home(h
 def test_result_below_a_file_is_refused(here):
     (here / "file").write_text("")
     for path in ("file/run", "file/deep/run"):
-        with pytest.raises(RunError, match=r"cannot be written \(.*file is not a writable directory\); choose another path"):
+        with pytest.raises(
+            RunError, match=r"cannot be written \(.*file is not a writable directory\); choose another path"
+        ):
             resolve_output(path)
 
 

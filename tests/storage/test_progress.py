@@ -4,16 +4,16 @@ import re
 
 import pytest
 
-from cluster.progress import Progress
-from cluster.stage_times import StageTimes, told
-from cluster.stages import GRAPH, PREDICT, READ, WRITE, Done
+from mat2spec.predict.pipeline import GRAPH, PREDICT, READ, WRITE, Done
+from mat2spec.predict.timing import StageTimes, told
+from mat2spec.storage.progress import Progress
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that the test sets."""
     now = [1000.0]
-    for module in ("cluster.progress", "cluster.stage_times"):
+    for module in ("mat2spec.storage.progress", "mat2spec.predict.timing"):
         monkeypatch.setattr(f"{module}.time.perf_counter", lambda: now[0])
     return now
 
@@ -39,7 +39,9 @@ def test_terminal_has_one_line_that_lives(clock, capsys, monkeypatch):
         clock[0] += 0.1 if done == 1 else 10
         progress.step(done)
     lines = capsys.readouterr().err.split("\r")[1:]
-    assert [line.split(" rows")[0] for line in lines] == ["0/10000", "4000/10000", "10000/10000"], "not more often than an eye can follow"
+    assert [line.split(" rows")[0] for line in lines] == ["0/10000", "4000/10000", "10000/10000"], (
+        "not more often than an eye can follow"
+    )
     assert "364 rows/s, 16 s left" in lines[1]
     assert lines[-1].endswith("\n")
     assert not any("\n" in line for line in lines[:-1])
@@ -69,4 +71,6 @@ def test_report_names_what_a_faster_job_would_need(clock, seconds, bottleneck):
     assert record["bottleneck"] == bottleneck
     assert (record["rows"], record["rows_per_second_after_start"], record["first_shard_seconds"]) == (100, 2.0, 30.0)
     assert record["utilisation"] == pytest.approx((seconds[GRAPH] + seconds[PREDICT]) / (2 * 50), abs=1e-3)
-    assert re.search(rf"2 workers computed {record['utilisation']:.0%} of the time; bottleneck: {bottleneck}$", told(record))
+    assert re.search(
+        rf"2 workers computed {record['utilisation']:.0%} of the time; bottleneck: {bottleneck}$", told(record)
+    )

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import mat2spec.run_directory
+import mat2spec.storage.run_directory
 from mat2spec.errors import RunError, StorageError
-from mat2spec.location import storage
-from mat2spec.run_directory import RECORD, RunDirectory
+from mat2spec.storage.location import storage
+from mat2spec.storage.run_directory import RECORD, RunDirectory
 
 IDENTITY = {"checkpoint": "a" * 64, "input": "b" * 64, "where": None, "rows_per_shard": 2}
 TWO, ONE, NONE = (pa.table({"material_id": pa.array([f"mp-{i}" for i in range(n)], pa.string())}) for n in (2, 1, 0))
@@ -71,13 +71,13 @@ def test_missing_or_damaged_record_is_refused_in_one_line(run):
 
 def test_rejects_are_written_before_predictions(run, monkeypatch):
     """Predictions make a shard done: when they lie there, its rejects must too."""
-    written, write = [], mat2spec.run_directory.put
+    written, write = [], mat2spec.storage.run_directory.put
 
     def record(place, content) -> None:
         written.append((place.parent.name, files(run)))
         write(place, content)
 
-    monkeypatch.setattr("mat2spec.run_directory.put", record)
+    monkeypatch.setattr("mat2spec.storage.run_directory.put", record)
     run.commit("part-000000", TWO, ONE)
     assert [folder for folder, _ in written] == ["rejects", "predictions"]
     assert "rejects/part-000000.parquet" in written[1][1], "rejects lie under their name before predictions are begun"
@@ -121,7 +121,9 @@ def test_finished_run_has_counts_and_no_partial_files(run):
     assert record["status"] == "finished"
     assert record["counts"] == {"input": 3, "predictions": 2, "rejects": 1}
     assert (record["identity"], record["stages"]) == (IDENTITY, {"rows": 3})
-    assert files(run) == [f"{folder}/part-00000{i}.parquet" for folder in ("predictions", "rejects") for i in (0, 1)] + [RECORD]
+    assert files(run) == [
+        f"{folder}/part-00000{i}.parquet" for folder in ("predictions", "rejects") for i in (0, 1)
+    ] + [RECORD]
 
 
 def test_run_whose_rows_do_not_add_up_is_not_finished(run):
@@ -135,7 +137,9 @@ def test_rows_may_be_added_to_the_input_if_that_is_allowed(run):
     run.commit("part-000000", TWO, ONE)
     run.finish(3, {})
     grown = IDENTITY | {"input": "d" * 64}
-    with pytest.raises(RunError, match=f"input: {'b' * 64} there, {'d' * 64} here.*--allow-new-rows adds the rows that came since"):
+    with pytest.raises(
+        RunError, match=f"input: {'b' * 64} there, {'d' * 64} here.*--allow-new-rows adds the rows that came since"
+    ):
         run.claim(grown, {})
     assert run.is_finished(IDENTITY)
     run.claim(grown, {}, new_rows=True)
@@ -158,9 +162,10 @@ def test_rows_are_counted_by_id_in_results_and_rejects(run):
 
 def test_rejects_of_a_shard_that_was_never_done_do_not_count(run, monkeypatch):
     """Killed between its two files; then rows were added, and its rows went into other shards."""
-    write = mat2spec.run_directory.put
+    write = mat2spec.storage.run_directory.put
     monkeypatch.setattr(
-        "mat2spec.run_directory.put", lambda place, content: None if place.parent.name == "predictions" else write(place, content)
+        "mat2spec.storage.run_directory.put",
+        lambda place, content: None if place.parent.name == "predictions" else write(place, content),
     )
     run.commit("part-000000", TWO, ONE)
     monkeypatch.undo()
@@ -193,7 +198,9 @@ def test_full_disk_leaves_a_shard_to_be_done_again_and_no_debris(tmp_path):
         assert run.committed() == {"part-000000"}
         assert not [name for name in files(run) if "partial" in name]
         with (
-            pytest.raises(StorageError, match=r"run: cannot be written \(No space left on device\); what is finished is kept"),
+            pytest.raises(
+                StorageError, match=r"run: cannot be written \(No space left on device\); what is finished is kept"
+            ),
             storage(run.path),
         ):
             run.commit("part-000001", large, ONE)

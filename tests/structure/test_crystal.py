@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from mat2spec.crystal import Crystal
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
 
 CUBE = 4.0 * np.eye(3)
 ORIGIN = np.zeros((1, 3))
 
 
 def crystal(numbers=(14,), lattice=CUBE, coords=ORIGIN) -> Crystal:
-    return Crystal("mp-1", np.array(numbers, np.uint8), np.array(lattice, float), np.array(coords, float).reshape(-1, 3))
+    return Crystal(
+        "mp-1", np.array(numbers, np.uint8), np.array(lattice, float), np.array(coords, float).reshape(-1, 3)
+    )
 
 
 def refused(message: str, **parts) -> None:
@@ -37,7 +39,9 @@ def test_lattice_that_is_not_finite_is_refused():
     refused("lattice holds a number that is not finite", lattice=np.diag([4, 4, np.nan]))
 
 
-@pytest.mark.parametrize("lattice", [np.zeros((3, 3)), [[1, 2, 3], [2, 4, 6], [0, 0, 5]], [[4, 0, 0], [0, 4, 0], [4, 4, 0]]])
+@pytest.mark.parametrize(
+    "lattice", [np.zeros((3, 3)), [[1, 2, 3], [2, 4, 6], [0, 0, 5]], [[4, 0, 0], [0, 4, 0], [4, 4, 0]]]
+)
 def test_lattice_without_volume_is_refused(lattice):
     refused("0 Å³ per atom", lattice=lattice)
 

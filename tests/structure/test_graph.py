@@ -7,9 +7,9 @@ import torch
 from pymatgen.core import Structure
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
 from mat2spec.errors import StructureError
-from mat2spec.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 
 FLOAT32 = 2e-6
 """[Å] Rounding of a distance up to 8 Å stored in single precision, with some room for the arithmetic before."""
@@ -33,7 +33,11 @@ def edges_by_hand(crystal: Crystal, settings: GraphConfig) -> np.ndarray:
         distances = np.linalg.norm(coords[:, None] + images - position, axis=2)
         distances[center, np.linalg.norm(images, axis=1) == 0] = np.inf
         within = np.sort(distances[distances <= settings.cutoff])
-        last = within[settings.neighbors - 1] + settings.tie_tolerance if len(within) >= settings.neighbors else settings.cutoff
+        last = (
+            within[settings.neighbors - 1] + settings.tie_tolerance
+            if len(within) >= settings.neighbors
+            else settings.cutoff
+        )
         edges += [(center, neighbor, d) for neighbor, row in enumerate(distances) for d in np.sort(row[row <= last])]
     return np.array(edges)
 
@@ -63,11 +67,14 @@ def test_neighbours_are_those_of_pymatgen(real_crystals, real_graphs):
 
 
 @pytest.mark.parametrize(
-    "settings", [GraphConfig(neighbors=1), GraphConfig(neighbors=40), GraphConfig(cutoff=4.0), GraphConfig(tie_tolerance=0.3)]
+    "settings",
+    [GraphConfig(neighbors=1), GraphConfig(neighbors=40), GraphConfig(cutoff=4.0), GraphConfig(tie_tolerance=0.3)],
 )
 def test_neighbours_follow_the_settings(real_crystals, settings):
     for material in real_crystals[:4]:
-        np.testing.assert_allclose(edges_of(build_graph(material, settings)), edges_by_hand(material, settings), atol=FLOAT32)
+        np.testing.assert_allclose(
+            edges_of(build_graph(material, settings)), edges_by_hand(material, settings), atol=FLOAT32
+        )
 
 
 CUBIC = np.eye(3)
@@ -102,14 +109,18 @@ def test_edges_are_ordered_by_centre_then_distance(real_graphs):
 @pytest.mark.parametrize("shift", [0.0, -1e-17, 1.0, -3.7, 1e6])
 def test_coordinates_outside_the_cell_are_the_same_sites(rock_salt, shift):
     moved = crystal(rock_salt.lattice, rock_salt.frac_coords + shift, [11, 17])
-    np.testing.assert_allclose(edges_of(build_graph(moved, SETTINGS)), edges_of(build_graph(rock_salt, SETTINGS)), atol=FLOAT32)
+    np.testing.assert_allclose(
+        edges_of(build_graph(moved, SETTINGS)), edges_of(build_graph(rock_salt, SETTINGS)), atol=FLOAT32
+    )
 
 
 def test_left_handed_lattice_gives_the_same_graph(silicon):
     swap = [1, 0, 2]
     mirrored = crystal(silicon.lattice[swap], silicon.frac_coords[:, swap], [14, 14])
     assert np.linalg.det(mirrored.lattice) * np.linalg.det(silicon.lattice) < 0
-    np.testing.assert_allclose(edges_of(build_graph(mirrored, SETTINGS)), edges_of(build_graph(silicon, SETTINGS)), atol=FLOAT32)
+    np.testing.assert_allclose(
+        edges_of(build_graph(mirrored, SETTINGS)), edges_of(build_graph(silicon, SETTINGS)), atol=FLOAT32
+    )
 
 
 @pytest.mark.timeout(60)  # some milliseconds each
@@ -122,7 +133,9 @@ def test_skewed_cell_gives_the_graph_of_its_reduced_cell_at_once(real_crystals, 
         skewed = crystal(cell @ material.lattice, frac, material.atomic_numbers.tolist())
         made = build_graph(skewed, SETTINGS)
         rounding = FLOAT32 + 1e-15 * np.abs(frac).max() * np.abs(skewed.lattice).max()
-        np.testing.assert_allclose(np.sort(made.distances), np.sort(graph.distances), atol=rounding, err_msg=material.material_id)
+        np.testing.assert_allclose(
+            np.sort(made.distances), np.sort(graph.distances), atol=rounding, err_msg=material.material_id
+        )
         np.testing.assert_array_equal(np.bincount(made.edge_index[1]), np.bincount(graph.edge_index[1]))
 
 
@@ -136,7 +149,9 @@ def test_long_thin_cell_gives_the_graph_of_its_primitive_cell(silicon):
 
 def test_overlapping_atoms_are_refused(silicon):
     close = crystal(silicon.lattice, [[0, 0, 0], [0.25, 0.25, 0.25], [0.25, 0.25, 0.3]])
-    with pytest.raises(StructureError, match=r"mp-1: sites [12] and [12] are 0\.192 Å apart; atoms closer than 0\.5 Å overlap"):
+    with pytest.raises(
+        StructureError, match=r"mp-1: sites [12] and [12] are 0\.192 Å apart; atoms closer than 0\.5 Å overlap"
+    ):
         build_graph(close, SETTINGS)
 
 
@@ -147,7 +162,10 @@ def test_same_site_given_twice_is_refused(silicon):
 
 def test_cell_thinner_than_an_atom_is_refused_before_its_images_are_searched(monkeypatch):
     """0.1 Å³ per atom, but 10¹⁰ images within a few Å: the search took 16 s and 6 GB at 3e-4 Å."""
-    monkeypatch.setattr("mat2spec.graph.find_points_in_spheres", lambda *_, **__: pytest.fail("the search would fill the memory"))
+    monkeypatch.setattr(
+        "mat2spec.structure.graph.find_points_in_spheres",
+        lambda *_, **__: pytest.fail("the search would fill the memory"),
+    )
     with pytest.raises(StructureError, match=r"mp-1: .* Å"):
         build_graph(crystal(np.diag([2e9, 1e-5, 1e-5]), [0, 0, 0]), SETTINGS)
 
@@ -174,7 +192,9 @@ def test_vectors_are_as_long_as_their_edges(real_graphs):
 
 def test_vectors_point_from_the_centre_to_the_neighbour(real_crystals, real_graphs, rock_salt):
     """Centre + vector is a site of the neighbour, up to lattice vectors; and no vector is its own reverse by chance."""
-    for material, graph in zip([rock_salt, *real_crystals], [build_graph(rock_salt, SETTINGS), *real_graphs], strict=True):
+    for material, graph in zip(
+        [rock_salt, *real_crystals], [build_graph(rock_salt, SETTINGS), *real_graphs], strict=True
+    ):
         sites = material.frac_coords @ material.lattice
         neighbors, centers = graph.edge_index
         steps = (sites[centers] + graph.vectors - sites[neighbors]) @ np.linalg.inv(material.lattice)
@@ -207,7 +227,9 @@ def test_without_a_number_all_pairs_within_the_cutoff_are_edges(real_crystals):
         structure = Structure(material.lattice, material.atomic_numbers, material.frac_coords)
         centers, neighbors, images, distances = structure.get_neighbor_list(5.0)
         sites = material.frac_coords @ material.lattice
-        expected = np.column_stack([centers, neighbors, distances, sites[neighbors] + images @ material.lattice - sites[centers]])
+        expected = np.column_stack(
+            [centers, neighbors, distances, sites[neighbors] + images @ material.lattice - sites[centers]]
+        )
         ours = np.column_stack([graph.edge_index[::-1].T, graph.distances, graph.vectors])
         for rows in (expected, ours):
             rows[:] = rows[np.lexsort(rows.round(3).T)]

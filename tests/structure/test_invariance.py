@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.graph import build_graph
-from mat2spec.model.network import SpectrumNetwork
-from mat2spec.predict import predict_outputs
+from mat2spec.model.base import SpectrumNetwork
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import build_graph
 
 TOLERANCE = 1e-5
 """Densities of a shape add to 1; float32 sums in another order differ by 2e-6, other crystals by 1e-2."""
@@ -19,7 +19,9 @@ TOLERANCE = 1e-5
 CPU = torch.device("cpu")
 which_crystal = st.integers(0, 11)
 numbers = st.floats(-10, 10, allow_nan=False)
-bounded = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bounded = settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module", params=["mat2spec", "gatgnn", "additive"])
@@ -39,11 +41,15 @@ def expected(real_crystals, spectrum) -> np.ndarray:
     return np.stack([spectrum(crystal) for crystal in real_crystals])
 
 
-def rewritten(crystal: Crystal, lattice: np.ndarray, frac_coords: np.ndarray, order: np.ndarray | None = None) -> Crystal:
+def rewritten(
+    crystal: Crystal, lattice: np.ndarray, frac_coords: np.ndarray, order: np.ndarray | None = None
+) -> Crystal:
     """The sites in another cell, and in another order if one is given."""
     order = np.arange(len(frac_coords)) if order is None else order
     numbers = np.tile(crystal.atomic_numbers, len(frac_coords) // len(crystal))
-    return Crystal(crystal.material_id, numbers[order], np.ascontiguousarray(lattice), np.ascontiguousarray(frac_coords[order]))
+    return Crystal(
+        crystal.material_id, numbers[order], np.ascontiguousarray(lattice), np.ascontiguousarray(frac_coords[order])
+    )
 
 
 def supercell(crystal: Crystal, repeats: tuple[int, int, int]) -> Crystal:
@@ -100,11 +106,16 @@ def test_spectrum_is_the_same_for_any_order_of_sites(real_crystals, spectrum, ex
 @pytest.mark.parametrize("repeats", [(2, 1, 1), (1, 2, 2), (1, 1, 3)])
 def test_spectrum_is_the_same_for_a_supercell(real_crystals, spectrum, expected, repeats):
     for crystal, shape in zip(real_crystals, expected, strict=True):
-        np.testing.assert_allclose(spectrum(supercell(crystal, repeats)), shape, atol=TOLERANCE, err_msg=crystal.material_id)
+        np.testing.assert_allclose(
+            spectrum(supercell(crystal, repeats)), shape, atol=TOLERANCE, err_msg=crystal.material_id
+        )
 
 
 @bounded
-@given(which=which_crystal, steps=st.lists(st.tuples(st.permutations([0, 1, 2]), st.integers(-3, 3)), min_size=1, max_size=4))
+@given(
+    which=which_crystal,
+    steps=st.lists(st.tuples(st.permutations([0, 1, 2]), st.integers(-3, 3)), min_size=1, max_size=4),
+)
 def test_spectrum_is_the_same_for_any_choice_of_cell(real_crystals, spectrum, expected, which, steps):
     cell = np.eye(3)
     for (row, other, _), times in steps:

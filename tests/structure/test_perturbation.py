@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.perturbation import perturb
+from mat2spec.data.materials.schema import crystals
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.perturbation import perturb
 
 STRAIN, DISPLACEMENT = 0.02, 0.05
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
 from mat2spec.errors import StructureError
-from mat2spec.graph import PHANTOM_DISTANCE, CrystalGraph, build_graph
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import PHANTOM_DISTANCE, CrystalGraph, build_graph
 
 PHANTOMS = GraphConfig(phantoms=True)
 NEAREST = {"cutoff": 3.0}
@@ -15,7 +15,9 @@ NEAREST = {"cutoff": 3.0}
 
 def swapped(crystal: Crystal) -> Crystal:
     """The same two sites in the other order."""
-    return Crystal(crystal.material_id, crystal.atomic_numbers[::-1].copy(), crystal.lattice, crystal.frac_coords[::-1].copy())
+    return Crystal(
+        crystal.material_id, crystal.atomic_numbers[::-1].copy(), crystal.lattice, crystal.frac_coords[::-1].copy()
+    )
 
 
 def bonds(graph: CrystalGraph) -> list[tuple[int, int, float]]:
@@ -27,7 +29,9 @@ def bonds(graph: CrystalGraph) -> list[tuple[int, int, float]]:
 def test_every_atom_has_exactly_twelve_edges_ordered_by_centre(real_crystals):
     for crystal in real_crystals:
         graph = build_graph(crystal, PHANTOMS)
-        np.testing.assert_array_equal(graph.edge_index[1], np.repeat(np.arange(len(crystal)), 12), err_msg=crystal.material_id)
+        np.testing.assert_array_equal(
+            graph.edge_index[1], np.repeat(np.arange(len(crystal)), 12), err_msg=crystal.material_id
+        )
 
 
 def test_edges_are_the_twelve_nearest_of_those_with_ties(real_crystals, real_graphs):
@@ -35,7 +39,9 @@ def test_edges_are_the_twelve_nearest_of_those_with_ties(real_crystals, real_gra
         cut = build_graph(crystal, PHANTOMS)
         for atom in range(len(crystal)):
             nearest = whole.distances[whole.edge_index[1] == atom][:12]
-            np.testing.assert_array_equal(cut.distances[cut.edge_index[1] == atom], nearest, err_msg=crystal.material_id)
+            np.testing.assert_array_equal(
+                cut.distances[cut.edge_index[1] == atom], nearest, err_msg=crystal.material_id
+            )
 
 
 def test_missing_neighbours_are_edges_of_nine_angstrom_to_the_first_site(rock_salt):

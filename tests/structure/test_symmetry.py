@@ -4,9 +4,9 @@ import spglib
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.symmetry import SYMPREC, primitive_nsites, space_group_number, standard_primitive
+from mat2spec.data.materials.schema import crystals
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import SYMPREC, primitive_nsites, space_group_number, standard_primitive
 
 CONVENTIONAL_FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
@@ -19,7 +19,9 @@ def real(materials) -> list[Crystal]:
 
 def by_spglib(crystal: Crystal) -> int:
     """What spglib says without our shortcut."""
-    _, _, numbers = spglib.find_primitive((crystal.lattice, crystal.frac_coords, crystal.atomic_numbers), symprec=SYMPREC)
+    _, _, numbers = spglib.find_primitive(
+        (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers), symprec=SYMPREC
+    )
     return len(numbers)
 
 
@@ -36,10 +38,14 @@ def supercell(crystal: Crystal, matrix: np.ndarray) -> Crystal:
 def test_count_is_that_of_spglib(real):
     counted = [(c.material_id, primitive_nsites(c)) for c in real]
     assert counted == [(c.material_id, by_spglib(c)) for c in real]
-    assert any(count < len(c) for (_, count), c in zip(counted, real, strict=True)), "some of the cells must not be primitive"
+    assert any(count < len(c) for (_, count), c in zip(counted, real, strict=True)), (
+        "some of the cells must not be primitive"
+    )
 
 
-@pytest.mark.parametrize("matrix", [np.diag([2, 1, 1]), np.diag([1, 1, 3]), np.array([[1, 1, 0], [-1, 1, 0], [0, 0, 1]])])
+@pytest.mark.parametrize(
+    "matrix", [np.diag([2, 1, 1]), np.diag([1, 1, 3]), np.array([[1, 1, 0], [-1, 1, 0], [0, 0, 1]])]
+)
 def test_supercell_has_the_primitive_cell_of_its_crystal(real, matrix):
     small = [crystal for crystal in real if len(crystal) <= 8]
     assert len(small) > 30
@@ -49,9 +55,10 @@ def test_supercell_has_the_primitive_cell_of_its_crystal(real, matrix):
 
 def test_conventional_cells_hold_four_primitive_ones(silicon, rock_salt):
     for crystal in (silicon, rock_salt):
-        frac = (CONVENTIONAL_FCC[:, None] + [[0, 0, 0], crystal.frac_coords[1] @ crystal.lattice / (2 * crystal.lattice[0, 1])]).reshape(
-            -1, 3
-        )
+        frac = (
+            CONVENTIONAL_FCC[:, None]
+            + [[0, 0, 0], crystal.frac_coords[1] @ crystal.lattice / (2 * crystal.lattice[0, 1])]
+        ).reshape(-1, 3)
         cubic = Crystal("cubic", np.tile(crystal.atomic_numbers, 4), 2 * crystal.lattice[0, 1] * np.eye(3), frac)
         assert by_spglib(cubic) == 2
         assert primitive_nsites(cubic) == 2

@@ -8,14 +8,23 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.sources import Sources, first_weights
-from mat2spec.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
-from mat2spec.config import DataConfig, GapConfig, GATGNNConfig, GraphConfig, Mat2SpecConfig, NetworkConfig, TrainConfig, validate
-from mat2spec.data.labels import LabelledSplits
+from mat2spec.config import (
+    DataConfig,
+    GapConfig,
+    GATGNNConfig,
+    GraphConfig,
+    Mat2SpecConfig,
+    NetworkConfig,
+    TrainConfig,
+    validate,
+)
+from mat2spec.data.labels.dataset import LabelledSplits
 from mat2spec.errors import CheckpointError, ConfigError, TableError
-from mat2spec.graph import GraphBatch
+from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.registry import build_network
-from mat2spec.training import Training
+from mat2spec.structure.graph import GraphBatch
+from mat2spec.train.inputs import Sources, first_weights
+from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
 
@@ -31,7 +40,9 @@ GAP = GapConfig(architecture="gap", **SIZES, head=16)
 Start = Callable[..., Path]
 
 
-def config_of(model: NetworkConfig, start: Path | None = None, training: dict[str, Any] | None = None, **others: Any) -> TrainConfig:
+def config_of(
+    model: NetworkConfig, start: Path | None = None, training: dict[str, Any] | None = None, **others: Any
+) -> TrainConfig:
     """A training of two batches an epoch."""
     record = {
         "data": {"table": "small.parquet"},
@@ -150,7 +161,9 @@ def test_encoder_that_is_not_frozen_learns_too(splits, gap_checkpoint):
 def test_encoder_of_other_sizes_is_refused_in_one_line(splits, start):
     wide = start(GAP.model_copy(update={"width": 24}))
     config = config_of(MODELS["mat2spec"], wide, start_with="encoder")
-    assert "its encoder is not of the sizes of this training's network" in refusal(CheckpointError, lambda: beginning_of(config, splits))
+    assert "its encoder is not of the sizes of this training's network" in refusal(
+        CheckpointError, lambda: beginning_of(config, splits)
+    )
 
 
 def test_network_without_an_encoder_apart_is_refused_as_a_beginning(splits, start):
@@ -171,7 +184,9 @@ def test_scale_of_the_other_network_matters_to_the_whole_but_not_to_its_encoder(
     other = start(MODELS["mat2spec"], normalization="standard", loss="mae")
     encoder, network = (config_of(MODELS["mat2spec"], other, start_with=part) for part in ("encoder", "network"))
     assert beginning_of(encoder, splits) is not None
-    assert "its normalization is standard, this training's is sum" in refusal(CheckpointError, lambda: beginning_of(network, splits))
+    assert "its normalization is standard, this training's is sum" in refusal(
+        CheckpointError, lambda: beginning_of(network, splits)
+    )
 
 
 def test_another_architecture_lends_its_encoder_but_not_the_whole(splits, gap_checkpoint):
@@ -203,12 +218,20 @@ def test_network_without_an_encoder_apart_cannot_keep_it(model, setting):
     record = {"data": {"table": "labels.parquet"}, "model": model}
     assert validate(TrainConfig, record, "test").model.architecture == model["architecture"]
     message = refusal(ConfigError, lambda: validate(TrainConfig, record | setting, "test"))
-    assert f"architecture {model['architecture']} has no encoder of crystals apart; leave out freeze_encoder and start_with" in message
+    assert (
+        f"architecture {model['architecture']} has no encoder of crystals apart; leave out freeze_encoder and start_with"
+        in message
+    )
 
 
 @pytest.mark.parametrize("model", [{}, {"architecture": "gatgnn"}, {"architecture": "gap"}])
 def test_network_with_an_encoder_can_keep_it(model):
-    record = {"data": {"table": "labels.parquet"}, "model": model, "training": {"freeze_encoder": True}, "start_with": "encoder"}
+    record = {
+        "data": {"table": "labels.parquet"},
+        "model": model,
+        "training": {"freeze_encoder": True},
+        "start_with": "encoder",
+    }
     config = validate(TrainConfig, record, "test")
     assert config.training.freeze_encoder
     assert config.start_with == "encoder"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cluster.sources import Sources
 from mat2spec.config import TrainConfig
 from mat2spec.errors import TableError
+from mat2spec.train.inputs import Sources
 
 GAP = {"architecture": "gap"}
 
@@ -13,8 +13,16 @@ GAP = {"architecture": "gap"}
     ("label", "model", "reason"),
     [
         ("edos", GAP, r"column edos has a spectrum of 128 bins per row, architecture gap learns one number"),
-        ("band_gap", {}, r"column band_gap has one number per row, architecture mat2spec learns a spectrum of 128 bins"),
-        ("band_gap", {"architecture": "mean"}, r"architecture mean learns a spectrum of 128 bins; choose another data\.label"),
+        (
+            "band_gap",
+            {},
+            r"column band_gap has one number per row, architecture mat2spec learns a spectrum of 128 bins",
+        ),
+        (
+            "band_gap",
+            {"architecture": "mean"},
+            r"architecture mean learns a spectrum of 128 bins; choose another data\.label",
+        ),
     ],
 )
 def test_label_of_another_kind_than_the_network_learns_is_refused(bundled, label, model, reason):

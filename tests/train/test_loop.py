@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mat2spec.config import TrainConfig, TrainingConfig
-from mat2spec.data.labels import LabelledCrystals
+from mat2spec.data.labels.dataset import LabelledCrystals
 from mat2spec.errors import ConfigError
-from mat2spec.predict import predict_outputs
-from mat2spec.training import Training, TrainingDiverged, epoch_batches
+from mat2spec.predict.predictor import predict_outputs
+from mat2spec.train.loop import Training, TrainingDiverged, epoch_batches
 
 CPU = torch.device("cpu")
 
@@ -116,7 +116,9 @@ def test_loss_that_is_no_number_stops_the_training_and_says_what_to_do(train_con
         run(training, 1)
 
 
-rows_workers = st.tuples(st.integers(16, 300), st.integers(1, 4), st.integers(8, 64)).filter(lambda drawn: drawn[2] >= 4 * drawn[1])
+rows_workers = st.tuples(st.integers(16, 300), st.integers(1, 4), st.integers(8, 64)).filter(
+    lambda drawn: drawn[2] >= 4 * drawn[1]
+)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -149,5 +151,7 @@ def test_each_epoch_has_another_order_and_each_seed_too():
 
 @pytest.mark.parametrize(("rows", "batch_size", "workers"), [(1, 8, 1), (100, 8, 8), (7, 8, 4), (9, 8, 3)])
 def test_too_few_rows_for_each_worker_are_refused(rows, batch_size, workers):
-    with pytest.raises(ConfigError, match=rf"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each"):
+    with pytest.raises(
+        ConfigError, match=rf"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each"
+    ):
         list(epoch_batches(rows, TrainingConfig(batch_size=batch_size), 0, 0, workers))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mat2spec.config import TrainConfig
-from mat2spec.training import Training
+from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -45,7 +45,9 @@ def test_rate_rises_for_a_tenth_of_the_steps_and_falls_to_zero_by_a_cosine(train
 def test_rate_changes_within_an_epoch(train_config, splits, monkeypatch):
     training = Training(with_settings(train_config, schedule="one-cycle", epochs=10), splits, CPU)
     used, step = [], training.optimizer.step
-    monkeypatch.setattr(training.optimizer, "step", lambda: (used.append(training.optimizer.param_groups[0]["lr"]), step()))
+    monkeypatch.setattr(
+        training.optimizer, "step", lambda: (used.append(training.optimizer.param_groups[0]["lr"]), step())
+    )
     training.run_epoch()
     assert used == pytest.approx([1e-3 * share for share in (1 / 6, 3 / 6, 5 / 6)])
 

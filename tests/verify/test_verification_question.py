@@ -20,7 +20,15 @@ def test_precision_and_recall_by_hand():
     hits = "('a', true, 2.0, false, true), ('b', true, 2.0, false, true), ('c', true, 2.0, false, false), ('r', true, 2.0, false, NULL)"
     others = "('d', false, 10.0, false, true), ('e', false, 10.0, false, false), ('s', false, 10.0, true, true)"
     row = asked(f"{hits}, {others}")
-    assert (row["computed"], row["rejected"], row["judged"], row["hits"], row["confirmed"], row["others"], row["missed"]) == (
+    assert (
+        row["computed"],
+        row["rejected"],
+        row["judged"],
+        row["hits"],
+        row["confirmed"],
+        row["others"],
+        row["missed"],
+    ) == (
         6,
         1,
         5,

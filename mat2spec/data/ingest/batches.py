@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.config.ingestion import ReadingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.archives import is_archive, read_archive, read_bounded
-from mat2spec.data.disorder import Parsed
-from mat2spec.data.formats import is_known, is_table, read_structures, stem
-from mat2spec.data.listing import Source
-from mat2spec.data.materials import materials_table
-from mat2spec.data.rows import read_rows
-from mat2spec.data.storage import open_file
+from mat2spec.data.ingest.listing import Source
+from mat2spec.data.ingest.user_tables import read_rows
+from mat2spec.data.materials.schema import materials_table
 from mat2spec.errors import StructureError, TableError
-from mat2spec.rejects import reject, reject_table
+from mat2spec.storage.location import open_file
+from mat2spec.storage.rejects import reject, reject_table
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.archives import is_archive, read_archive, read_bounded
+from mat2spec.structure.readers.disorder import Parsed
+from mat2spec.structure.readers.formats import is_known, is_table, read_structures, stem
 
 STAGE = "read"
 
@@ -96,7 +96,10 @@ def _structures(url: str, name: str, config: ReadingConfig) -> Iterator[tuple[st
                 if isinstance(content, TableError):
                     yield source, Parsed("", StructureError(stem(member or name), str(content)))
                 elif is_table(member):
-                    yield source, Parsed("", StructureError(stem(member), f"{member} is a table in an archive; unpack it first"))
+                    yield (
+                        source,
+                        Parsed("", StructureError(stem(member), f"{member} is a table in an archive; unpack it first")),
+                    )
                 elif is_known(member):
                     yield from _of_file(source, member, content, config)
     except TableError as error:
@@ -126,7 +129,11 @@ def _sort_out(found: Sequence[tuple[str, Parsed]], further: pa.Table) -> Outcome
         "ordered_from": pa.array([found[i][1].ordered_from for i in kept], pa.string()),
         **{name: further[name].take(pa.array(kept, pa.int64())) for name in further.column_names},
     }
-    rejects = [reject(c.crystal.material_id, source, STAGE, c.crystal) for source, c in found if isinstance(c.crystal, StructureError)]
+    rejects = [
+        reject(c.crystal.material_id, source, STAGE, c.crystal)
+        for source, c in found
+        if isinstance(c.crystal, StructureError)
+    ]
     return Outcome(materials_table(list(crystals.values()), columns), reject_table(rejects))
 
 

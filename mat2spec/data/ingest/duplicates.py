@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mat2spec.errors import TableError
-from mat2spec.rejects import Reject, reject
+from mat2spec.storage.rejects import Reject, reject
 
 _SQL = """
     CREATE TEMP TABLE rows AS
@@ -49,9 +49,15 @@ class Duplicates:
         """
         here = self.found.filter(pc.equal(self.found["file"], file))
         repeated = set(here.filter(here["repeated"])["row"].to_pylist())
-        first = {row: of for row, of in zip(here["row"].to_pylist(), here["duplicate_of"].to_pylist(), strict=True) if row not in repeated}
+        first = {
+            row: of
+            for row, of in zip(here["row"].to_pylist(), here["duplicate_of"].to_pylist(), strict=True)
+            if row not in repeated
+        }
         rejects = [_reject(table, row) for row in sorted(repeated)]
-        marked = table.append_column("duplicate_of", pa.array([first.get(row) for row in range(len(table))], pa.string()))
+        marked = table.append_column(
+            "duplicate_of", pa.array([first.get(row) for row in range(len(table))], pa.string())
+        )
         return marked.filter(pa.array([row not in repeated for row in range(len(table))], pa.bool_())), rejects
 
     def counts(self) -> dict[str, int]:
@@ -62,5 +68,7 @@ class Duplicates:
 
 def _reject(table: pa.Table, row: int) -> Reject:
     material_id, source = table["material_id"][row].as_py(), table["source"][row].as_py()
-    error = TableError(f"{material_id}: {source}: this material_id came before; rename it, or take --ids path for files")
+    error = TableError(
+        f"{material_id}: {source}: this material_id came before; rename it, or take --ids path for files"
+    )
     return reject(material_id, source, "read", error)

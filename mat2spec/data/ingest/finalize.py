@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.duplicates import Duplicates
-from mat2spec.data.materials import MATERIALS
-from mat2spec.location import storage
-from mat2spec.rejects import Reject, reject_table
-from mat2spec.run_directory import REJECTS, RunDirectory
+from mat2spec.data.ingest.duplicates import Duplicates
+from mat2spec.storage.location import storage
+from mat2spec.storage.rejects import Reject, reject_table
+from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
 
 
 def place(
@@ -44,10 +43,16 @@ def place(
             if file.stem not in done:
                 table, repeated = duplicates.mark(position, pq.read_table(file))
                 rejects = pq.read_table(staged.path / REJECTS / file.name)
-                final.commit(file.stem, table, pa.concat_tables([rejects, reject_table([*repeated, *(unlisted if position == 0 else ())])]))
+                final.commit(
+                    file.stem,
+                    table,
+                    pa.concat_tables([rejects, reject_table([*repeated, *(unlisted if position == 0 else ())])]),
+                )
         rows = sum(staged.counts().values()) + len(unlisted)
         seconds = {**timing, "place_seconds": time.perf_counter() - start}
-        final.finish(rows, {"stages": {key: round(value, 3) for key, value in seconds.items()}, **duplicates.counts(), **details})
+        final.finish(
+            rows, {"stages": {key: round(value, 3) for key, value in seconds.items()}, **duplicates.counts(), **details}
+        )
     clear(staged)
 
 

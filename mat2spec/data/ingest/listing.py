@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
-from mat2spec.data.formats import is_known
-from mat2spec.data.storage import find_remote, fixed_part, is_remote
 from mat2spec.errors import TableError
-from mat2spec.rejects import Reject, reject
+from mat2spec.storage.location import find_remote, fixed_part, is_url
+from mat2spec.storage.rejects import Reject, reject
+from mat2spec.structure.readers.formats import is_known
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Listing:
     def told(self) -> str:
         """Say how many files there are, and how many are of no known format."""
         others = ", ".join(f"{count} {ending}" for ending, count in sorted(self.ignored.items()))
-        return f"{len(self.sources)} files ({sum(self.ignored.values())} others ignored{f': {others}' if others else ''})"
+        return (
+            f"{len(self.sources)} files ({sum(self.ignored.values())} others ignored{f': {others}' if others else ''})"
+        )
 
 
 def list_sources(paths: Sequence[str]) -> Listing:
@@ -60,7 +62,7 @@ def list_sources(paths: Sequence[str]) -> Listing:
     ignored: dict[str, str] = {}
     for path in paths:
         known, others = 0, 0
-        for found in starmap(Source, find_remote(path)) if is_remote(path) else _local(path):
+        for found in starmap(Source, find_remote(path)) if is_url(path) else _local(path):
             if not isinstance(found, Source):
                 rejects.append(found)
             elif is_known(found.url):
@@ -71,7 +73,9 @@ def list_sources(paths: Sequence[str]) -> Listing:
                 others += 1
         if not known and not rejects:
             raise TableError(f"{path}: {_nothing(path, others)}")
-    return Listing(tuple(sorted(sources.values(), key=lambda source: source.url)), tuple(rejects), Counter(ignored.values()))
+    return Listing(
+        tuple(sorted(sources.values(), key=lambda source: source.url)), tuple(rejects), Counter(ignored.values())
+    )
 
 
 def _local(path: str) -> Iterator[Source | Reject]:
@@ -117,5 +121,11 @@ def _nothing(path: str, others: int) -> str:
         return f"holds {others} files, none of a known format: CIF, POSCAR, extXYZ, JSON, CSV, Parquet, or archives of them"
     if os.path.isdir(path):
         return "is an empty folder; give files, folders, globs or URLs"
-    there = "matches no file" if glob.has_magic(path) else "does not exist, or is empty" if is_remote(path) else "does not exist"
+    there = (
+        "matches no file"
+        if glob.has_magic(path)
+        else "does not exist, or is empty"
+        if is_url(path)
+        else "does not exist"
+    )
     return f"{there}; give files, folders, globs or URLs"

@@ -7,14 +7,13 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mat2spec.config.ingestion import ReadingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.disorder import Parsed
-from mat2spec.data.formats import read_document, read_structures, stem
-from mat2spec.data.materials import SCHEMA
-from mat2spec.data.parquet_rows import read_parquet_rows
-from mat2spec.data.schema import COLUMNS, check_schema, crystals
-from mat2spec.data.storage import open_file
+from mat2spec.data.materials.schema import COLUMNS, SCHEMA, check_schema, crystals
 from mat2spec.errors import StructureError, TableError
+from mat2spec.storage.location import open_file
+from mat2spec.storage.parquet_rows import read_parquet_rows
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.disorder import Parsed
+from mat2spec.structure.readers.formats import read_document, read_structures, stem
 
 STRUCTURE_COLUMNS = ("structure", "cif")
 """Where a structure is looked for, if the table has not the columns of a materials table."""
@@ -23,7 +22,9 @@ OUR_COLUMNS = {*SCHEMA.names, *STRUCTURE_COLUMNS, "source", "ordered_from", "dup
 """Columns that an ingestion makes anew; all others of a table stay."""
 
 
-def read_rows(url: str, name: str, rows: tuple[int, int] | None, config: ReadingConfig) -> tuple[list[tuple[str, Parsed]], pa.Table]:
+def read_rows(
+    url: str, name: str, rows: tuple[int, int] | None, config: ReadingConfig
+) -> tuple[list[tuple[str, Parsed]], pa.Table]:
     """Read the structures of a table.
 
     Args:
@@ -43,7 +44,9 @@ def read_rows(url: str, name: str, rows: tuple[int, int] | None, config: Reading
         return [(url, Parsed("", StructureError(stem(name), reason)))], pa.table({"": pa.nulls(1)}).select([])
     first = rows[0] if rows else 0
     sources = [f"{url}, row {first + i}" for i in range(len(table))]
-    return list(zip(sources, parsed, strict=True)), table.drop_columns([c for c in table.column_names if c in OUR_COLUMNS])
+    return list(zip(sources, parsed, strict=True)), table.drop_columns(
+        [c for c in table.column_names if c in OUR_COLUMNS]
+    )
 
 
 def _open(url: str, rows: tuple[int, int] | None) -> pa.Table:
@@ -63,7 +66,9 @@ def _parsed(table: pa.Table, url: str, name: str, first: int, config: ReadingCon
         return
     column = next((c for c in STRUCTURE_COLUMNS if c in table.column_names), None)
     if column is None:
-        raise TableError(f"no column structure or cif, and no materials table: it has {', '.join(table.column_names)[:200]}")
+        raise TableError(
+            f"no column structure or cif, and no materials table: it has {', '.join(table.column_names)[:200]}"
+        )
     ids = (
         table["material_id"].to_pylist()
         if "material_id" in table.column_names
@@ -73,11 +78,15 @@ def _parsed(table: pa.Table, url: str, name: str, first: int, config: ReadingCon
         yield _of_value(value, None if material_id is None else str(material_id), column, config)
 
 
-def _checked(crystal: Crystal | StructureError, material_id: str | None, config: ReadingConfig) -> Crystal | StructureError:
+def _checked(
+    crystal: Crystal | StructureError, material_id: str | None, config: ReadingConfig
+) -> Crystal | StructureError:
     if material_id is None:
         return StructureError("NULL", "material_id is NULL; give every row a name of its own")
     if isinstance(crystal, Crystal) and len(crystal) > config.largest_cell:
-        return StructureError(material_id, f"{len(crystal)} sites are more than {config.largest_cell}; raise --largest-cell")
+        return StructureError(
+            material_id, f"{len(crystal)} sites are more than {config.largest_cell}; raise --largest-cell"
+        )
     return crystal
 
 
@@ -91,5 +100,7 @@ def _of_value(value: Any, material_id: str | None, column: str, config: ReadingC
     ending = ".json" if value.lstrip().startswith("{") else ".cif"
     found = read_structures(f"{column}{ending}", value.encode(), config, material_id)
     if len(found) > 1:
-        return Parsed("", StructureError(material_id, f"column {column} holds {len(found)} structures; give one in each row"))
+        return Parsed(
+            "", StructureError(material_id, f"column {column} holds {len(found)} structures; give one in each row")
+        )
     return found[0]

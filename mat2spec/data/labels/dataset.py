@@ -10,14 +10,14 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.folds import chemical_system, split_of_folds
-from mat2spec.data.label_table import LabelTable, read_crystals, read_label_table
-from mat2spec.data.subsets import SUBSETS
+from mat2spec.data.labels.folds import chemical_system, split_of_folds
+from mat2spec.data.labels.subsets import SUBSETS
+from mat2spec.data.labels.table import LabelTable, read_crystals, read_label_table
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
-from mat2spec.graph import CrystalGraph, build_graph
-from mat2spec.perturbation import perturb
-from mat2spec.spectrum import SpectrumGrid
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.perturbation import perturb
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,12 @@ class LabelledSplits:
 
 
 def read_labels(
-    path: Path, data: DataConfig, graph: GraphConfig, grid: SpectrumGrid, further: Path | None = None, apart_from: Path | None = None
+    path: Path,
+    data: DataConfig,
+    graph: GraphConfig,
+    grid: SpectrumGrid,
+    further: Path | None = None,
+    apart_from: Path | None = None,
 ) -> LabelledSplits:
     """Read a table of labels and build its graphs.
 
@@ -110,15 +115,21 @@ def read_labels(
         chosen = np.flatnonzero((split == name) & wanted)
         if not len(chosen):
             kind = f" of {data.subset}" if data.subset else ""
-            raise TableError(f"{path}: no row{kind} with split {name!r}; it has {', '.join(sorted(map(repr, set(split.tolist()))))}")
+            raise TableError(
+                f"{path}: no row{kind} with split {name!r}; it has {', '.join(sorted(map(repr, set(split.tolist()))))}"
+            )
         parts.append(LabelledCrystals.of(table, _fraction(chosen, data.fraction) if name == data.splits[0] else chosen))
     train, valid, test = parts
     fingerprint = table.fingerprint(split.tolist())
     if further:
         more = read_label_table(further, data.label, graph, grid, with_split=False)
         held_out = {crystal.composition for part in (valid, test) for crystal in part.crystals}
-        train += LabelledCrystals.of(more, np.array([i for i, c in enumerate(more.crystals) if c.composition not in held_out], int))
-        fingerprint = hashlib.sha256((fingerprint + more.fingerprint(["further"] * len(more.crystals))).encode()).hexdigest()
+        train += LabelledCrystals.of(
+            more, np.array([i for i, c in enumerate(more.crystals) if c.composition not in held_out], int)
+        )
+        fingerprint = hashlib.sha256(
+            (fingerprint + more.fingerprint(["further"] * len(more.crystals))).encode()
+        ).hexdigest()
     valid, test = (_perturbed(part, data, graph) for part in (valid, test))
     return LabelledSplits(train, valid, test, fingerprint)
 

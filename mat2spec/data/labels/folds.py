@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from mat2spec.crystal import Crystal
+from mat2spec.structure.crystal import Crystal
 
 FOLDS = 5
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from mat2spec.config.substitution import SplitConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.folds import chemical_system
-from mat2spec.data.materials import MATERIALS
-from mat2spec.data.schema import check_schema, crystals
+from mat2spec.config.splits import SplitConfig
+from mat2spec.data.labels.folds import chemical_system
+from mat2spec.data.materials.schema import check_schema, crystals
 from mat2spec.errors import ConfigError, TableError
+from mat2spec.storage.run_directory import MATERIALS
+from mat2spec.structure.crystal import Crystal
 
 PARTS = ("train", "valid", "test")
 COLUMN = "split"
@@ -51,7 +51,9 @@ def split_table(config: SplitConfig, table: Path, output: Path) -> str:
     counts = {part: split.count(part) for part in PARTS}
     for part in ("train", "test"):
         if not counts[part]:
-            raise ConfigError(f"{table}: no row of {len(material_ids)} would be in {part}; choose other --fractions, or other ids")
+            raise ConfigError(
+                f"{table}: no row of {len(material_ids)} would be in {part}; choose other --fractions, or other ids"
+            )
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     pq.write_table(rows, partial, compression="zstd")
@@ -108,14 +110,22 @@ def read_ids(path: Path, column: str) -> dict[str, str]:
             raise TableError(f"{path}: lists {name} in {part_of[name]} and in {part}; a material belongs in one part")
     if not part_of:
         found = sorted({str(part) for _, part in listed})
-        raise TableError(f"{path}: lists no material in train, valid or test; column {column} has {', '.join(found)[:100] or 'no row'}")
+        raise TableError(
+            f"{path}: lists no material in train, valid or test; column {column} has {', '.join(found)[:100] or 'no row'}"
+        )
     return part_of
 
 
 def _read_ids(path: Path, column: str) -> list[tuple[str, Any]]:
     if path.is_dir():
         files = [(path / f"{part}.txt", part) for part in PARTS]
-        return [(line.strip(), part) for file, part in files if file.exists() for line in file.read_text().splitlines() if line.strip()]
+        return [
+            (line.strip(), part)
+            for file, part in files
+            if file.exists()
+            for line in file.read_text().splitlines()
+            if line.strip()
+        ]
     if path.suffix == ".json":
         return list(_of_json(json.loads(path.read_text()), path, column))
     if path.suffix == ".parquet":
@@ -136,7 +146,9 @@ def _of_json(document: Any, path: Path, column: str) -> list[tuple[str, Any]]:
             return [(str(name), part) for part, names in document.items() for name in names]
         case dict():
             return list(document.items())
-    raise TableError(f"{path}: is no list of rows with material_id and {column}, no {{id: part}} and no {{part: [ids]}}")
+    raise TableError(
+        f"{path}: is no list of rows with material_id and {column}, no {{id: part}} and no {{part: [ids]}}"
+    )
 
 
 def _read(table: Path, config: SplitConfig) -> pa.Table:
@@ -154,7 +166,9 @@ def _read(table: Path, config: SplitConfig) -> pa.Table:
     if COLUMN in rows.column_names and not config.replace:
         raise ConfigError(f"{table}: has a column split already; take --replace to overwrite it")
     if rows["material_id"].null_count:
-        raise TableError(f"{table}: material_id is NULL in {rows['material_id'].null_count} rows; give every row a name of its own")
+        raise TableError(
+            f"{table}: material_id is NULL in {rows['material_id'].null_count} rows; give every row a name of its own"
+        )
     return rows
 
 

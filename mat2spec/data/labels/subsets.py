@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
-from mat2spec.crystal import Crystal
-from mat2spec.symmetry import space_group_number
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import space_group_number
 
-RARE_EARTHS = frozenset(["Sc", "Y", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"])
+RARE_EARTHS = frozenset(
+    ["Sc", "Y", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"]
+)
 
 
 def is_ternary_oxide(crystal: Crystal) -> bool:
@@ -19,5 +21,8 @@ def is_space_group_225(crystal: Crystal) -> bool:
     return space_group_number(crystal) == 225
 
 
-SUBSETS: dict[str, Callable[[Crystal], bool]] = {"ternary-oxides": is_ternary_oxide, "space-group-225": is_space_group_225}
+SUBSETS: dict[str, Callable[[Crystal], bool]] = {
+    "ternary-oxides": is_ternary_oxide,
+    "space-group-225": is_space_group_225,
+}
 """Tests by the name that a config gives."""

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import check_schema, crystals, is_list
+from mat2spec.data.materials.schema import check_schema, crystals, is_list
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
-from mat2spec.graph import CrystalGraph, build_graph
-from mat2spec.spectrum import SpectrumGrid
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.symmetry import primitive_nsites
 
 
 @dataclass(frozen=True)

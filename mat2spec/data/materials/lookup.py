@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.files import read_structure_files
-from mat2spec.data.formats import stem
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.schema import crystals
-from mat2spec.data.storage import connect
+from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.materials.structure_files import read_structure_files
 from mat2spec.errors import Mat2SpecError, StructureError
+from mat2spec.storage.location import connect
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.formats import stem
 
 
 def read_selected(materials: MaterialsInput, ids: Sequence[str]) -> dict[str, Crystal | Mat2SpecError]:

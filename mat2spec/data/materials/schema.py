@@ -1,13 +1,14 @@
 """The materials table: its columns, and rows as crystals."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
-from mat2spec.crystal import Crystal, unknown_element
 from mat2spec.elements import MAX_ATOMIC_NUMBER
 from mat2spec.errors import StructureError, TableError
+from mat2spec.structure.crystal import Crystal, content_hash, unknown_element
 
 COLUMNS = {
     "material_id": "VARCHAR",
@@ -42,7 +43,9 @@ def check_schema(schema: pa.Schema, source: str) -> None:
     """
     if missing := [name for name in COLUMNS if name not in schema.names]:
         needs = ", ".join(f"{name} {COLUMNS[name]}" for name in missing)
-        raise TableError(f"{source}: missing column{'s'[: len(missing) > 1]} {needs}; a materials table has {', '.join(COLUMNS)}")
+        raise TableError(
+            f"{source}: missing column{'s'[: len(missing) > 1]} {needs}; a materials table has {', '.join(COLUMNS)}"
+        )
     for name, fits in _KINDS.items():
         if not fits(schema.field(name).type):
             raise TableError(f"{source}: column {name} is {schema.field(name).type}, must be {COLUMNS[name]}")
@@ -72,7 +75,9 @@ def _crystal(
     if nsites is None or np.isnan(nsites) or nsites != len(atomic_numbers):
         raise StructureError(material_id, f"nsites is {nsites} but there are {len(atomic_numbers)} atomic numbers")
     if len(frac_coords) != 3 * len(atomic_numbers):
-        raise StructureError(material_id, f"{len(frac_coords)} fractional coordinates for {len(atomic_numbers)} sites; need 3 per site")
+        raise StructureError(
+            material_id, f"{len(frac_coords)} fractional coordinates for {len(atomic_numbers)} sites; need 3 per site"
+        )
     if len(outside := atomic_numbers[~((atomic_numbers >= 1) & (atomic_numbers <= MAX_ATOMIC_NUMBER))]):
         raise StructureError(material_id, unknown_element(outside[0]))
     return Crystal(
@@ -81,3 +86,41 @@ def _crystal(
         lattice.astype(np.float64).reshape(3, 3),
         frac_coords.astype(np.float64).reshape(-1, 3),
     )
+
+
+SCHEMA = pa.schema(
+    {
+        "material_id": pa.string(),
+        "formula_pretty": pa.string(),
+        "nsites": pa.int32(),
+        "atomic_numbers": pa.list_(pa.uint8()),
+        "lattice": pa.list_(pa.float64(), 9),
+        "frac_coords": pa.list_(pa.float64()),
+        "content_hash": pa.string(),
+    }
+)
+"""What every row has; further columns follow."""
+
+
+def materials_table(
+    crystals: Iterable[Crystal], further: Mapping[str, Sequence[object] | pa.Array] = MappingProxyType({})
+) -> pa.Table:
+    """Make a table of crystals.
+
+    Args:
+        crystals: One per row.
+        further: More columns, by name.
+    """
+    rows = [
+        (c.material_id, c.formula, len(c), c.atomic_numbers, c.lattice.ravel(), c.frac_coords.ravel(), content_hash(c))
+        for c in crystals
+    ]
+    columns = zip(*rows, strict=True) if rows else ([] for _ in SCHEMA)
+    table = pa.table(
+        [pa.array(list(column), field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
+    for name, values in further.items():
+        table = table.append_column(
+            name, values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+        )
+    return table

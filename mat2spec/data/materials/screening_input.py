@@ -14,15 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.files import is_structure_file
-from mat2spec.data.formats import stem
-from mat2spec.data.materials import MATERIALS
-from mat2spec.data.schema import check_schema
-from mat2spec.data.shards import Shard, as_range
-from mat2spec.data.storage import connect, find_remote, is_remote, open_file
+from mat2spec.data.materials.schema import check_schema
+from mat2spec.data.materials.shards import Shard, as_range
+from mat2spec.data.materials.structure_files import is_structure_file
 from mat2spec.errors import ConfigError, TableError
-from mat2spec.location import Location, errors_of_stores
-from mat2spec.run_directory import RECORD
+from mat2spec.storage.location import Location, connect, errors_of_stores, find_remote, is_url, open_file
+from mat2spec.storage.run_directory import MATERIALS, RECORD
+from mat2spec.structure.readers.formats import stem
 
 PARQUET = ".parquet"
 
@@ -121,7 +119,9 @@ class MaterialsInput:
         gone = f"""
             SELECT done.material_id FROM done LEFT JOIN (SELECT material_id, max(nth) AS rows FROM ({counted}) GROUP BY ALL) AS there
             ON there.material_id IS NOT DISTINCT FROM done.material_id WHERE done.rows > coalesce(there.rows, 0)"""
-        params: dict[str, Any] = {"files": list(self.files)} | ({} if self.tables else {"stems": [stem(file) for file in self.files]})
+        params: dict[str, Any] = {"files": list(self.files)} | (
+            {} if self.tables else {"stems": [stem(file) for file in self.files]}
+        )
         try:
             with connect(self.files) as connection:
                 connection.register("done", _NONE_DONE if done is None else done)
@@ -144,11 +144,17 @@ def _find_files(pattern: Location) -> list[str]:
                 pattern = pattern / MATERIALS
     except OSError as error:
         raise TableError(f"{pattern}: cannot be read ({error})") from None
-    files = [url for url, _, _ in find_remote(str(pattern))] if is_remote(str(pattern)) else _find_local(Path(str(pattern)))
-    if kept := [file for file in files if file.endswith(PARQUET)] or [file for file in files if is_structure_file(Path(file))]:
+    files = (
+        [url for url, _, _ in find_remote(str(pattern))] if is_url(str(pattern)) else _find_local(Path(str(pattern)))
+    )
+    if kept := [file for file in files if file.endswith(PARQUET)] or [
+        file for file in files if is_structure_file(Path(file))
+    ]:
         return kept
     what = "does not exist" if not files else f"holds {len(files)} files, none of them Parquet, CIF, POSCAR or JSON"
-    raise TableError(f"{pattern}: {what}; give a materials table or structure files (a relative path starts at MAT2SPEC_HOME, if set)")
+    raise TableError(
+        f"{pattern}: {what}; give a materials table or structure files (a relative path starts at MAT2SPEC_HOME, if set)"
+    )
 
 
 def _find_local(pattern: Path) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mat2spec.data.files import read_structure_files
-from mat2spec.data.formats import stem
-from mat2spec.data.parquet_rows import read_parquet_rows
+from mat2spec.data.materials.structure_files import read_structure_files
 from mat2spec.errors import Mat2SpecError, TableError
+from mat2spec.storage.parquet_rows import read_parquet_rows
+from mat2spec.structure.readers.formats import stem
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from mat2spec.config import ReadingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.archives import is_archive
-from mat2spec.data.formats import is_known, is_table, read_structures, stem
-from mat2spec.data.materials import SCHEMA as MATERIALS_SCHEMA
-from mat2spec.data.schema import COLUMNS
+from mat2spec.data.materials.schema import COLUMNS
+from mat2spec.data.materials.schema import SCHEMA as MATERIALS_SCHEMA
 from mat2spec.errors import Mat2SpecError, StructureError
-from mat2spec.location import Location, errors_of_stores, locate
+from mat2spec.storage.location import Location, errors_of_stores, locate
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.archives import is_archive
+from mat2spec.structure.readers.formats import is_known, is_table, read_structures, stem
 
 SCHEMA = pa.schema([MATERIALS_SCHEMA.field(name) for name in COLUMNS])
 """The columns that a file can fill."""
@@ -64,13 +64,17 @@ def read_structure_file(file: Location) -> Crystal:
         with errors_of_stores():
             size = file.stat().st_size
             if size > config.largest_file:
-                raise StructureError(stem(file.name), f"{file.name} has {size:,} bytes, more than {config.largest_file:,}")
+                raise StructureError(
+                    stem(file.name), f"{file.name} has {size:,} bytes, more than {config.largest_file:,}"
+                )
             content = file.read_bytes()
         found = read_structures(file.name, content, config)
     except OSError as error:
         raise StructureError(stem(file.name), f"{file.name} cannot be read ({error.strerror})") from None
     if len(found) > 1:
-        raise StructureError(stem(file.name), f"{file.name} holds {len(found)} structures; jobs/ingest.py files makes a table of them")
+        raise StructureError(
+            stem(file.name), f"{file.name} holds {len(found)} structures; jobs/ingest.py files makes a table of them"
+        )
     if isinstance(found[0].crystal, StructureError):
         raise found[0].crystal
     return found[0].crystal

@@ -14,9 +14,9 @@ import pyarrow as pa
 from pymatgen.core import SETTINGS
 
 from mat2spec.config.materials_project import DownloadConfig
-from mat2spec.data.materials_project_curve import Curve, electronic_curve, phonon_curve
-from mat2spec.data.materials_project_ids import stored_ids
-from mat2spec.data.patience import Patience
+from mat2spec.data.materials_project.curves import Curve, electronic_curve, phonon_curve
+from mat2spec.data.materials_project.ids import stored_ids
+from mat2spec.data.materials_project.retry import Patience
 from mat2spec.errors import ConfigError, ServiceError
 
 Document = dict[str, Any]
@@ -85,18 +85,33 @@ class MaterialsProject:
             if not documents:  # not where a page is short: a server may give less than it is asked for
                 return
             if documents == before:
-                raise ServiceError("the Materials Project gives one page of its listing again and again; is there a newer mp-api?")
+                raise ServiceError(
+                    "the Materials Project gives one page of its listing again and again; is there a newer mp-api?"
+                )
             before = documents
             yield documents
 
     def summaries(self, material_ids: Sequence[str], fields: Sequence[str]) -> list[Document]:
         """Fetch the summaries of materials, those that there are, in any order."""
-        options = {"material_ids": list(material_ids), "fields": list(fields), "deprecated": False, "chunk_size": len(material_ids)}
+        options = {
+            "material_ids": list(material_ids),
+            "fields": list(fields),
+            "deprecated": False,
+            "chunk_size": len(material_ids),
+        }
         return self._patience.ask(partial(self._search, **options))
 
     def electronic_dos(self, task_ids: Sequence[str]) -> Iterator[tuple[str, Curve | str]]:
         """Fetch total electronic densities of states: task id and curve, or what is wrong with it, for those that there are."""
-        columns = ("identifier", "run_type", "structure", "efermi", "energies", "spin_up_densities", "spin_down_densities")
+        columns = (
+            "identifier",
+            "run_type",
+            "structure",
+            "efermi",
+            "energies",
+            "spin_up_densities",
+            "spin_down_densities",
+        )
         for identifier, document in self._spectra("dos", _ELECTRONIC, task_ids, columns):
             yield identifier, electronic_curve(document)
 
@@ -129,7 +144,9 @@ class MaterialsProject:
         name, table = client._get_delta_table(_BUCKET, prefix)
         there = [column.name for column in table.schema().fields]
         if missing := {columns[0], columns[-1]} - set(there):
-            raise ServiceError(f"the table of spectra at s3://{_BUCKET}/{prefix} lacks {', '.join(missing)}; is there a newer mp-api?")
+            raise ServiceError(
+                f"the table of spectra at s3://{_BUCKET}/{prefix} lacks {', '.join(missing)}; is there a newer mp-api?"
+            )
         wanted = ", ".join(f"'{identifier}'" for identifier in stored)  # letters only
         chosen = ", ".join(column for column in columns if column in there)
         return client._query_delta_single(f"SELECT {chosen} FROM {name} WHERE identifier IN ({wanted}) {further}")
@@ -165,7 +182,9 @@ class MaterialsProject:
             text = f"{status[1]}: {status[2][:200]}"
         if status and status[1] in ("401", "403"):
             raise ConfigError(f"Materials Project: the API key is refused ({text}); {_WAY_OUT}")
-        if (status and status[1] in ("404", "413", "414", "422")) or text.startswith("The server does not support the request"):
+        if (status and status[1] in ("404", "413", "414", "422")) or text.startswith(
+            "The server does not support the request"
+        ):
             raise ConfigError(f"Materials Project: the query is refused ({text[:300]}); correct it, or update mp-api")
         cause = re.search(r"\(Caused by (.*)\)", text)  # what matters comes after a long address
         return text if status else f"{type(error).__name__}: {(cause[1] if cause else text)[:200]}"
@@ -181,7 +200,9 @@ def read_key() -> str:
     if not key:
         raise ConfigError(f"Materials Project: no API key; {_WAY_OUT}")
     if len(key) != KEY_LENGTH or not key.isascii() or not key.isalnum():
-        raise ConfigError(f"Materials Project: the API key has {len(key)} characters, must be {KEY_LENGTH} letters and digits; {_WAY_OUT}")
+        raise ConfigError(
+            f"Materials Project: the API key has {len(key)} characters, must be {KEY_LENGTH} letters and digits; {_WAY_OUT}"
+        )
     return key
 
 
@@ -197,7 +218,10 @@ def _as_parameters(conditions: Document) -> Document:
     """Conditions as `SummaryRester.search` takes them."""
     from pymatgen.analysis.magnetism.analyzer import Ordering
 
-    found = {name: list(value) if isinstance(value, tuple) and name in _LISTS else value for name, value in conditions.items()}
+    found = {
+        name: list(value) if isinstance(value, tuple) and name in _LISTS else value
+        for name, value in conditions.items()
+    }
     found.pop("lacks", None)  # the API does not know it
     if "has" in found:
         found["has_props"] = found.pop("has")

@@ -12,16 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.placement import clear, place
-from cluster.progress import Progress
-from mat2spec.checkpoint import environment
 from mat2spec.config.materials_project import MaterialsProjectConfig
-from mat2spec.data.materials import MATERIALS
-from mat2spec.data.materials_project import MaterialsProject, read_key
-from mat2spec.data.materials_project_download import Fetching, list_materials, read_ids
+from mat2spec.data.ingest.finalize import clear, place
+from mat2spec.data.materials_project.client import MaterialsProject, read_key
+from mat2spec.data.materials_project.fetch import Fetching, list_materials, read_ids
 from mat2spec.errors import RunError
-from mat2spec.location import storage
-from mat2spec.run_directory import REJECTS, RunDirectory
+from mat2spec.provenance import environment
+from mat2spec.storage.location import storage
+from mat2spec.storage.progress import Progress
+from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
 
 _LISTING = "listing.parquet"
 
@@ -84,7 +83,13 @@ class Download:
         ids = {"ids": hashlib.sha256("\n".join(listed).encode()).hexdigest()} if listed else {}
         method = {"phonon_method": self.config.phonon_method} if self.config.what == "phdos" else {}
         query = {name: list(value) if isinstance(value, tuple) else value for name, value in conditions.items()}
-        return {"what": self.config.what, "query": query, **ids, **method, "rows_per_shard": self.config.download.rows_per_shard}
+        return {
+            "what": self.config.what,
+            "query": query,
+            **ids,
+            **method,
+            "rows_per_shard": self.config.download.rows_per_shard,
+        }
 
     def _list(self, project: MaterialsProject, listed: list[str] | None) -> list[str]:
         if listed is None:
@@ -110,7 +115,9 @@ class Download:
     def _fetch(self, project: MaterialsProject, staged: RunDirectory, source: str) -> None:
         listed = pq.read_table(staged.path / _LISTING)["material_id"].to_pylist()
         size = self.config.download.rows_per_shard
-        shards = {f"part-{index:06d}": listed[start : start + size] for index, start in enumerate(range(0, len(listed), size))}
+        shards = {
+            f"part-{index:06d}": listed[start : start + size] for index, start in enumerate(range(0, len(listed), size))
+        }
         todo = {name: ids for name, ids in shards.items() if name not in staged.committed()}
         progress = Progress(len(todo), "shards")
         fetching = Fetching(project, self.config, source)

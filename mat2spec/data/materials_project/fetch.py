@@ -11,17 +11,32 @@ import pyarrow.parquet as pq
 
 from mat2spec.config import GraphConfig
 from mat2spec.config.materials_project import MaterialsProjectConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.ingestion import Outcome
-from mat2spec.data.materials import materials_table
-from mat2spec.data.materials_project import Document, MaterialsProject
-from mat2spec.data.materials_project_curve import Curve
-from mat2spec.data.materials_project_ids import usual_id
-from mat2spec.data.materials_project_labels import EDOS_COLUMNS, PHDOS_COLUMNS, Label, electronic_label, phonon_label
-from mat2spec.data.materials_project_summary import FIELDS, Summary, properties, read_crystal, read_summary, summary_columns
-from mat2spec.errors import ConfigError, Mat2SpecError, MissingError, ServiceError, SpectrumError, StructureError, TableError
-from mat2spec.graph import build_graph
-from mat2spec.rejects import Reject, reject, reject_table
+from mat2spec.data.ingest.batches import Outcome
+from mat2spec.data.materials.schema import materials_table
+from mat2spec.data.materials_project.client import Document, MaterialsProject
+from mat2spec.data.materials_project.curves import Curve
+from mat2spec.data.materials_project.ids import usual_id
+from mat2spec.data.materials_project.labels import EDOS_COLUMNS, PHDOS_COLUMNS, Label, electronic_label, phonon_label
+from mat2spec.data.materials_project.summaries import (
+    FIELDS,
+    Summary,
+    properties,
+    read_crystal,
+    read_summary,
+    summary_columns,
+)
+from mat2spec.errors import (
+    ConfigError,
+    Mat2SpecError,
+    MissingError,
+    ServiceError,
+    SpectrumError,
+    StructureError,
+    TableError,
+)
+from mat2spec.storage.rejects import Reject, reject, reject_table
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import build_graph
 
 Found = tuple[Summary, Crystal]
 
@@ -55,7 +70,9 @@ def read_ids(path: Path) -> list[str]:
         elif path.suffix == ".csv":
             listed = pa.csv.read_csv(path)["material_id"].to_pylist()
         else:
-            listed = [line for line in map(str.strip, path.read_text().splitlines()) if line and not line.startswith("#")]
+            listed = [
+                line for line in map(str.strip, path.read_text().splitlines()) if line and not line.startswith("#")
+            ]
     except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
         raise TableError(f"{path}: the list of ids cannot be read ({str(error).strip().splitlines()[0]})") from None
     if not listed:
@@ -72,7 +89,9 @@ def _name(document: Document) -> str:
     try:
         return usual_id(str(document.get("material_id")))
     except ConfigError as error:
-        raise ServiceError(f"the Materials Project sent a document without an id ({error}); is there a newer mp-api?") from None
+        raise ServiceError(
+            f"the Materials Project sent a document without an id ({error}); is there a newer mp-api?"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -113,13 +132,20 @@ class Fetching:
                 if name in documents:
                     shard.keep(name, "summary", partial(self._read, documents[name]))
                 else:
-                    shard.refuse(name, "summary", "the Materials Project has no such material, or has withdrawn it; look for its successor")
+                    shard.refuse(
+                        name,
+                        "summary",
+                        "the Materials Project has no such material, or has withdrawn it; look for its successor",
+                    )
 
     def _read(self, document: Document) -> Found:
         summary = read_summary(document)
         crystal = read_crystal(summary)
         wanted = self.config.conditions.get("magnetic_ordering")
-        if wanted and summary.ordering not in (wanted, None):  # the API does not ask where materials are named by their ids
+        if wanted and summary.ordering not in (
+            wanted,
+            None,
+        ):  # the API does not ask where materials are named by their ids
             rule = f"its magnetic ordering is {summary.ordering}, not {wanted}"
             raise StructureError(crystal.material_id, f"{rule}; --magnetic-ordering any takes it")
         return summary, crystal
@@ -132,9 +158,13 @@ class Fetching:
 
     def _phonons(self, shard: "_Shard") -> Outcome:
         method = self.config.phonon_method
-        calculations = {name: next(iter(summary.phonon_ids.get(method, ())), None) for name, (summary, _) in shard.found.items()}
+        calculations = {
+            name: next(iter(summary.phonon_ids.get(method, ())), None) for name, (summary, _) in shard.found.items()
+        }
         fetch, make = partial(self.project.phonon_dos, method=method), partial(phonon_label, method=method)
-        return shard.outcome(shard.labels(f"phonon density of states by {method}", calculations, fetch, make), PHDOS_COLUMNS)
+        return shard.outcome(
+            shard.labels(f"phonon density of states by {method}", calculations, fetch, make), PHDOS_COLUMNS
+        )
 
 
 @dataclass(frozen=True)
@@ -183,12 +213,16 @@ class _Shard:
                     self.rejects.append(reject(name, self.source, "label", error))
         for calculation, left in names.items():
             for name in left:
-                self.refuse(name, "dos", f"its {what}, calculation {calculation}, is not among the open data; leave it out")
+                self.refuse(
+                    name, "dos", f"its {what}, calculation {calculation}, is not among the open data; leave it out"
+                )
         return [made[name] for name in self.found if name in made]
 
     def outcome(self, labels: Sequence[tuple[Summary, Label]], columns: Mapping[str, pa.DataType]) -> Outcome:
         """Give the shard's rows, with some columns of labels, and its rejects."""
         further = summary_columns([summary.with_(label.columns) for summary, label in labels])
-        further |= {name: pa.array([label.columns[name] for _, label in labels], kind) for name, kind in columns.items()}
+        further |= {
+            name: pa.array([label.columns[name] for _, label in labels], kind) for name, kind in columns.items()
+        }
         further |= {"source": pa.array([self.source] * len(labels), pa.string())}
         return Outcome(materials_table([label.crystal for _, label in labels], further), reject_table(self.rejects))

@@ -19,7 +19,9 @@ def usual_id(identifier: str) -> str:
             raise ValueError("it has no prefix")
         return found.string
     except ValueError as error:
-        raise ConfigError(f"{identifier!r} is no id of the Materials Project ({error}); ids look like mp-149 or mp-aaaaaaft") from None
+        raise ConfigError(
+            f"{identifier!r} is no id of the Materials Project ({error}); ids look like mp-149 or mp-aaaaaaft"
+        ) from None
 
 
 def stored_ids(ids: Sequence[str]) -> list[str]:

@@ -8,14 +8,14 @@ import pyarrow as pa
 from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import Dos
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.materials_project_curve import Curve
-from mat2spec.data.materials_project_summary import Summary
-from mat2spec.dos import METAL_GAP, band_edges, check_curve, resample
+from mat2spec.data.materials_project.curves import Curve
+from mat2spec.data.materials_project.summaries import Summary
+from mat2spec.dos.electronic import METAL_GAP, band_edges, check_curve, resample
+from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
+from mat2spec.dos.phonon import WAVENUMBERS_PER_THZ, resample_phonons
 from mat2spec.errors import SpectrumError
-from mat2spec.phonon_dos import WAVENUMBERS_PER_THZ, resample_phonons
-from mat2spec.spectrum import EDOS_GRID, PHDOS_GRID
-from mat2spec.symmetry import primitive_nsites
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import primitive_nsites
 
 EDGE_TOLERANCE = 0.25
 """[eV] By how much the gap of the bands and that of the curve may differ; more, and emmet too warns that two calculations disagree."""
@@ -65,12 +65,19 @@ def electronic_label(summary: Summary, crystal: Crystal, curve: Curve, *, nonmag
         SpectrumError: If there is no such label.
     """
     if curve.efermi is None or not len(curve.densities) or curve.densities.shape[1] != len(curve.points):
-        raise SpectrumError(crystal.material_id, "its density of states lacks energies, densities or the Fermi level; leave it out")
+        raise SpectrumError(
+            crystal.material_id, "its density of states lacks energies, densities or the Fermi level; leave it out"
+        )
     check_curve(crystal.material_id, curve.points, curve.densities)
     vbm, cbm, found_in = _edges(summary, crystal.material_id, curve, curve.efermi)
     dos = resample(crystal.material_id, curve.points, curve.densities, vbm, cbm, nonmagnetic=nonmagnetic)
     spectrum = dos.spectrum * primitive_nsites(crystal) / _nsites_of_curve(crystal, curve)
-    label = {"edos": spectrum, "edos_edges": found_in, "edos_task_id": summary.dos.task_id, "edos_run_type": curve.run_type}
+    label = {
+        "edos": spectrum,
+        "edos_edges": found_in,
+        "edos_task_id": summary.dos.task_id,
+        "edos_run_type": curve.run_type,
+    }
     edges = {"band_gap": dos.band_gap, "is_metal": dos.is_metal, "efermi": curve.efermi, "vbm": vbm, "cbm": cbm}
     return Label(crystal, label | edges)
 
@@ -93,7 +100,9 @@ def phonon_label(summary: Summary, crystal: Crystal, curve: Curve, method: str) 
     spectrum = resample_phonons(crystal.material_id, curve.points * WAVENUMBERS_PER_THZ, curve.densities[0])
     calculated = crystal if curve.structure is None else Crystal.from_structure(curve.structure, crystal.material_id)
     if calculated.composition != crystal.composition:
-        raise SpectrumError(crystal.material_id, f"its phonons are those of {calculated.formula}, its summary of {crystal.formula}")
+        raise SpectrumError(
+            crystal.material_id, f"its phonons are those of {calculated.formula}, its summary of {crystal.formula}"
+        )
     label = {
         "phdos": spectrum.spectrum,
         "phdos_id": summary.phonon_ids[method][0],
@@ -146,5 +155,8 @@ def _nsites_of_curve(crystal: Crystal, curve: Curve) -> int:
         return len(crystal)
     calculated = Crystal.from_structure(curve.structure, crystal.material_id)
     if calculated.composition != crystal.composition:
-        raise SpectrumError(crystal.material_id, f"its density of states is that of {calculated.formula}, its summary of {crystal.formula}")
+        raise SpectrumError(
+            crystal.material_id,
+            f"its density of states is that of {calculated.formula}, its summary of {crystal.formula}",
+        )
     return len(calculated)

@@ -7,10 +7,10 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 
 from mat2spec.config.ingestion import ReadingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.formats import read_document
-from mat2spec.data.materials_project_ids import usual_id
+from mat2spec.data.materials_project.ids import usual_id
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.formats import read_document
 
 CalculationId = Annotated[str, StringConstraints(pattern=r"^([a-z]+-)?([a-z]+|[0-9]+)$")]
 """mp-1056831, mp-aaacidjj or aaacidjj."""
@@ -81,8 +81,28 @@ class Summary(BaseModel):
 
 
 FIELDS = (
-    *("material_id", "structure", "energy_above_hull", "formation_energy_per_atom", "band_gap", "is_gap_direct", "is_metal", "efermi"),
-    *("vbm", "cbm", "ordering", "total_magnetization", "theoretical", "symmetry", "builder_meta", "dos.task_id", "phonon_IDs", "has_props"),
+    *(
+        "material_id",
+        "structure",
+        "energy_above_hull",
+        "formation_energy_per_atom",
+        "band_gap",
+        "is_gap_direct",
+        "is_metal",
+        "efermi",
+    ),
+    *(
+        "vbm",
+        "cbm",
+        "ordering",
+        "total_magnetization",
+        "theoretical",
+        "symmetry",
+        "builder_meta",
+        "dos.task_id",
+        "phonon_IDs",
+        "has_props",
+    ),
 )
 """What the API is asked for."""
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mat2spec.config.substitution import SubstituteConfig
-from mat2spec.data.materials import MATERIALS
+from mat2spec.storage.run_directory import MATERIALS
 
 
 def group(folder: Path, grouped: Path, rows_per_group: int) -> None:
@@ -71,12 +71,20 @@ class Selection:
         """Look through the tables of a folder."""
         only_new, limit = config.known == "drop", config.limit
         wanted = "known_as IS NULL" if only_new else "true"
-        totals = f"SELECT count(*), count(known_as), sum(duplicates), count(*) FILTER ({wanted}) FROM read_parquet($files)"
+        totals = (
+            f"SELECT count(*), count(known_as), sum(duplicates), count(*) FILTER ({wanted}) FROM read_parquet($files)"
+        )
         stayed, known, duplicates, new = (int(total or 0) for total in _query(totals, files=_files(folder))[0])
         ranks = f"SELECT probability, material_id FROM read_parquet($files) WHERE {wanted} ORDER BY probability DESC, material_id"
         last = _query(f"{ranks} LIMIT 1 OFFSET {limit - 1}", files=_files(folder)) if limit else []
         placed = min(new, limit or new)
-        counts = {"made": stayed + duplicates, "duplicates": duplicates, "known": known, "beyond_limit": new - placed, MATERIALS: placed}
+        counts = {
+            "made": stayed + duplicates,
+            "duplicates": duplicates,
+            "known": known,
+            "beyond_limit": new - placed,
+            MATERIALS: placed,
+        }
         return cls(only_new, last[0] if last else None, counts)
 
     def take(self, file: Path) -> pa.Table:

@@ -7,16 +7,17 @@ import pyarrow as pa
 from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.materials import materials_table
-from mat2spec.data.schema import crystals
-from mat2spec.data.shards import Rows
-from mat2spec.data.substitution import Candidate, Substituter
+from mat2spec.data.materials.schema import crystals, materials_table
+from mat2spec.data.materials.shards import Rows
+from mat2spec.data.substitution.rules import Candidate, Substituter
 from mat2spec.elements import symbols
 from mat2spec.errors import StructureError
-from mat2spec.rejects import Reject, reject
+from mat2spec.storage.rejects import Reject, reject
+from mat2spec.structure.crystal import Crystal
 
-LINEAGE = pa.schema({"parent_id": pa.string(), "substitution": pa.string(), "probability": pa.float64(), "volume_ratio": pa.float64()})
+LINEAGE = pa.schema(
+    {"parent_id": pa.string(), "substitution": pa.string(), "probability": pa.float64(), "volume_ratio": pa.float64()}
+)
 """Columns that say where a candidate comes from; all NULL for a known crystal."""
 
 
@@ -53,12 +54,14 @@ def substitute_rows(rows: Rows, substituter: Substituter) -> tuple[pa.Table, lis
 def candidate_table(candidates: Sequence[Candidate], known: Sequence[Crystal]) -> pa.Table:
     """Rows of candidates with their lineage; known crystals, to compare them with, follow without one."""
     rows: list[tuple[object, ...]] = [
-        (one.parent_id, str(one.substitution), one.substitution.probability, one.substitution.volume_ratio) for one in candidates
+        (one.parent_id, str(one.substitution), one.substitution.probability, one.substitution.volume_ratio)
+        for one in candidates
     ]
     rows += [(None,) * len(LINEAGE)] * len(known)
     lineage = pa.Table.from_pylist([dict(zip(LINEAGE.names, row, strict=True)) for row in rows], LINEAGE)
     return materials_table(
-        [*(candidate.crystal for candidate in candidates), *known], {name: lineage[name].combine_chunks() for name in LINEAGE.names}
+        [*(candidate.crystal for candidate in candidates), *known],
+        {name: lineage[name].combine_chunks() for name in LINEAGE.names},
     )
 
 
@@ -116,7 +119,11 @@ def _of_one_formula(candidates: dict[int, Crystal], known: Sequence[Crystal]) ->
         else:
             duplicates[same] += 1
     return [
-        _Kept(row, next((name for name, one in existing.items() if _match(matcher, one, structure)), None), duplicates[row])
+        _Kept(
+            row,
+            next((name for name, one in existing.items() if _match(matcher, one, structure)), None),
+            duplicates[row],
+        )
         for row, structure in kept.items()
     ]
 

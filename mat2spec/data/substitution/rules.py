@@ -13,9 +13,9 @@ from pymatgen.core import Composition, Lattice, Species, Structure
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 from pymatgen.core.structure_prediction.volume_predictor import RLSVolumePredictor
 
-from mat2spec.crystal import Crystal
 from mat2spec.elements import symbols
 from mat2spec.errors import ConfigError, StructureError
+from mat2spec.structure.crystal import Crystal
 
 Formula = tuple[tuple[int, int], ...]
 """Reduced composition: atomic numbers in ascending order with their counts."""
@@ -85,7 +85,9 @@ class Substituter:
     def __post_init__(self) -> None:
         known = {species.symbol for species in _probabilities().species}
         if unknown := [element for element in self.elements if element not in known]:
-            raise ConfigError(f"element: pymatgen's probabilities hold no ion of {', '.join(unknown)}; choose another element")
+            raise ConfigError(
+                f"element: pymatgen's probabilities hold no ion of {', '.join(unknown)}; choose another element"
+            )
 
     def candidates(self, parent: Crystal) -> list[Candidate]:
         """Make all candidates of a parent, the most probable first; an element that it has already is not put in.
@@ -144,7 +146,9 @@ def _charges(formula: Formula, largest_formula: int) -> dict[str, float] | str:
         return f"{atoms} atoms in the reduced formula are more than {largest_formula}; raise --largest-formula"
     composition = Composition({symbols()[z]: count for z, count in formula})
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No Pauling electronegativity")  # of He, Ne and Ar, by which it sorts elements
+        warnings.filterwarnings(
+            "ignore", "No Pauling electronegativity"
+        )  # of He, Ne and Ar, by which it sorts elements
         guesses = composition.oxi_state_guesses(max_sites=-1)
         name = composition.reduced_formula
     if not guesses:

@@ -8,28 +8,28 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.progress import Progress
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.storage.progress import Progress
 
 # isort: split
-from cluster.calculations import Task, compute
-from mat2spec.computed_files import ComputedFiles
 from mat2spec.config import VerifyConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.selected import read_selected
-from mat2spec.dft.calculation import Engine, Limits, PendingError, key_of, refuse_large
-from mat2spec.dft.engines import build_engine
-from mat2spec.draw import Draw, draw
+from mat2spec.data.materials.lookup import read_selected
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.dft.engine import Engine, Limits, PendingError, key_of, refuse_large
+from mat2spec.dft.registry import build_engine
+from mat2spec.distributed.dft.tasks import Task, compute
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import CalculationError, ConfigError, Mat2SpecError, RunError, UnfinishedError
-from mat2spec.lease import LOCK, Lease
-from mat2spec.location import locate, storage
 from mat2spec.query.catalog import ask, create_catalog
-from mat2spec.rejects import reject
-from mat2spec.run_directory import RunDirectory
-from mat2spec.spectrum import SpectrumGrid
-from mat2spec.symmetry import standard_primitive
-from mat2spec.verified import conclude, verified_row
+from mat2spec.storage.location import locate, storage
+from mat2spec.storage.lock import LOCK, Lease
+from mat2spec.storage.rejects import reject
+from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import standard_primitive
+from mat2spec.verify.campaign import conclude, verified_row
+from mat2spec.verify.sampling import Draw, draw
+from mat2spec.verify.store import ComputedFiles
 
 STAGE = "verify"
 
@@ -63,7 +63,9 @@ class Verification:
         grid = _grid_of(record, self.path)
         engine = build_engine(self.config, self.path)
         if engine.grid != grid.name:
-            raise ConfigError(f"engine {self.config.engine} computes {engine.grid}, and {self.path} holds {grid.name}; take another engine")
+            raise ConfigError(
+                f"engine {self.config.engine} computes {engine.grid}, and {self.path} holds {grid.name}; take another engine"
+            )
         engine.check()
         drawn = draw(self.path, self.config)
         materials = _input_of(record, self.path)
@@ -80,7 +82,9 @@ class Verification:
             )
         return _told(self.path, campaign, drawn)
 
-    def _plan(self, drawn: Draw, materials: MaterialsInput, engine: Engine, files: ComputedFiles) -> tuple[list[str], list[Task]]:
+    def _plan(
+        self, drawn: Draw, materials: MaterialsInput, engine: Engine, files: ComputedFiles
+    ) -> tuple[list[str], list[Task]]:
         """Key of each material, and what is still to be computed; what cannot be is rejected at once."""
         found = read_selected(materials, drawn.ids)
         keys: list[str] = []
@@ -125,13 +129,17 @@ class Verification:
             if isinstance(outcome, PendingError):
                 waiting.append(str(outcome))
             elif isinstance(outcome, Mat2SpecError):
-                files.reject(task.key, reject(task.ids[0], str(self.path), STAGE, outcome), list(task.ids), self._limits)
+                files.reject(
+                    task.key, reject(task.ids[0], str(self.path), STAGE, outcome), list(task.ids), self._limits
+                )
             else:
                 files.commit(task.key, outcome, list(task.ids))
             progress.step(rejects=int(isinstance(outcome, Mat2SpecError)))
         return waiting
 
-    def _on_nodes(self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, tick: Any) -> Iterator[tuple[Task, Outcome]]:
+    def _on_nodes(
+        self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, tick: Any
+    ) -> Iterator[tuple[Task, Outcome]]:
         with ray_session():
             yield from compute(engine, grid, self.config.limits, tasks, tick)
 

@@ -10,11 +10,11 @@ import ray
 from ray.exceptions import NodeDiedError, RayError, RayTaskError
 
 from mat2spec.config import LimitsConfig
-from mat2spec.crystal import Crystal
-from mat2spec.dft.calculation import AttemptError, Engine, Limits
+from mat2spec.dft.engine import AttemptError, Engine, Limits
+from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import CalculationError, ConfigError, Mat2SpecError, UnfinishedError
-from mat2spec.spectrum import SpectrumGrid
-from mat2spec.verified import verified_row
+from mat2spec.structure.crystal import Crystal
+from mat2spec.verify.campaign import verified_row
 
 PATIENCE = 5
 """Nodes that a calculation may lose without being blamed for it."""
@@ -95,7 +95,9 @@ def _outcome(ref: Any, task: Task) -> pa.Table | Mat2SpecError | Task:
             raise UnfinishedError(f"{name}: {PATIENCE + 1} nodes died under it; give the same command again") from None
         return replace(task, lost=task.lost + 1)
     except RayError as error:
-        found = AttemptError(f"its worker died ({type(error).__name__}), most likely for lack of memory; lower the load on the machine")
+        found = AttemptError(
+            f"its worker died ({type(error).__name__}), most likely for lack of memory; lower the load on the machine"
+        )
     if not isinstance(found, AttemptError):
         return found
     if task.failed is None:

@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.placement import clear, place
-from cluster.progress import Progress
-from cluster.reading import Read
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.data.ingest.finalize import clear, place
+from mat2spec.distributed.ingest.read_task import Read
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.storage.progress import Progress
 
 # isort: split
 import ray.data
 
-from mat2spec.checkpoint import environment
 from mat2spec.config.ingestion import IngestConfig, ReadingConfig
-from mat2spec.data.ingestion import Batch, cut
-from mat2spec.data.listing import Listing, list_sources
-from mat2spec.data.materials import MATERIALS
+from mat2spec.data.ingest.batches import Batch, cut
+from mat2spec.data.ingest.listing import Listing, list_sources
 from mat2spec.errors import StorageError
-from mat2spec.run_directory import REJECTS, RunDirectory
+from mat2spec.provenance import environment
+from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
 
 SHARDS_WITHOUT_RAY = 3
 """So few are read in this process in less time than a Ray takes to start (12 s)."""
@@ -60,7 +59,12 @@ class Ingestion:
             "rows_per_shard": self.config.rows_per_shard,
         }
         config = self.config.model_dump(mode="json")
-        details = {"config": config, "files": len(listing.sources), "ignored_files": sum(listing.ignored.values()), "found": listing.told()}
+        details = {
+            "config": config,
+            "files": len(listing.sources),
+            "ignored_files": sum(listing.ignored.values()),
+            "found": listing.told(),
+        }
         final, staged = (RunDirectory(path, MATERIALS) for path in (self.output, self.output / "staged"))
         final.claim(identity, details | {"versions": environment()})
         if final.read_record()["status"] != "finished":
@@ -77,10 +81,18 @@ class Ingestion:
         start = began = time.time()
         progress = Progress(len(todo), "shards")
         rows = 0
-        for row in _read_here(staged.path, todo, self.config.reading) if len(todo) <= SHARDS_WITHOUT_RAY else self._read(staged.path, todo):
+        for row in (
+            _read_here(staged.path, todo, self.config.reading)
+            if len(todo) <= SHARDS_WITHOUT_RAY
+            else self._read(staged.path, todo)
+        ):
             if row["failed"]:
-                raise StorageError(f"{self.output}: {row['failed']}; what is finished is kept, and the same command goes on from here")
-            began = max(start, row["began"] if not rows else min(began, row["began"]))  # another machine's clock may differ
+                raise StorageError(
+                    f"{self.output}: {row['failed']}; what is finished is kept, and the same command goes on from here"
+                )
+            began = max(
+                start, row["began"] if not rows else min(began, row["began"])
+            )  # another machine's clock may differ
             rows += row["rows"]
             progress.step(rows=row["rows"], rejects=row["rejects"])
         return {"start_seconds": began - start, "read_seconds": time.time() - began, "rows": rows}

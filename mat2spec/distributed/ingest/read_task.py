@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mat2spec.config.ingestion import ReadingConfig
-from mat2spec.data.ingestion import Batch, read_batch
-from mat2spec.data.materials import MATERIALS
-from mat2spec.run_directory import RunDirectory
+from mat2spec.data.ingest.batches import Batch, read_batch
+from mat2spec.storage.run_directory import MATERIALS, RunDirectory
 
 
 class Read:

@@ -12,24 +12,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.progress import Progress
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.storage.progress import Progress
 
 # isort: split
 import ray.data
 
-from mat2spec.checkpoint import environment
 from mat2spec.config.substitution import SubstituteConfig
-from mat2spec.data.candidates import distinct, substitute_rows
-from mat2spec.data.formulas import Selection, count_parents, cut, group
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.materials import MATERIALS
-from mat2spec.data.parquet_rows import read_parquet_rows
-from mat2spec.data.shards import Shard, read_shard
-from mat2spec.data.substitution import Substituter
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.materials.shards import Shard, read_shard
+from mat2spec.data.substitution.by_formula import Selection, count_parents, cut, group
+from mat2spec.data.substitution.candidates import distinct, substitute_rows
+from mat2spec.data.substitution.rules import Substituter
 from mat2spec.errors import TableError
-from mat2spec.rejects import reject_table
-from mat2spec.run_directory import REJECTS, RunDirectory
+from mat2spec.provenance import environment
+from mat2spec.storage.parquet_rows import read_parquet_rows
+from mat2spec.storage.rejects import reject_table
+from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
 
 SHARDS_WITHOUT_RAY = 1
 """So few are done in this process in about the time that a Ray takes to start (12 s)."""
@@ -57,10 +56,14 @@ def substitute(config: SubstituteConfig, input: Path, output: Path) -> str:
     substituter = Substituter(config.element, config.threshold, config.largest_scaling, config.largest_formula)
     materials = MaterialsInput.open(input / MATERIALS if (input / MATERIALS).is_dir() else input)
     if not materials.tables:
-        raise TableError(f"{input}: holds structure files, not a materials table; make one with ingest.py files {input} --output TABLE")
+        raise TableError(
+            f"{input}: holds structure files, not a materials table; make one with ingest.py files {input} --output TABLE"
+        )
     identity = {"input": materials.fingerprint} | config.model_dump(mode="json", exclude={"table", "output"})
     run = RunDirectory(output, MATERIALS)
-    run.claim(identity, {"config": config.model_dump(mode="json"), "input": {"path": str(input)}, "versions": environment()})
+    run.claim(
+        identity, {"config": config.model_dump(mode="json"), "input": {"path": str(input)}, "versions": environment()}
+    )
     if run.read_record()["status"] != "finished":
         _Substituting(config, substituter, run).of(materials.shards(config.rows_per_shard))
     shutil.rmtree(output / _STAGED, ignore_errors=True)
@@ -93,7 +96,12 @@ class _Substituting:
         on_ray = len(shards) > SHARDS_WITHOUT_RAY
         with ray_session() if on_ray else nullcontext():
             times.append(time.perf_counter())
-            _do([{"name": shard.name, "shard": shard.to_json()} for shard in shards], Make(made, self.substituter), made, on_ray)
+            _do(
+                [{"name": shard.name, "shard": shard.to_json()} for shard in shards],
+                Make(made, self.substituter),
+                made,
+                on_ray,
+            )
             times.append(time.perf_counter())
             grouped = staged / "grouped.parquet"
             if not grouped.exists():
@@ -107,7 +115,9 @@ class _Substituting:
         counts["input"] = sum(map(len, shards))
         counts["parents_without"] = counts["input"] - counts["parents_with_candidates"] - counts[REJECTS]
         names = ("ray_start", "make", "group", "distinguish", "place")
-        seconds = {f"{name}_seconds": round(end - start, 3) for name, (start, end) in zip(names, pairwise(times), strict=True)}
+        seconds = {
+            f"{name}_seconds": round(end - start, 3) for name, (start, end) in zip(names, pairwise(times), strict=True)
+        }
         self.run.finish(counts[MATERIALS] + counts[REJECTS], {"stages": seconds, "counts": counts})
 
     def _place(self, made: RunDirectory, kept: RunDirectory, names: list[str]) -> dict[str, int]:
@@ -120,7 +130,10 @@ class _Substituting:
                 of_shards = [pq.read_table(file) for file in rejects[i :: len(names)]]
                 table = selection.take(kept.path / MATERIALS / f"{name}.parquet")
                 self.run.commit(name, table, pa.concat_tables([reject_table([]), *of_shards]))
-        return selection.counts | {REJECTS: made.counts()[REJECTS], "parents_with_candidates": count_parents(made.path / MATERIALS)}
+        return selection.counts | {
+            REJECTS: made.counts()[REJECTS],
+            "parents_with_candidates": count_parents(made.path / MATERIALS),
+        }
 
 
 class Make:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import ray
 
-from cluster.isolation import isolate, limit_memory
-from cluster.stages import READ, UNREADABLE, Clock, Done, Featurized, Recipe, Screener, featurize
-from mat2spec.data.shards import Shard, read_shard
-from mat2spec.location import storage_failure
+from mat2spec.data.materials.shards import Shard, read_shard
+from mat2spec.predict.isolation import isolate, limit_memory
+from mat2spec.predict.pipeline import READ, UNREADABLE, Clock, Done, Featurized, Recipe, Screener, featurize
+from mat2spec.storage.location import storage_failure
 
 SHARDS_AT_ONCE = 2
 """Of a worker: while one is computed the other is read or written."""

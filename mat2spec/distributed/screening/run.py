@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from cluster.progress import Progress
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.storage.progress import Progress
 
 # isort: split
-from cluster.crew import Crew, memory_of_process
-from cluster.screening_record import Tracking
-from cluster.stage_times import StageTimes, told
-from cluster.stages import Done, Recipe
-from mat2spec.checkpoint import Checkpoint, environment
 from mat2spec.config import ScreenConfig
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.shards import Shard
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.materials.shards import Shard
+from mat2spec.distributed.screening.scheduler import Crew, memory_of_process
+from mat2spec.distributed.screening.tracking import Tracking
 from mat2spec.errors import StorageError
-from mat2spec.lease import LOCK, Lease
-from mat2spec.location import Location, storage
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.predict.pipeline import Done, Recipe
+from mat2spec.predict.timing import StageTimes, told
+from mat2spec.provenance import environment
 from mat2spec.query.catalog import create_catalog
-from mat2spec.run_directory import RunDirectory
+from mat2spec.storage.location import Location, storage
+from mat2spec.storage.lock import LOCK, Lease
+from mat2spec.storage.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,15 @@ class Screening:
         start = time.perf_counter()
         checkpoint = Checkpoint.load(self.checkpoint)
         materials = MaterialsInput.open(self.input, self.config.where)
-        run, identity, new_rows = RunDirectory(self.output), self._identity(checkpoint, materials), self.config.allow_new_rows
+        run, identity, new_rows = (
+            RunDirectory(self.output),
+            self._identity(checkpoint, materials),
+            self.config.allow_new_rows,
+        )
         if not run.check(identity, new_rows=new_rows):
-            materials.shards(self.config.inference.rows_per_shard)  # a condition that is no SQL is refused before anything is written
+            materials.shards(
+                self.config.inference.rows_per_shard
+            )  # a condition that is no SQL is refused before anything is written
         elif run.is_finished(identity):
             return self._told(run)
         run.make_folders()
@@ -87,7 +94,11 @@ class Screening:
     def _details(self, checkpoint: Checkpoint, materials: MaterialsInput) -> dict[str, Any]:
         return {
             "config": self.config.model_dump(mode="json"),
-            "checkpoint": {"name": checkpoint.card.name, "path": str(self.checkpoint), "weights": checkpoint.card.weights},
+            "checkpoint": {
+                "name": checkpoint.card.name,
+                "path": str(self.checkpoint),
+                "weights": checkpoint.card.weights,
+            },
             "grid": checkpoint.grid.to_json(),
             "input": {"path": str(self.input), "files": len(materials.files)},
             "versions": environment() | {name: version(name) for name in ("ray", "pyarrow", "duckdb", "spglib")},
@@ -102,7 +113,9 @@ class Screening:
         before = run.rows_by_id(name for name in run.committed() if not name.startswith(prefix))
         return materials.shards(size, prefix, before), sum(before["rows"].to_pylist())
 
-    def _screen(self, checkpoint: Checkpoint, shards: list[Shard], lease: Lease, start: float) -> dict[str, float | int | str]:
+    def _screen(
+        self, checkpoint: Checkpoint, shards: list[Shard], lease: Lease, start: float
+    ) -> dict[str, float | int | str]:
         """Do those shards that are not done; give where the time went."""
         done = RunDirectory(self.output).committed()
         shards = [shard for shard in shards if shard.name not in done]
@@ -116,7 +129,9 @@ class Screening:
                 lease.check()
                 progress.step(0)
 
-            recipe = Recipe(checkpoint, self.config.inference, str(self.output), memory_of_process(self.config.inference))
+            recipe = Recipe(
+                checkpoint, self.config.inference, str(self.output), memory_of_process(self.config.inference)
+            )
             crew = Crew(recipe, tick)
             for done, isolated in self._done(crew, shards):
                 if done.failed:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-from cluster.isolation import TooManyFaultsError
-from cluster.stages import Done, Recipe
-from cluster.worker import SHARDS_AT_ONCE, Worker, build_graphs, isolate_faults
 from mat2spec.config import InferenceConfig
-from mat2spec.data.shards import Shard
+from mat2spec.data.materials.shards import Shard
+from mat2spec.distributed.screening.actors import SHARDS_AT_ONCE, Worker, build_graphs, isolate_faults
 from mat2spec.errors import UnfinishedError
+from mat2spec.predict.isolation import TooManyFaultsError
+from mat2spec.predict.pipeline import Done, Recipe
 
 RECRUITING = 5.0
 """[s] Between two looks at whether nodes came."""
@@ -52,7 +52,9 @@ class Layout(NamedTuple):
         resources = ray.cluster_resources()
         gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
         predictors = inference.predictors or gpus or cores
-        options = {"num_cpus": 1 / math.ceil(predictors / cores)}  # shares of which a whole number fits: none may span two
+        options = {
+            "num_cpus": 1 / math.ceil(predictors / cores)
+        }  # shares of which a whole number fits: none may span two
         if gpus:
             options["num_gpus"] = 1 / math.ceil(predictors / gpus)
         apart = bool(gpus) if inference.featurize_apart is None else inference.featurize_apart
@@ -92,7 +94,11 @@ class _Member:
 
     def give(self, shard: Shard, apart: bool) -> None:
         """Give it a shard."""
-        done = self.actor.predict.remote(shard, build_graphs.remote(self._recipe, shard)) if apart else self.actor.screen.remote(shard)
+        done = (
+            self.actor.predict.remote(shard, build_graphs.remote(self._recipe, shard))
+            if apart
+            else self.actor.screen.remote(shard)
+        )
         self.busy[done] = shard
 
 
@@ -127,7 +133,9 @@ class Crew:
                 unlucky = 0 if done else unlucky + 1
                 yield shard, done
             self._tick()
-            if unlucky > max(20, 4 * self.layout.predictors):  # something kills whatever it is given: to be looked at one by one
+            if unlucky > max(
+                20, 4 * self.layout.predictors
+            ):  # something kills whatever it is given: to be looked at one by one
                 yield from ((shard, None) for shard in waiting)
                 waiting.clear()
         for member in self._members:
@@ -184,7 +192,11 @@ class Crew:
                     member.give(waiting.popleft(), self.layout.apart)
 
     def _wait(self) -> Iterator[tuple[Shard, Done | None]]:
-        by_ref = {ref: member for member in self._members for ref in (*member.busy, *([member.starting] if member.starting else []))}
+        by_ref = {
+            ref: member
+            for member in self._members
+            for ref in (*member.busy, *([member.starting] if member.starting else []))
+        }
         for ref in _ready(list(by_ref)):
             member = by_ref[ref]
             if ref == member.starting:

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from mat2spec.errors import Mat2SpecError
-from mat2spec.location import Location
-from mat2spec.run_directory import RunDirectory
+from mat2spec.storage.location import Location
+from mat2spec.storage.run_directory import RunDirectory
 
 RUN_ID = "mlflow_run_id"
 """In run.json: the record of the screening."""
@@ -42,16 +42,18 @@ class Tracking(AbstractContextManager["Tracking"]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _open(self) -> Any:
-        from cluster.tracking import RUN_ID_FILE, open_screening  # MLflow takes seconds to import
+        from mat2spec.distributed.mlflow import RUN_ID_FILE, open_screening  # MLflow takes seconds to import
 
         beside = self._checkpoint.parent / RUN_ID_FILE
-        opened = open_screening(self._run.path, self._run.read_record(), beside.read_text().strip() if beside.exists() else None)
+        opened = open_screening(
+            self._run.path, self._run.read_record(), beside.read_text().strip() if beside.exists() else None
+        )
         if opened:
             self._run.note(**{RUN_ID: opened.run_id})
         return opened
 
     def _close(self, *, finished: bool) -> None:
-        from cluster.tracking import close_screening
+        from mat2spec.distributed.mlflow import close_screening
 
         if opened := self._opened.result():
             if finished:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
-from cluster.tracking import TrackedRun
+from mat2spec.distributed.mlflow import TrackedRun
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
 import ray
@@ -22,12 +22,12 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.sources import Sources, first_weights
-from mat2spec.checkpoint import environment
 from mat2spec.config import TrainConfig
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError
-from mat2spec.outcome import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
-from mat2spec.training import Training, check_batches, check_trainable
+from mat2spec.provenance import environment
+from mat2spec.train.inputs import Sources, first_weights
+from mat2spec.train.loop import Training, check_batches, check_trainable
+from mat2spec.train.result import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
 
 CONFIG, STATE = "config.json", "training.pt"
 
@@ -98,7 +98,9 @@ class TrainingRun:
             asked = f"{fewest} workers of {cpus} CPUs{' and a GPU' * use_gpu}"
             setting = "num_workers" if workers.min_workers is None else "min_workers"
             has = f"{held} CPUs and {gpus} GPUs"
-            raise ConfigError(f"workers: {asked} do not fit the cluster, which has {has}; lower workers.{setting} or add nodes first")
+            raise ConfigError(
+                f"workers: {asked} do not fit the cluster, which has {has}; lower workers.{setting} or add nodes first"
+            )
         return ScalingConfig(
             num_workers=workers.num_workers if workers.min_workers is None else (fewest, workers.num_workers),
             elastic_resize_monitor_interval_s=workers.resize_interval,
@@ -112,7 +114,11 @@ class TrainingRun:
         with _printed_lines() as lines:
             trainer = TorchTrainer(
                 _train_worker,
-                train_loop_config={"config": self.config.model_dump(mode="json"), "sources": self.sources, "threads": threads},
+                train_loop_config={
+                    "config": self.config.model_dump(mode="json"),
+                    "sources": self.sources,
+                    "threads": threads,
+                },
                 scaling_config=scaling,
                 run_config=RunConfig(
                     name="ray",
@@ -181,7 +187,9 @@ def _train_worker(loop: dict[str, Any]) -> None:
     if saved := ray.train.get_checkpoint():
         with saved.as_directory() as directory:
             training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
-    attempt = uuid.uuid4().hex[:8]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
+    attempt = uuid.uuid4().hex[
+        :8
+    ]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
     while training.next_epoch < config.training.epochs:
         metrics = training.run_epoch() | {"workers": training.workers}
         epoch = training.next_epoch
@@ -211,14 +219,20 @@ class _EpochLog(UserCallback):
         epoch = int(of_rank_zero["epoch"])
         self._tracked.log_metrics({key: float(value) for key, value in of_rank_zero.items() if key != "epoch"}, epoch)
         if epoch % max(1, self._epochs // 20) == 0 or epoch + 1 == self._epochs:
-            scores = told_scores({key.removeprefix("valid_"): value for key, value in of_rank_zero.items() if key.startswith("valid_")})
-            self._lines.put(f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}")
+            scores = told_scores(
+                {key.removeprefix("valid_"): value for key, value in of_rank_zero.items() if key.startswith("valid_")}
+            )
+            self._lines.put(
+                f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}"
+            )
 
 
 @contextmanager
 def _printed_lines() -> Iterator[Queue]:
     """Print here what other processes put into the queue: their own output would come with all of Ray's."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # the queue dies with no other node
+    here = NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )  # the queue dies with no other node
     lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def print_until_none() -> None:

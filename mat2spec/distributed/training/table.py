@@ -6,21 +6,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cluster.runtime import ray_session  # before ray itself: sets how Ray starts
-from cluster.tracking import TrackedRun
+from mat2spec.distributed.mlflow import TrackedRun
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
 import ray
 import torch
 
-from cluster.table_run import OUTCOME, TableRun, core_hours, take_up, train_one
-from cluster.trainer import CONFIG, flat_settings, log_outcome, refuse_other_settings, settings_of, told_scores
-from mat2spec.checkpoint import environment
 from mat2spec.config import TableConfig
+from mat2spec.distributed.training.run import (
+    CONFIG,
+    flat_settings,
+    log_outcome,
+    refuse_other_settings,
+    settings_of,
+    told_scores,
+)
+from mat2spec.distributed.training.table_row import OUTCOME, TableRun, core_hours, take_up, train_one
 from mat2spec.errors import Mat2SpecError
-from mat2spec.outcome import RESULT, TEST, mark_finished
-from mat2spec.report import Finished, markdown
-from mat2spec.training import check_trainable
+from mat2spec.evaluate.report import Finished, markdown
+from mat2spec.provenance import environment
+from mat2spec.train.loop import check_trainable
+from mat2spec.train.result import RESULT, TEST, mark_finished
 
 POLL = 5.0
 """[s] Between two looks at what the workers tell."""
@@ -126,7 +133,9 @@ class Reproduction:
         threads = self.config.cpus_per_run
         if run.row.kind != "train":
             return take_up.options(num_cpus=threads, name=run.name).remote(run)
-        return train_one.options(num_cpus=threads, num_gpus=self.config.gpus_per_run, name=run.name).remote(run, threads, made_by)
+        return train_one.options(num_cpus=threads, num_gpus=self.config.gpus_per_run, name=run.name).remote(
+            run, threads, made_by
+        )
 
     def _ready(self, run: TableRun) -> bool:
         return all((path / RESULT).exists() for path in run.predecessors)
@@ -162,4 +171,6 @@ def _failure(task: ray.ObjectRef) -> Mat2SpecError | None:
 
 def _log_epochs(run: TableRun, tracked: TrackedRun) -> None:
     for metrics in run.epochs_after(tracked.last_epoch()):
-        tracked.log_metrics({key: float(value) for key, value in metrics.items() if key != "epoch"}, int(metrics["epoch"]))
+        tracked.log_metrics(
+            {key: float(value) for key, value in metrics.items() if key != "epoch"}, int(metrics["epoch"])
+        )

@@ -9,21 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cluster.runtime  # noqa: F401 - before ray itself: sets how Ray starts
+import mat2spec.distributed.session  # noqa: F401 - before ray itself: sets how Ray starts
 
 # isort: split
 import numpy as np
 import ray
 import torch
 
-from cluster.paths import resolve
-from cluster.sources import Sources, first_weights
-from cluster.trainer import STATE
-from mat2spec.checkpoint import Checkpoint
 from mat2spec.config import TableRow, TrainConfig, load_config
-from mat2spec.joining import write_combined, write_ensemble
-from mat2spec.outcome import CHECKPOINT, RESULT, judge, write_outcome
-from mat2spec.training import Training
+from mat2spec.distributed.training.run import STATE
+from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.storage.paths import resolve
+from mat2spec.train.ensembling import write_combined, write_ensemble
+from mat2spec.train.inputs import Sources, first_weights
+from mat2spec.train.loop import Training
+from mat2spec.train.result import CHECKPOINT, RESULT, judge, write_outcome
 
 OUTCOME = "outcome.json"
 """What a worker leaves; it becomes the result when it has been logged."""
@@ -66,7 +66,9 @@ class TableRun:
         """The row's configuration with its changes, its seed and the checkpoint to start from."""
         changes = self.row.changes | {"training.seed": self.seed} | ({"data.fold": self.seed} if self.row.folds else {})
         if self.row.after and self.row.kind == "train":
-            changes["start_from"] = os.path.relpath(self.predecessors[0] / CHECKPOINT, resolve("."))  # as a config would name it
+            changes["start_from"] = os.path.relpath(
+                self.predecessors[0] / CHECKPOINT, resolve(".")
+            )  # as a config would name it
         return load_config(TrainConfig, resolve(self.row.config), changes=changes)
 
     @cached_property
@@ -87,7 +89,9 @@ class TableRun:
     def epochs_after(self, last: int) -> list[dict[str, float]]:
         """What the worker has told of the epochs after one; of an epoch that a successor ran again, the second account."""
         told = self.output / EPOCHS
-        lines = told.read_text().split("\n")[:-1] if told.exists() else []  # what comes after the last line end is not whole yet
+        lines = (
+            told.read_text().split("\n")[:-1] if told.exists() else []
+        )  # what comes after the last line end is not whole yet
         by_epoch = {metrics["epoch"]: metrics for metrics in map(json.loads, lines)}
         return [metrics for epoch, metrics in sorted(by_epoch.items()) if epoch > last]
 
@@ -123,7 +127,10 @@ def train_one(run: TableRun, threads: int, made_by: dict[str, str]) -> None:
 @ray.remote
 def take_up(run: TableRun) -> None:
     """Make a row of finished trainings: an ensemble of all seeds, one of three parts, or scores on other rows."""
-    checkpoints, splits = [Checkpoint.load(path / CHECKPOINT) for path in run.predecessors], run.sources.splits(run.config)
+    checkpoints, splits = (
+        [Checkpoint.load(path / CHECKPOINT) for path in run.predecessors],
+        run.sources.splits(run.config),
+    )
     match run.row.kind:
         case "join":
             result = write_ensemble(run.output, run.name, checkpoints, splits)
@@ -137,8 +144,12 @@ def take_up(run: TableRun) -> None:
 def core_hours(run: TableRun) -> float:
     """Time an epoch of two batches, after another that warms up, and multiply."""
     splits = run.sources.splits(run.config)
-    sample = splits.train.take(np.linspace(0, len(splits.train) - 1, min(len(splits.train), 2 * run.config.training.batch_size), dtype=int))
-    training = Training(run.config, replace(splits, train=sample, valid=splits.valid.take(np.arange(1))), torch.device("cpu"))
+    sample = splits.train.take(
+        np.linspace(0, len(splits.train) - 1, min(len(splits.train), 2 * run.config.training.batch_size), dtype=int)
+    )
+    training = Training(
+        run.config, replace(splits, train=sample, valid=splits.valid.take(np.arange(1))), torch.device("cpu")
+    )
     training.run_epoch()
     first = training.seconds
     training.run_epoch()

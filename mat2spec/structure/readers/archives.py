@@ -82,7 +82,9 @@ def read_bounded(name: str, stream: Readable, largest: int) -> bytes:
     return found
 
 
-def read_archive(name: str, stream: Readable, largest_file: int, largest_archive: int) -> Iterator[tuple[str, bytes | TableError]]:
+def read_archive(
+    name: str, stream: Readable, largest_file: int, largest_archive: int
+) -> Iterator[tuple[str, bytes | TableError]]:
     """Read the files of an archive in its order; no name in it leads anywhere, because nothing is written.
 
     Args:
@@ -96,7 +98,11 @@ def read_archive(name: str, stream: Readable, largest_file: int, largest_archive
         ends with a reason under the name "".
     """
     read = 0
-    members = _zip_members(stream, largest_archive) if suffixes(name)[1] == ".zip" else _tar_members(name, stream, largest_archive)
+    members = (
+        _zip_members(stream, largest_archive)
+        if suffixes(name)[1] == ".zip"
+        else _tar_members(name, stream, largest_archive)
+    )
     try:
         for member, size, content in members:
             if _of_finder(member):
@@ -107,7 +113,12 @@ def read_archive(name: str, stream: Readable, largest_file: int, largest_archive
             except TableError as error:
                 yield member, error
     except _TooLargeError:
-        yield "", TableError(f"{name}: more than {largest_archive:,} bytes come out of it; split it, or raise --largest-archive")
+        yield (
+            "",
+            TableError(
+                f"{name}: more than {largest_archive:,} bytes come out of it; split it, or raise --largest-archive"
+            ),
+        )
     except _BROKEN as error:
         before = "what came before was read" if read else "nothing of it could be read"
         yield "", TableError(f"{name}: damaged ({_first_line(error)}); {before}")
@@ -133,7 +144,11 @@ def _tar_members(name: str, stream: Any, largest: int) -> Iterator[tuple[str, in
     with _decompressed(name, stream) as content, _open_tar(_Bounded(content, largest)) as archive:
         for member in archive:
             if not member.isdir():
-                yield member.name, member.size, archive.extractfile(member) or io.BytesIO() if member.isfile() else io.BytesIO()
+                yield (
+                    member.name,
+                    member.size,
+                    archive.extractfile(member) or io.BytesIO() if member.isfile() else io.BytesIO(),
+                )
 
 
 def _open_tar(stream: Any) -> tarfile.TarFile:

@@ -12,15 +12,18 @@ from jaxtyping import Float64
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.cif_blocks import DataBlock, data_blocks, suits_pymatgen, text_for_pymatgen, values
-from mat2spec.data.cif_sites import AtomSites, atom_sites, formula, formula_units
-from mat2spec.data.cif_symmetry import CLOSEST, Symmetry, close_pairs, declared_symmetry, expand
-from mat2spec.data.disorder import Disorder, Parsed, parse_structure
 from mat2spec.elements import symbols
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.cif_blocks import DataBlock, data_blocks, suits_pymatgen, text_for_pymatgen, values
+from mat2spec.structure.readers.cif_sites import AtomSites, atom_sites, formula, formula_units
+from mat2spec.structure.readers.cif_symmetry import CLOSEST, Symmetry, close_pairs, declared_symmetry, expand
+from mat2spec.structure.readers.disorder import Disorder, Parsed, parse_structure
 
-_CELL_TAGS = (*(f"_cell_length_{axis}" for axis in "abc"), *(f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")))
+_CELL_TAGS = (
+    *(f"_cell_length_{axis}" for axis in "abc"),
+    *(f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")),
+)
 _CRYSTAL_SYSTEM_TAGS = {"_symmetry_cell_setting", "_space_group_crystal_system"}
 _MODULATED = (
     "_cell_modulation",
@@ -86,7 +89,10 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
         lattice = np.array(Lattice.from_parameters(*cell).matrix, float) if np.isfinite(cell).all() else None
         if symmetry and lattice is not None and not symmetry.fits(lattice):
             lengths = ", ".join(f"{number:g}" for number in cell)
-            raise StructureError("", f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths}); is it given in other axes?")
+            raise StructureError(
+                "",
+                f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths}); is it given in other axes?",
+            )
         ordinary = not block.flaw and sites.ordinary and not _is_magnetic(block.tags)
         if ordinary and symmetry and symmetry.certain and lattice is not None:
             crystal = _expanded(block.content, material_id, sites, symmetry, lattice, largest_cell)
@@ -95,7 +101,9 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
         images = len(sites) * (len(symmetry) if symmetry else 192)
         if images > _IMAGES_PER_SITE * largest_cell:
             limit = f"{_IMAGES_PER_SITE} × largest_cell = {_IMAGES_PER_SITE * largest_cell:,}"
-            raise StructureError("", f"its {len(sites):,} listed sites have {images:,} symmetry images, more than {limit}")
+            raise StructureError(
+                "", f"its {len(sites):,} listed sites have {images:,} symmetry images, more than {limit}"
+            )
         structure = _by_pymatgen(block.content, symmetry.triplets if symmetry else ())
         return parse_structure(structure, material_id, disorder=disorder, largest_cell=largest_cell)
     except StructureError as error:
@@ -127,19 +135,28 @@ def _cell(block: cif.Block, tags: frozenset[str]) -> tuple[float, ...]:
         if not given and tags & _CRYSTAL_SYSTEM_TAGS:
             cell.append(np.nan)
         elif not np.isfinite(number):
-            raise StructureError("", f"{tag} is {given[0][:20]!r}, no number" if given and given[0] else f"no cell: {tag} is not given")
+            raise StructureError(
+                "", f"{tag} is {given[0][:20]!r}, no number" if given and given[0] else f"no cell: {tag} is not given"
+            )
         elif not 0 < number < (1e4 if "length" in tag else 180):
             raise StructureError("", f"{tag} is {number:g}, which makes no cell")
         else:
             cell.append(number)
     cosines = [math.cos(math.radians(angle)) for angle in cell[3:]]
     if 1 - sum(cosine**2 for cosine in cosines) + 2 * math.prod(cosines) < 1e-6:  # never of NaN
-        raise StructureError("", f"the angles {cell[3]:g}, {cell[4]:g}, {cell[5]:g}° make no cell: its volume would be zero")
+        raise StructureError(
+            "", f"the angles {cell[3]:g}, {cell[4]:g}, {cell[5]:g}° make no cell: its volume would be zero"
+        )
     return tuple(cell)
 
 
 def _expanded(
-    block: cif.Block, material_id: str, sites: AtomSites, symmetry: Symmetry, lattice: Float64[np.ndarray, "3 3"], largest_cell: int
+    block: cif.Block,
+    material_id: str,
+    sites: AtomSites,
+    symmetry: Symmetry,
+    lattice: Float64[np.ndarray, "3 3"],
+    largest_cell: int,
 ) -> Crystal | None:
     """The crystal of an ordinary block; None if it turns out not to be ordinary."""
     expanded = expand(symmetry, sites.frac_coords, lattice)
@@ -147,7 +164,9 @@ def _expanded(
         return None
     coordinates, rows = expanded
     if len(rows) > largest_cell:
-        raise StructureError("", f"{len(rows):,} sites; the largest cell that is read has {largest_cell:,} (largest_cell)")
+        raise StructureError(
+            "", f"{len(rows):,} sites; the largest cell that is read has {largest_cell:,} (largest_cell)"
+        )
     numbers = sites.atomic_numbers[rows]
     if numbers.max(initial=0) >= len(symbols()):
         return None
@@ -156,7 +175,9 @@ def _expanded(
         counts = {symbols()[z]: float(count) for z, count in Counter(numbers.tolist()).items()}
         units = formula_units(declared, counts)
         given = [cif.as_number(z) for z in values(block, "_cell_formula_units_Z") if z]
-        if units is None or (given and round(units, 3) not in (1, given[0])):  # one: pymatgen writes the formula of the whole cell
+        if units is None or (
+            given and round(units, 3) not in (1, given[0])
+        ):  # one: pymatgen writes the formula of the whole cell
             return None
     elif values(block, "_chemical_formula_sum"):
         return None
@@ -167,7 +188,9 @@ def _by_pymatgen(block: cif.Block, operations: tuple[str, ...]) -> Structure:
     """Read one block with pymatgen, and refuse what it only warns about."""
     text = text_for_pymatgen(block, operations)
     if not suits_pymatgen(text):
-        raise StructureError("", f"what describes the structure has {len(text):,} characters, too many for anything but plain sites")
+        raise StructureError(
+            "", f"what describes the structure has {len(text):,} characters, too many for anything but plain sites"
+        )
     try:
         with warnings.catch_warnings():
             for kind in (UserWarning, RuntimeWarning):  # its remarks, and numpy's on the way to them
@@ -176,13 +199,19 @@ def _by_pymatgen(block: cif.Block, operations: tuple[str, ...]) -> Structure:
             [structure] = parser.parse_structures(primitive=False, on_error="raise")
     except Exception as error:  # it raises whatever a broken text leads it to
         reason = str(error).removeprefix("No structure parsed for section 1 in CIF.")
-        raise StructureError("", f"it cannot be read as a structure ({' '.join(reason.split())[:200] or type(error).__name__})") from None
+        raise StructureError(
+            "", f"it cannot be read as a structure ({' '.join(reason.split())[:200] or type(error).__name__})"
+        ) from None
     if "implicit_hydrogens" in structure.site_properties:
-        raise StructureError("", "some sites stand for molecules with hydrogens that have no coordinates; add them as sites")
+        raise StructureError(
+            "", "some sites stand for molecules with hydrogens that have no coordinates; add them as sites"
+        )
     _refuse_another_formula(block, structure)
     for first, second in _overlapping(structure):
         apart = structure.get_distance(first, second)
-        raise StructureError("", f"sites {first} and {second} are {apart:.2g} Å apart; give coordinates with more digits (0.16667)")
+        raise StructureError(
+            "", f"sites {first} and {second} are {apart:.2g} Å apart; give coordinates with more digits (0.16667)"
+        )
     return structure
 
 
@@ -192,12 +221,18 @@ def _refuse_another_formula(block: cif.Block, structure: Structure) -> None:
     if declared and formula_units(declared, found) is None:
         given = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(declared.items()))
         listed = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(found.items()))
-        raise StructureError("", f"its sites are {listed}, its formula {given}; add what is missing or correct _chemical_formula_sum")
+        raise StructureError(
+            "", f"its sites are {listed}, its formula {given}; add what is missing or correct _chemical_formula_sum"
+        )
 
 
 def _overlapping(structure: Structure) -> Iterator[tuple[int, int]]:
     """Pairs of whole atoms that are closer than atoms can be."""
-    if not structure.is_ordered or not np.isfinite(structure.frac_coords).all() or min(structure.lattice.abc) < 2 * CLOSEST:
+    if (
+        not structure.is_ordered
+        or not np.isfinite(structure.frac_coords).all()
+        or min(structure.lattice.abc) < 2 * CLOSEST
+    ):
         return
     pairs = close_pairs(np.array(structure.frac_coords, float), np.array(structure.lattice.matrix, float))
     for first, second in pairs if pairs is not None else ():

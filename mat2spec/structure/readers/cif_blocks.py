@@ -19,7 +19,16 @@ MAX_LINE = 10_000
 _MARKED = frozenset("?.'\";")
 """First characters of values that may be more than themselves: unknown, not applying, or quoted."""
 
-_OF_STRUCTURE = ("_cell_", "_symmetry", "_space_group", "_atom_site_", "_atom_type_", "_chemical_formula_", "_magnetic_", "_parent_")
+_OF_STRUCTURE = (
+    "_cell_",
+    "_symmetry",
+    "_space_group",
+    "_atom_site_",
+    "_atom_type_",
+    "_chemical_formula_",
+    "_magnetic_",
+    "_parent_",
+)
 _NOT_OF_STRUCTURE = ("_atom_site_aniso_",)
 _HOLDS_STRUCTURE = ("_atom_site_", "_atom_site.", "_cell_length_", "_cell.length_")
 
@@ -41,7 +50,11 @@ class DataBlock:
     @cached_property
     def tags(self) -> frozenset[str]:
         """All tags that it has, in lower case."""
-        return frozenset() if self.content is None else frozenset(tag.lower() for item in self.content for tag in _tags(item))
+        return (
+            frozenset()
+            if self.content is None
+            else frozenset(tag.lower() for item in self.content for tag in _tags(item))
+        )
 
     @property
     def should_hold_structure(self) -> bool:
@@ -68,7 +81,10 @@ def values(block: cif.Block, *tags: str) -> list[str]:
     for tag in tags:
         found = block.find_values(tag)
         if len(found):
-            return [value if value[0] not in _MARKED else "" if cif.is_null(value) else cif.as_string(value) for value in found]
+            return [
+                value if value[0] not in _MARKED else "" if cif.is_null(value) else cif.as_string(value)
+                for value in found
+            ]
     return []
 
 

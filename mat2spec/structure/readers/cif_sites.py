@@ -11,9 +11,9 @@ from gemmi import cif
 from jaxtyping import Float64
 from pymatgen.core.periodic_table import Element
 
-from mat2spec.data.cif_blocks import values
-from mat2spec.data.disorder import ISOTOPES, isotope
 from mat2spec.errors import StructureError
+from mat2spec.structure.readers.cif_blocks import values
+from mat2spec.structure.readers.disorder import ISOTOPES, isotope
 
 _THIRDS = np.array([1 / 3, 2 / 3])
 _THIRD_TOLERANCE = 1e-4
@@ -68,12 +68,16 @@ def atom_sites(block: cif.Block, largest_cell: int) -> AtomSites:
     if not rows or any(len(column) != rows for column in columns):
         raise StructureError("", "no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
     if rows > largest_cell:
-        raise StructureError("", f"{rows:,} atom sites are listed; the largest cell that is read has {largest_cell:,} (largest_cell)")
+        raise StructureError(
+            "", f"{rows:,} atom sites are listed; the largest cell that is read has {largest_cell:,} (largest_cell)"
+        )
     types, labels = values(block, "_atom_site_type_symbol"), values(block, "_atom_site_label")
     symbols = types or labels
     labels = labels or types
     if not len(symbols) == len(labels) == rows:
-        raise StructureError("", f"{rows} atom sites with coordinates have {len(symbols)} symbols and {len(labels)} labels")
+        raise StructureError(
+            "", f"{rows} atom sites with coordinates have {len(symbols)} symbols and {len(labels)} labels"
+        )
     occupancies = _numbers(values(block, "_atom_site_occupancy") or [""] * rows, if_missing=1.0)
     if len(occupancies) != rows or not (occupancies >= 0).all():
         wrong = labels[int(np.argmin(occupancies >= 0))] if len(occupancies) == rows else labels[0]
@@ -88,11 +92,15 @@ def atom_sites(block: cif.Block, largest_cell: int) -> AtomSites:
             raise StructureError("", f"site {without[0][:20]} has no coordinate {axis}; place or remove it")
     coordinates = _with_exact_thirds(np.column_stack([_numbers(column) for column in columns]))
     read = _element_of_type if types else _element_of_label
-    elements = {symbol: read(symbol, label) for symbol, label in {symbols[row]: labels[row] for row in reversed(kept)}.items()}
+    elements = {
+        symbol: read(symbol, label) for symbol, label in {symbols[row]: labels[row] for row in reversed(kept)}.items()
+    }
     numbers = np.array([elements[symbols[row]] for row in kept], np.int64)
     if not (numbers > 0).all() and not formula(block):
         row = kept[int(np.argmin(numbers > 0))]
-        raise StructureError("", f"site {labels[row][:20]} is {symbols[row][:20]!r}, which names no element; give _atom_site_type_symbol")
+        raise StructureError(
+            "", f"site {labels[row][:20]} is {symbols[row][:20]!r}, which names no element; give _atom_site_type_symbol"
+        )
     grouped = any(values(block, "_atom_site_disorder_group")) or any(values(block, "_atom_site_disorder_assembly"))
     return AtomSites(tuple(labels[row] for row in kept), numbers, coordinates[kept], occupancies[kept], grouped)
 
@@ -113,7 +121,9 @@ def formula_units(declared: dict[str, float], found: dict[str, float]) -> float 
     if declared.keys() != found.keys():
         return None
     ratios = [found[symbol] / declared[symbol] for symbol in declared]
-    return sum(found.values()) / sum(declared.values()) if max(ratios) <= min(ratios) * (1 + _FORMULA_TOLERANCE) else None
+    return (
+        sum(found.values()) / sum(declared.values()) if max(ratios) <= min(ratios) * (1 + _FORMULA_TOLERANCE) else None
+    )
 
 
 @cache
@@ -137,7 +147,10 @@ def _element(name: str, symbol: str, label: str) -> int:
     if name in ISOTOPES:
         raise StructureError("", isotope(f"site {label[:20]}", name))
     if not symbol or _GROUPS_OF_ATOMS.match(symbol):
-        raise StructureError("", f"site {label[:20]} is {symbol[:20]!r}, no single element; list each atom with its _atom_site_type_symbol")
+        raise StructureError(
+            "",
+            f"site {label[:20]} is {symbol[:20]!r}, no single element; list each atom with its _atom_site_type_symbol",
+        )
     return _atomic_numbers().get(name, 0)
 
 
@@ -168,4 +181,6 @@ def _refuse_alternatives(block: cif.Block, labels: Sequence[str], occupancies: F
 def _refuse_bare_hydrogens(block: cif.Block, labels: Sequence[str]) -> None:
     for label, count in zip(labels, values(block, "_atom_site_attached_hydrogens"), strict=False):
         if cif.as_number(count) > 0:
-            raise StructureError("", f"site {label[:20]} has {count[:10]} attached hydrogens without coordinates; add them as sites")
+            raise StructureError(
+                "", f"site {label[:20]} has {count[:10]} attached hydrogens without coordinates; add them as sites"
+            )

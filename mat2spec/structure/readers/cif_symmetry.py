@@ -10,8 +10,8 @@ from gemmi import cif
 from jaxtyping import Float64, Int64
 from scipy.spatial import cKDTree
 
-from mat2spec.data.cif_blocks import values
 from mat2spec.errors import StructureError
+from mat2spec.structure.readers.cif_blocks import values
 
 SITE_TOLERANCE = 1e-4
 """Images whose fractional coordinates all differ by less are one site, as in pymatgen."""
@@ -77,7 +77,9 @@ def declared_symmetry(block: cif.Block, alpha: float, gamma: float) -> Symmetry 
     listed = tuple(filter(None, values(block, *_OPERATION_TAGS)))
     names = [name for tag in _NAME_TAGS for name in values(block, tag) if name]
     halls = [hall for tag in _HALL_TAGS for hall in values(block, tag) if hall]
-    named: list[gemmi.SpaceGroup | None] = [gemmi.find_spacegroup_by_name(_spelled(name), alpha, gamma) for name in names]
+    named: list[gemmi.SpaceGroup | None] = [
+        gemmi.find_spacegroup_by_name(_spelled(name), alpha, gamma) for name in names
+    ]
     named += [_groups_by_hall().get(" ".join(hall.split())) for hall in halls]
     known = [group for group in named if group]
     numbers = {group.number for group in known} | {_number(number) for number in values(block, *_NUMBER_TAGS) if number}
@@ -101,7 +103,9 @@ def declared_symmetry(block: cif.Block, alpha: float, gamma: float) -> Symmetry 
 
 
 def _two_origins(group: gemmi.SpaceGroup) -> StructureError:
-    return StructureError("", f"space group {group.hm} has two origins and the file does not say which; list the symmetry operations")
+    return StructureError(
+        "", f"space group {group.hm} has two origins and the file does not say which; list the symmetry operations"
+    )
 
 
 def _of_group(group: gemmi.SpaceGroup, certain: bool) -> Symmetry:
@@ -111,7 +115,9 @@ def _of_group(group: gemmi.SpaceGroup, certain: bool) -> Symmetry:
 
 def _of_operations(listed: tuple[str, ...], numbers: frozenset[int], understood: bool) -> Symmetry | None:
     if len(listed) > _MAX_OPERATIONS:
-        raise StructureError("", f"{len(listed):,} symmetry operations are listed; a space group has at most {_MAX_OPERATIONS}")
+        raise StructureError(
+            "", f"{len(listed):,} symmetry operations are listed; a space group has at most {_MAX_OPERATIONS}"
+        )
     try:
         found, rotations, translations = _group_of_operations(listed)
     except (ValueError, RuntimeError):
@@ -124,13 +130,17 @@ def _group_of_operations(listed: tuple[str, ...]) -> tuple[int, np.ndarray, np.n
     """Number of the space group that operations make up, or 0 if they are none; and the operations in their order."""
     operations = tuple(gemmi.Op(xyz) for xyz in listed)
     group = gemmi.GroupOps(list(operations))
-    whole = {op.wrap().triplet() for op in operations} == {op.wrap().triplet() for op in group} and len(group) == len(operations)
+    whole = {op.wrap().triplet() for op in operations} == {op.wrap().triplet() for op in group} and len(group) == len(
+        operations
+    )
     found = gemmi.find_spacegroup_by_ops(group) if whole else None
     return (found.number if found else 0, *_arrays(operations))
 
 
 def _arrays(operations: tuple[gemmi.Op, ...]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([op.rot for op in operations]) / gemmi.Op.DEN, np.array([op.tran for op in operations]) / gemmi.Op.DEN
+    return np.array([op.rot for op in operations]) / gemmi.Op.DEN, np.array(
+        [op.tran for op in operations]
+    ) / gemmi.Op.DEN
 
 
 def _spelled(name: str) -> str:
@@ -182,7 +192,9 @@ def expand(
     return images[kept], rows[kept]
 
 
-def close_pairs(fractions: Float64[np.ndarray, "sites 3"], lattice: Float64[np.ndarray, "3 3"]) -> Int64[np.ndarray, "pairs 2"] | None:
+def close_pairs(
+    fractions: Float64[np.ndarray, "sites 3"], lattice: Float64[np.ndarray, "3 3"]
+) -> Int64[np.ndarray, "pairs 2"] | None:
     """Find the pairs of sites closer than 0.5 Å, periodic images included.
 
     Returns:

@@ -12,8 +12,8 @@ import numpy as np
 from pymatgen.core import Composition, Structure
 from pymatgen.transformations.standard_transformations import OrderDisorderedStructureTransformation
 
-from mat2spec.crystal import Crystal
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
 
 Disorder = Literal["reject", "ordered"]
 
@@ -44,7 +44,9 @@ class Parsed:
     ordered_from: str | None = None
 
 
-def parse_structure(structure: Structure, material_id: str, *, disorder: Disorder = "reject", largest_cell: int = 5000) -> Parsed:
+def parse_structure(
+    structure: Structure, material_id: str, *, disorder: Disorder = "reject", largest_cell: int = 5000
+) -> Parsed:
     """Make a crystal of what one of pymatgen's readers found.
 
     Deuterium and tritium are refused: they bond as hydrogen does, but their phonons are others, and a crystal knows no masses.
@@ -74,18 +76,24 @@ def disordered_formula(structure: Structure) -> str:
     """Write the species that share a site in brackets: (Ca0.5Mg0.5)O."""
     counts = Counter(
         "".join(
-            f"{element.symbol}{occupancy:.4g}" if occupancy != 1 else element.symbol for element, occupancy in sorted(site.species.items())
+            f"{element.symbol}{occupancy:.4g}" if occupancy != 1 else element.symbol
+            for element, occupancy in sorted(site.species.items())
         )
         for site in structure
     )
     divisor = math.gcd(*counts.values())
-    parts = ((f"({species})" if any(map(str.isdigit, species)) else species, count // divisor) for species, count in counts.items())
+    parts = (
+        (f"({species})" if any(map(str.isdigit, species)) else species, count // divisor)
+        for species, count in counts.items()
+    )
     return "".join(f"{species}{count}" if count > 1 else species for species, count in parts)
 
 
 def _parse(structure: Structure, material_id: str, disorder: Disorder, largest_cell: int) -> Parsed:
     if len(structure) > largest_cell:
-        raise StructureError("", f"{len(structure):,} sites; the largest cell that is read has {largest_cell:,} (largest_cell)")
+        raise StructureError(
+            "", f"{len(structure):,} sites; the largest cell that is read has {largest_cell:,} (largest_cell)"
+        )
     for index, site in enumerate(structure):
         for species in site.species:
             name = getattr(getattr(species, "element", species), "name", "")  # the symbol of deuterium is H
@@ -95,7 +103,9 @@ def _parse(structure: Structure, material_id: str, disorder: Disorder, largest_c
     if not named:
         return Parsed("", Crystal.from_structure(structure, material_id))
     if disorder == "reject":
-        raise StructureError("", f"{named}; give an ordered structure, or take the most likely ordering with --disorder ordered")
+        raise StructureError(
+            "", f"{named}; give an ordered structure, or take the most likely ordering with --disorder ordered"
+        )
     ordered = most_likely_ordering(structure, named)
     return Parsed("", Crystal.from_structure(ordered, material_id), disordered_formula(structure))
 
@@ -116,7 +126,8 @@ def most_likely_ordering(structure: Structure, named: str) -> Structure:
     orderings = math.prod(_arrangements(sites, counts) for sites, counts in _whole_atoms(cell))
     if orderings > MAX_ORDERINGS:
         raise StructureError(
-            "", f"{named}; its {len(cell)} sites have {orderings:.3g} orderings, over {MAX_ORDERINGS:,}; give an ordered structure"
+            "",
+            f"{named}; its {len(cell)} sites have {orderings:.3g} orderings, over {MAX_ORDERINGS:,}; give an ordered structure",
         )
     composition = _composition(cell)
     charges = composition.oxi_state_guesses(max_sites=-1) if len(composition) <= 8 else ()
@@ -133,14 +144,18 @@ def most_likely_ordering(structure: Structure, named: str) -> Structure:
             transformation.apply_transformation(cell)
             return transformation.lowest_energy_structure
     except (ValueError, ArithmeticError, IndexError) as error:
-        raise StructureError("", f"{named}; pymatgen finds no ordering ({' '.join(str(error).split())[:100]})") from None
+        raise StructureError(
+            "", f"{named}; pymatgen finds no ordering ({' '.join(str(error).split())[:100]})"
+        ) from None
 
 
 def _repeats_for_whole_atoms(structure: Structure, named: str) -> int:
     """The smallest number of cells in which every occupancy is a whole number of atoms."""
     groups = [(len(sites), occupancies) for sites, occupancies in _groups(structure)]
     for repeats in range(1, MAX_ORDERED_SITES // len(structure) + 1):
-        if all(_fills(sites * repeats, occupancy) for sites, occupancies in groups for occupancy in occupancies.values()):
+        if all(
+            _fills(sites * repeats, occupancy) for sites, occupancies in groups for occupancy in occupancies.values()
+        ):
             return repeats
     raise StructureError(
         "",
@@ -156,7 +171,9 @@ def _fills(sites: int, occupancy: float) -> bool:
 def _groups(structure: Structure) -> Iterator[tuple[list[int], dict[str, float]]]:
     """Sites that are occupied alike, disordered ones only: as pymatgen's transformation groups them."""
     disordered = [i for i, site in enumerate(structure) if not site.is_ordered]
-    occupancies = {i: tuple(sorted((e.symbol, round(float(o), 8)) for e, o in structure[i].species.items())) for i in disordered}
+    occupancies = {
+        i: tuple(sorted((e.symbol, round(float(o), 8)) for e, o in structure[i].species.items())) for i in disordered
+    }
     disordered.sort(key=occupancies.__getitem__)
     for filling, sites in groupby(disordered, key=occupancies.__getitem__):
         yield list(sites), dict(filling)
@@ -182,5 +199,10 @@ def _composition(cell: Structure) -> Composition:
 
 def _most_compact(structure: Structure, repeats: int) -> tuple[int, int, int]:
     """How often to repeat each axis, so that the longest is as short as can be."""
-    shapes = [(i, j, repeats // i // j) for i in range(1, repeats + 1) for j in range(1, repeats + 1) if repeats % (i * j) == 0]
+    shapes = [
+        (i, j, repeats // i // j)
+        for i in range(1, repeats + 1)
+        for j in range(1, repeats + 1)
+        if repeats % (i * j) == 0
+    ]
     return min(shapes, key=lambda shape: float(np.max(np.array(shape) * structure.lattice.lengths)))

@@ -17,10 +17,10 @@ from pymatgen.io.optimade import OptimadeStructureAdapter
 from pymatgen.io.vasp.inputs import Poscar
 
 from mat2spec.config.ingestion import ReadingConfig
-from mat2spec.data.archives import is_archive, suffixes, without_compression
-from mat2spec.data.cif import read_cif
-from mat2spec.data.disorder import Parsed, parse_structure
 from mat2spec.errors import StructureError
+from mat2spec.structure.readers.archives import is_archive, suffixes, without_compression
+from mat2spec.structure.readers.cif import read_cif
+from mat2spec.structure.readers.disorder import Parsed, parse_structure
 
 TABLES = (".parquet", ".csv")
 
@@ -63,7 +63,9 @@ def read_structures(name: str, content: bytes, config: ReadingConfig, material_i
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parsers' remarks on rounding and site order
-            return list(reader(_text(content), material_id, config)) or [_refused(material_id, f"{name} holds no structure")]
+            return list(reader(_text(content), material_id, config)) or [
+                _refused(material_id, f"{name} holds no structure")
+            ]
     except Exception as error:  # the parsers raise whatever a broken file leads them to
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return [_refused(material_id, f"{PurePosixPath(name).name} cannot be read as a structure ({reason})")]
@@ -102,14 +104,18 @@ def _poscar(text: str, material_id: str, config: ReadingConfig) -> Iterator[Pars
         raise ValueError(f"it declares {sites} sites in {len(lines)} lines")
     poscar = Poscar.from_str(text)
     if not poscar.true_names:  # pymatgen then takes H, He, Li …
-        raise ValueError("it names no elements, as VASP 4 wrote it; add a line with their symbols above the numbers of atoms")
+        raise ValueError(
+            "it names no elements, as VASP 4 wrote it; add a line with their symbols above the numbers of atoms"
+        )
     yield _parsed(poscar.structure, material_id, config)
 
 
 def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[Parsed]:
     lines = text.splitlines()
     widest = max(map(len, lines))
-    if too_many := [line.strip() for line in lines if line.strip().isdecimal() and int(line) > len(lines)]:  # ASE would look for all
+    if too_many := [
+        line.strip() for line in lines if line.strip().isdecimal() and int(line) > len(lines)
+    ]:  # ASE would look for all
         raise ValueError(f"it declares {too_many[0]} sites in {len(lines)} lines")
     for properties in re.findall(r"Properties=(\S+)", text, re.IGNORECASE):
         columns = sum(map(int, re.findall(r":(\d+)", properties)))
@@ -160,7 +166,9 @@ def read_document(document: Any, material_id: str, config: ReadingConfig) -> Par
     except StructureError as error:
         return _refused(material_id, error.rule)
     except Exception as error:  # from_dict raises whatever is missing
-        return _refused(material_id, f"the document is no structure ({type(error).__name__}: {' '.join(str(error).split())[:150]})")
+        return _refused(
+            material_id, f"the document is no structure ({type(error).__name__}: {' '.join(str(error).split())[:150]})"
+        )
 
 
 def _documents(content: Any, material_id: str) -> list[tuple[str, Any]]:
@@ -169,8 +177,15 @@ def _documents(content: Any, material_id: str) -> list[tuple[str, Any]]:
         content = content["data"]
     if isinstance(content, list):
         several = len(content) > 1
-        return [(_name_in(item) or (f"{material_id}-{i}" if several else material_id), item) for i, item in enumerate(content)]
-    if isinstance(content, dict) and content and all(isinstance(value, dict) and _holds_structure(value) for value in content.values()):
+        return [
+            (_name_in(item) or (f"{material_id}-{i}" if several else material_id), item)
+            for i, item in enumerate(content)
+        ]
+    if (
+        isinstance(content, dict)
+        and content
+        and all(isinstance(value, dict) and _holds_structure(value) for value in content.values())
+    ):
         return [(str(key), value) for key, value in content.items()]
     return [(_name_in(content) or material_id, content)]
 
@@ -190,7 +205,9 @@ def _name_in(document: Any) -> str | None:
 
 def _structure_of_document(document: Any) -> Structure:
     if not isinstance(document, dict):
-        raise StructureError("", f"the document is {type(document).__name__}, no structure; need pymatgen's as_dict or an OPTIMADE entry")
+        raise StructureError(
+            "", f"the document is {type(document).__name__}, no structure; need pymatgen's as_dict or an OPTIMADE entry"
+        )
     if isinstance(document.get("structure"), dict | str):
         inner = document["structure"]
         return _structure_of_document(json.loads(inner) if isinstance(inner, str) else inner)
@@ -198,16 +215,21 @@ def _structure_of_document(document: Any) -> Structure:
         return OptimadeStructureAdapter.get_structure(document)
     if "lattice" not in document or "sites" not in document:
         keys = ", ".join(sorted(document))[:100] or "none"
-        raise StructureError("", f"the document is no structure; need pymatgen's as_dict or an OPTIMADE entry (its keys are {keys})")
+        raise StructureError(
+            "", f"the document is no structure; need pymatgen's as_dict or an OPTIMADE entry (its keys are {keys})"
+        )
     return Structure.from_dict(document)
 
 
 def _structure_of_atoms(atoms: Atoms, name: str) -> Structure:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(
-            name, "no periodic cell (Lattice in the second line of extXYZ); a molecule has no bands and no phonon branches"
+            name,
+            "no periodic cell (Lattice in the second line of extXYZ); a molecule has no bands and no phonon branches",
         )
-    return Structure(Lattice(np.array(atoms.cell)), atoms.get_atomic_numbers(), atoms.get_positions(), coords_are_cartesian=True)
+    return Structure(
+        Lattice(np.array(atoms.cell)), atoms.get_atomic_numbers(), atoms.get_positions(), coords_are_cartesian=True
+    )
 
 
 def _parsed(structure: Structure, material_id: str, config: ReadingConfig) -> Parsed:

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.duplicates import Duplicates
-from mat2spec.data.materials import materials_table
+from mat2spec.data.ingest.duplicates import Duplicates
+from mat2spec.data.materials.schema import materials_table
+from mat2spec.structure.crystal import Crystal
 
 
 def crystal(material_id: str, content: int) -> Crystal:
@@ -21,7 +21,9 @@ def tables(tmp_path) -> dict[Path, pa.Table]:
     tables = {}
     for index, of_file in enumerate(rows):
         path = tmp_path / f"part-{index}.parquet"
-        tables[path] = materials_table([crystal(*row) for row in of_file], {"source": pa.array([path.name] * len(of_file), pa.string())})
+        tables[path] = materials_table(
+            [crystal(*row) for row in of_file], {"source": pa.array([path.name] * len(of_file), pa.string())}
+        )
         pq.write_table(tables[path], path)
     return tables
 
@@ -41,7 +43,9 @@ def test_content_that_came_before_is_flagged_with_the_first_that_stays(tables):
     duplicates = Duplicates.find(list(tables))
     marked = pa.concat_tables([duplicates.mark(position, table)[0] for position, table in enumerate(tables.values())])
     found = dict(zip(marked["material_id"].to_pylist(), marked["duplicate_of"].to_pylist(), strict=True))
-    assert found == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, "e's content came with the second b, which is a reject"
+    assert found == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, (
+        "e's content came with the second b, which is a reject"
+    )
     assert duplicates.counts() == {"repeated_ids": 2, "duplicates": 2}
 
 

@@ -4,13 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from mat2spec.data.listing import list_sources
+from mat2spec.data.ingest.listing import list_sources
 from mat2spec.errors import TableError
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.cif", "a/POSCAR", "a/deep/x.cif.gz", "a/notes.txt", ".hidden/y.cif", "table.parquet", "all.tar.zst"):
+    for name in (
+        "b.cif",
+        "a/POSCAR",
+        "a/deep/x.cif.gz",
+        "a/notes.txt",
+        ".hidden/y.cif",
+        "table.parquet",
+        "all.tar.zst",
+    ):
         file = tmp_path / "in" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"12345")
@@ -23,7 +31,13 @@ def names(*paths) -> list[str]:
 
 def test_folder_gives_the_files_below_it_that_hold_structures(folder):
     listing = list_sources([str(folder)])
-    assert [source.name for source in listing.sources] == ["a/POSCAR", "a/deep/x.cif.gz", "all.tar.zst", "b.cif", "table.parquet"]
+    assert [source.name for source in listing.sources] == [
+        "a/POSCAR",
+        "a/deep/x.cif.gz",
+        "all.tar.zst",
+        "b.cif",
+        "table.parquet",
+    ]
     assert {source.size for source in listing.sources} == {5}
     assert (listing.rejects, listing.ignored) == ((), {".txt": 1})
 
@@ -67,7 +81,11 @@ def test_unreadable_folder_is_a_reject(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("nowhere", "does not exist"), ("in/a/notes.txt", "holds 1 files, none of a known format"), ("*.none", "matches no file")],
+    [
+        ("nowhere", "does not exist"),
+        ("in/a/notes.txt", "holds 1 files, none of a known format"),
+        ("*.none", "matches no file"),
+    ],
 )
 def test_nothing_to_read_is_refused(folder, path, message):
     with pytest.raises(TableError, match=message):

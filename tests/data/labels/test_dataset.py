@@ -3,9 +3,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
-from mat2spec.spectrum import PHDOS_GRID
 
 
 @pytest.fixture
@@ -31,7 +31,11 @@ def labels(small_table) -> list[list[float]]:
 def test_bundled_split_is_that_of_the_benchmark(bundled):
     """Chen et al., 10.1002/advs.202004214: 1192, 141 and 189 materials, no material in two parts."""
     table = pq.read_table(bundled, columns=["material_id", "split"]).to_pydict()
-    assert {name: table["split"].count(name) for name in ("train", "valid", "test")} == {"train": 1192, "valid": 141, "test": 189}
+    assert {name: table["split"].count(name) for name in ("train", "valid", "test")} == {
+        "train": 1192,
+        "valid": 141,
+        "test": 189,
+    }
     assert len(set(table["material_id"])) == len(table["split"]) == 1522
 
 
@@ -106,7 +110,9 @@ def test_column_of_labels_that_holds_no_numbers_is_refused(read, values):
 def test_structure_that_is_no_crystal_is_refused(read, small_table):
     numbers = small_table["atomic_numbers"].to_pylist()
     numbers[3][0] = 0
-    with pytest.raises(TableError, match=r"mp-10044: unknown element with atomic number 0; .*; remove the row from the labels"):
+    with pytest.raises(
+        TableError, match=r"mp-10044: unknown element with atomic number 0; .*; remove the row from the labels"
+    ):
         read(atomic_numbers=numbers)
 
 

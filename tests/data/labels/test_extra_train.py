@@ -10,9 +10,9 @@ import pytest
 from pymatgen.core import Composition, Element
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
-from mat2spec.spectrum import PHDOS_GRID
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,11 @@ def test_just_those_are_left_out(joined, phonondb):
 
 def test_polymorphs_are_left_out_under_any_id_and_formula(splits, small_table, tmp_path):
     """A supercell of a test material, renamed: neither its id, nor its formula string, nor its number of sites gives it away."""
-    test = small_table.filter(pa.array([part == "test" for part in small_table["split"].to_pylist()])).slice(0, 1).to_pylist()[0]
+    test = (
+        small_table.filter(pa.array([part == "test" for part in small_table["split"].to_pylist()]))
+        .slice(0, 1)
+        .to_pylist()[0]
+    )
     double = test | {
         "material_id": "other-1",
         "formula_pretty": "XY",
@@ -66,7 +70,9 @@ def test_polymorphs_are_left_out_under_any_id_and_formula(splits, small_table, t
     train = small_table.slice(0, 1).to_pylist()[0] | {"material_id": "other-2"}
     pq.write_table(small_table, tmp_path / "labels.parquet")
     pq.write_table(pa.Table.from_pylist([double, train], small_table.schema), tmp_path / "further.parquet")
-    read = read_labels(tmp_path / "labels.parquet", DataConfig(table=""), GraphConfig(), PHDOS_GRID, tmp_path / "further.parquet")
+    read = read_labels(
+        tmp_path / "labels.parquet", DataConfig(table=""), GraphConfig(), PHDOS_GRID, tmp_path / "further.parquet"
+    )
     assert read.train.material_ids == [*splits.train.material_ids, "other-2"]
     assert read.valid.material_ids == splits.valid.material_ids
     assert read.test.material_ids == splits.test.material_ids
@@ -81,4 +87,6 @@ def test_further_table_without_labels_is_refused(splits, small_table, tmp_path):
     pq.write_table(small_table, tmp_path / "labels.parquet")
     pq.write_table(small_table.drop(["phdos"]), tmp_path / "further.parquet")
     with pytest.raises(TableError, match=r"further\.parquet: missing column phdos"):
-        read_labels(tmp_path / "labels.parquet", DataConfig(table=""), GraphConfig(), PHDOS_GRID, tmp_path / "further.parquet")
+        read_labels(
+            tmp_path / "labels.parquet", DataConfig(table=""), GraphConfig(), PHDOS_GRID, tmp_path / "further.parquet"
+        )

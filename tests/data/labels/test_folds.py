@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Composition
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.folds import FOLDS, chemical_system, folds, split_of_folds
-from mat2spec.data.schema import crystals
+from mat2spec.data.labels.folds import FOLDS, chemical_system, folds, split_of_folds
+from mat2spec.data.materials.schema import crystals
+from mat2spec.structure.crystal import Crystal
 
 NAMES = ("train", "valid", "test")
 
@@ -69,13 +69,20 @@ def test_fold_depends_neither_on_order_nor_on_other_rows(rows):
 
 def test_fold_is_the_same_in_every_table_and_every_process():
     """Python's own hash of a string changes from process to process."""
-    made = [crystal_of("a", [26, 8]), crystal_of("b", [8, 8, 8, 26, 26]), crystal_of("c", [14]), crystal_of("d", [17, 11])]
+    made = [
+        crystal_of("a", [26, 8]),
+        crystal_of("b", [8, 8, 8, 26, 26]),
+        crystal_of("c", [14]),
+        crystal_of("d", [17, 11]),
+    ]
     assert [chemical_system(crystal) for crystal in made] == ["Fe-O", "Fe-O", "Si", "Cl-Na"]
     assert folds(made).tolist() == [2, 2, 5, 1]
 
 
 def test_bundled_electronic_spectra_always_had_these_folds(bundled):
-    found = folds([row for row in crystals(pq.read_table(bundled.with_name("edos_gpaw.parquet"))) if isinstance(row, Crystal)])
+    found = folds(
+        [row for row in crystals(pq.read_table(bundled.with_name("edos_gpaw.parquet"))) if isinstance(row, Crystal)]
+    )
     assert np.bincount(found, minlength=FOLDS + 1).tolist() == [0, 115, 128, 156, 113, 104]
 
 

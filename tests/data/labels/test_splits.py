@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition
 
 from mat2spec.config.loading import validate
-from mat2spec.config.substitution import SplitConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import crystals
-from mat2spec.data.splits import PARTS, read_ids, split_at_random, split_by_system, split_table
+from mat2spec.config.splits import SplitConfig
+from mat2spec.data.labels.splits import PARTS, read_ids, split_at_random, split_by_system, split_table
+from mat2spec.data.materials.schema import crystals
 from mat2spec.errors import ConfigError, TableError
+from mat2spec.structure.crystal import Crystal
 
 EIGHTY = (0.8, 0.1, 0.1)
 
@@ -69,7 +69,10 @@ def test_no_chemical_system_is_in_two_parts(structures, all_crystals):
 )
 def test_part_depends_on_the_elements_alone(elements, share, data):
     fractions = (share, 0.9 - share, 0.1)
-    rows = [crystal_of(f"m{i}", data.draw(st.permutations([*sorted(found), min(found)]))) for i, found in enumerate(elements)]
+    rows = [
+        crystal_of(f"m{i}", data.draw(st.permutations([*sorted(found), min(found)])))
+        for i, found in enumerate(elements)
+    ]
     split = split_by_system(rows, fractions)
     by_elements: dict[frozenset, set] = {}
     for found, part in zip(elements, split, strict=True):
@@ -183,7 +186,9 @@ def half_listed(bundled: Path, tmp_path: Path) -> Path:
 
 def test_rows_that_the_list_lacks_are_counted_and_named(half_listed, phonons, bundled, tmp_path):
     first = pq.read_table(bundled)["material_id"][1000].as_py()
-    with pytest.raises(TableError, match=rf"does not list 522 of 1522 rows \({first}, .* …\); take --unlisted drop or train"):
+    with pytest.raises(
+        TableError, match=rf"does not list 522 of 1522 rows \({first}, .* …\); take --unlisted drop or train"
+    ):
         split_table(config_of(by="ids", ids=str(half_listed)), phonons, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 

@@ -8,11 +8,11 @@ from pymatgen.core import Composition, Element, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.labels import LabelledSplits, read_labels
-from mat2spec.data.subsets import SUBSETS
+from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.data.labels.subsets import SUBSETS
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
-from mat2spec.spectrum import PHDOS_GRID
+from mat2spec.structure.crystal import Crystal
 
 PARTS = ("train", "valid", "test")
 
@@ -22,7 +22,9 @@ def table(bundled) -> pa.Table:
     """Rows of every split, about a third of them of each kind."""
     whole = pq.read_table(bundled)
     split = np.array(whole["split"].to_pylist())
-    return whole.take(np.concatenate([np.flatnonzero(split == name)[:rows] for name, rows in zip(PARTS, (60, 40, 40), strict=True)]))
+    return whole.take(
+        np.concatenate([np.flatnonzero(split == name)[:rows] for name, rows in zip(PARTS, (60, 40, 40), strict=True)])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +125,17 @@ def test_further_rows_train_unless_a_held_out_row_has_their_composition(table, w
     """Other names, and polymorphs too: a table of another origin calls the same material something else."""
     first, second = tmp_path / "labels.parquet", tmp_path / "further.parquet"
     pq.write_table(table, first)
-    renamed = table.set_column(table.schema.get_field_index("material_id"), "material_id", pa.array([f"other-{i}" for i in range(140)]))
+    renamed = table.set_column(
+        table.schema.get_field_index("material_id"), "material_id", pa.array([f"other-{i}" for i in range(140)])
+    )
     pq.write_table(renamed.drop_columns("split"), second)
     more = read_labels(first, DataConfig(table=str(first)), GraphConfig(), PHDOS_GRID, second)
     held_out = {c.formula for c in whole.valid.crystals + whole.test.crystals}
-    expected = [f"other-{row}" for row, formula in enumerate(c.formula for c in whole.everything.crystals) if formula not in held_out]
+    expected = [
+        f"other-{row}"
+        for row, formula in enumerate(c.formula for c in whole.everything.crystals)
+        if formula not in held_out
+    ]
     assert more.train.material_ids == whole.train.material_ids + expected
     assert 0 < len(expected) <= 60
     assert len(more.train.graphs) == len(more.train.spectra) == 60 + len(expected)

@@ -2,9 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.materials import SCHEMA, content_hash, materials_table
-from mat2spec.data.schema import check_schema, crystals
+from mat2spec.data.materials.schema import SCHEMA, check_schema, crystals, materials_table
+from mat2spec.structure.crystal import Crystal, content_hash
 
 SALT = Crystal("salt", np.array([11, 17], np.uint8), 4.0 * np.eye(3), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]))
 SMALL = np.array([[0, 0, 0], [1e-3, 0, 0]])
@@ -12,7 +11,13 @@ SMALL = np.array([[0, 0, 0], [1e-3, 0, 0]])
 
 def changed(**parts) -> Crystal:
     return Crystal(
-        **{"material_id": "x", "atomic_numbers": SALT.atomic_numbers, "lattice": SALT.lattice, "frac_coords": SALT.frac_coords, **parts}
+        **{
+            "material_id": "x",
+            "atomic_numbers": SALT.atomic_numbers,
+            "lattice": SALT.lattice,
+            "frac_coords": SALT.frac_coords,
+            **parts,
+        }
     )
 
 

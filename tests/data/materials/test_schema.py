@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.crystal import Crystal
-from mat2spec.data.schema import COLUMNS, check_schema, crystals
+from mat2spec.data.materials.schema import COLUMNS, check_schema, crystals
 from mat2spec.errors import StructureError, TableError
+from mat2spec.structure.crystal import Crystal
 
 ROW = {
     "material_id": "mp-1",
@@ -56,7 +56,9 @@ def test_bundled_rows_are_all_crystals(small_table):
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_missing_column_is_refused_by_name(name):
-    with pytest.raises(TableError, match=rf"^table\.parquet: missing column {name} .*; a materials table has material_id, ") as caught:
+    with pytest.raises(
+        TableError, match=rf"^table\.parquet: missing column {name} .*; a materials table has material_id, "
+    ) as caught:
         check_schema(table(ROW).drop_columns(name).schema, "table.parquet")
     assert "\n" not in str(caught.value)
 

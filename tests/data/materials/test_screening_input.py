@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Structure
 
-from mat2spec.data.inputs import MaterialsInput
-from mat2spec.data.schema import COLUMNS
-from mat2spec.data.shards import Shard, material_id_of, read_shard, source_of
+from mat2spec.data.materials.schema import COLUMNS
+from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.materials.shards import Shard, material_id_of, read_shard, source_of
 from mat2spec.errors import ConfigError, Mat2SpecError, TableError
 
 
@@ -89,7 +89,9 @@ def test_condition_selects_rows_before_they_are_cut(folder, materials):
     expected = materials.take(np.flatnonzero((nsites <= 4) & (gap > 0)))
     assert 10 < len(expected) < 100
     assert read(shards).equals(expected)
-    assert all(row in set(range(100)) for shard in shards for row in shard.rows), "rows are positions in the file, not in the selection"
+    assert all(row in set(range(100)) for shard in shards for row in shard.rows), (
+        "rows are positions in the file, not in the selection"
+    )
 
 
 def test_condition_that_no_row_meets_gives_one_empty_shard(folder, materials):
@@ -115,7 +117,9 @@ def test_repeated_id_is_refused_after_its_first_row_in_order_of_file_and_row(mat
     pq.write_table(with_column(materials.slice(0, 20), "material_id", ids), tmp_path / "a.parquet")
     shards = MaterialsInput.open(tmp_path).shards(8)
     refused = [(Path(shard.files[0]).stem, shard.rows[i]) for shard in shards for i in read_shard(shard).refused]
-    assert refused == [("a", 9), ("a", 17), *(("b", row) for row in range(3, 20) if row not in (5, 9))], "a.parquet holds no m5 and no m9"
+    assert refused == [("a", 9), ("a", 17), *(("b", row) for row in range(3, 20) if row not in (5, 9))], (
+        "a.parquet holds no m5 and no m9"
+    )
     assert "twice: this material_id came before; only its first row is predicted" in reasons(shards).values()
 
 
@@ -158,7 +162,9 @@ def test_fingerprint_is_of_names_contents_and_condition(folder, materials, tmp_p
     assert MaterialsInput.open(folder, "nsites < 9").fingerprint != fingerprint
     coordinates = materials["frac_coords"].to_pylist()
     coordinates[150][0] += 0.01
-    pq.write_table(with_column(materials, "frac_coords", coordinates).slice(100, 100), folder / "b.parquet", row_group_size=30)
+    pq.write_table(
+        with_column(materials, "frac_coords", coordinates).slice(100, 100), folder / "b.parquet", row_group_size=30
+    )
     changed = MaterialsInput.open(folder).fingerprint
     assert changed != fingerprint
     (folder / "b.parquet").rename(folder / "e.parquet")
@@ -177,7 +183,9 @@ def test_column_of_another_type_is_refused(materials, folder):
     assert "b.parquet: column material_id is int64, must be VARCHAR" in refusal(TableError, folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a table, and longer than a footer", b"PAR1" + bytes(100) + b"PAR1"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"not a table, and longer than a footer", b"PAR1" + bytes(100) + b"PAR1"]
+)
 def test_file_that_is_not_parquet_is_refused(folder, content):
     (folder / "b.parquet").write_bytes(content)
     assert "b.parquet: not a readable Parquet file" in refusal(TableError, folder)
@@ -245,7 +253,9 @@ def counted(**rows: int) -> pa.Table:
 def test_rows_that_are_done_are_left_out_the_first_of_each_id(materials, tmp_path):
     ids = ["a", "b", "a", None, "c", "a", None]
     pq.write_table(with_column(materials.slice(0, 7), "material_id", ids), tmp_path / "table.parquet")
-    done = pa.concat_tables([counted(a=2, b=1), pa.table({"material_id": pa.array([None], pa.string()), "rows": pa.array([1])})])
+    done = pa.concat_tables(
+        [counted(a=2, b=1), pa.table({"material_id": pa.array([None], pa.string()), "rows": pa.array([1])})]
+    )
     shards = MaterialsInput.open(tmp_path / "table.parquet").shards(2, "added-001", done)
     assert [shard.name for shard in shards] == ["added-001-000000", "added-001-000001"]
     assert read(shards)["material_id"].to_pylist() == ["c", "a", None]
@@ -276,7 +286,11 @@ def test_parts_of_a_shard_are_its_rows(materials, tmp_path):
     ids = ["a", "b", "a", None, "c"]
     pq.write_table(with_column(materials.slice(0, 5), "material_id", ids), tmp_path / "table.parquet")
     (shard,) = MaterialsInput.open(tmp_path / "table.parquet").shards(10)
-    assert [row for start, stop in ((0, 2), (2, 3), (3, 5)) for row in read([shard.part(start, stop)])["material_id"].to_pylist()] == ids
+    assert [
+        row
+        for start, stop in ((0, 2), (2, 3), (3, 5))
+        for row in read([shard.part(start, stop)])["material_id"].to_pylist()
+    ] == ids
     assert read_shard(shard.part(2, 4)).refused.keys() == {0, 1}
     assert len(read_shard(shard.part(0, 0)).table) == 0
     assert [material_id_of(shard, i) for i in range(5)] == ids

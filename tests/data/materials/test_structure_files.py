@@ -6,11 +6,11 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from mat2spec.config import GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.files import SCHEMA, is_structure_file, read_structure_file, read_structure_files
-from mat2spec.data.schema import check_schema, crystals
+from mat2spec.data.materials.schema import check_schema, crystals
+from mat2spec.data.materials.structure_files import SCHEMA, is_structure_file, read_structure_file, read_structure_files
 from mat2spec.errors import StructureError
-from mat2spec.graph import build_graph
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import build_graph
 
 CIF_DIGITS = 1e-5
 """[Å] What a CIF of eight decimals and a POSCAR keep of a distance."""
@@ -110,7 +110,9 @@ def test_cif_of_several_structures_is_refused_and_counted(silicon, rock_salt, tm
 
 
 @pytest.mark.parametrize("name", ["broken.cif", "broken.vasp", "broken.json", "POSCAR"])
-@pytest.mark.parametrize("content", ["", "data_\n_cell_length_a what\n", '{"lattice": 1}', "\x00\xff", "1\n2\n3\n4\n5\n6\n7\n8\n"])
+@pytest.mark.parametrize(
+    "content", ["", "data_\n_cell_length_a what\n", '{"lattice": 1}', "\x00\xff", "1\n2\n3\n4\n5\n6\n7\n8\n"]
+)
 def test_broken_file_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     assert refusal(tmp_path / name).startswith(f"{Path(name).stem}: ")
@@ -154,6 +156,8 @@ def test_no_files_give_an_empty_table():
     assert (table.schema, len(table), refused) == (SCHEMA, 0, {})
 
 
-@pytest.mark.parametrize(("name", "known"), [("a.CIF", True), ("a.cif", True), ("notes.txt", False), ("a.parquet", False), ("a.md", False)])
+@pytest.mark.parametrize(
+    ("name", "known"), [("a.CIF", True), ("a.cif", True), ("notes.txt", False), ("a.parquet", False), ("a.md", False)]
+)
 def test_structure_files_are_known_by_their_names(name, known):
     assert is_structure_file(Path(name)) == known

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 
 from mat2spec.config import DownloadConfig, MaterialsProjectConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data import patience
-from mat2spec.data.materials_project import MaterialsProject
-from mat2spec.data.materials_project_curve import Curve, electronic_curve, phonon_curve
-from mat2spec.data.materials_project_download import Fetching
-from mat2spec.data.materials_project_ids import stored_ids, usual_id
-from mat2spec.data.materials_project_labels import electronic_label
-from mat2spec.data.materials_project_summary import FIELDS, Summary
-from mat2spec.data.patience import Patience
+from mat2spec.data.materials_project import retry as patience
+from mat2spec.data.materials_project.client import MaterialsProject
+from mat2spec.data.materials_project.curves import Curve, electronic_curve, phonon_curve
+from mat2spec.data.materials_project.fetch import Fetching
+from mat2spec.data.materials_project.ids import stored_ids, usual_id
+from mat2spec.data.materials_project.labels import electronic_label
+from mat2spec.data.materials_project.retry import Patience
+from mat2spec.data.materials_project.summaries import FIELDS, Summary
 from mat2spec.errors import ConfigError, ServiceError, SpectrumError
+from mat2spec.structure.crystal import Crystal
 
 LAST_NUMBER = 3_347_529
 """Materials that came later have letters only."""
@@ -99,7 +99,10 @@ def test_states_are_those_of_the_primitive_cell_whatever_cell_was_calculated():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"band_gap": 0.0, "is_metal": True, "vbm": None, "cbm": None}, "its bands have no gap, its density of states a gap of"),
+        (
+            {"band_gap": 0.0, "is_metal": True, "vbm": None, "cbm": None},
+            "its bands have no gap, its density of states a gap of",
+        ),
         ({"vbm": -1.0, "cbm": 0.3, "band_gap": 1.3}, "the two calculations disagree, leave it out"),
         ({"vbm": None, "cbm": None, "band_gap": 9.0}, "the two calculations disagree, leave it out"),
     ],
@@ -123,7 +126,14 @@ def test_channels_that_differ_are_magnetic():
 
 KEYS = st.sampled_from(["a", "sites", "total", "task_id", "dfpt"])
 
-PLAIN = st.none() | st.booleans() | st.floats() | st.integers(-3, 300) | st.text(max_size=8) | st.sampled_from(["mp-1", "mp-149", "NM"])
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers(-3, 300)
+    | st.text(max_size=8)
+    | st.sampled_from(["mp-1", "mp-149", "NM"])
+)
 
 LISTS = st.lists(PLAIN, max_size=3) | st.dictionaries(KEYS, PLAIN, max_size=3)
 
@@ -163,8 +173,18 @@ def test_documents_of_no_schema_are_rejects(in_summary, in_electronic, in_phonon
     row, crystal = insulator()
     structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords).as_dict()
     document = {**summary_of(row).model_dump(), "structure": structure, "phonon_IDs": {"dfpt": ["mp-2"]}, **in_summary}
-    electronic = {"efermi": row["efermi"], "energies": row["energies"], "spin_up_densities": row["densities"], **in_electronic}
-    phonon = {"frequencies": [0.0, 5.0, 9.0, 10.0], "densities": [0.0, 1.0, 1.0, 0.0], "structure": structure, **in_phonon}
+    electronic = {
+        "efermi": row["efermi"],
+        "energies": row["energies"],
+        "spin_up_densities": row["densities"],
+        **in_electronic,
+    }
+    phonon = {
+        "frequencies": [0.0, 5.0, 9.0, 10.0],
+        "densities": [0.0, 1.0, 1.0, 0.0],
+        "structure": structure,
+        **in_phonon,
+    }
     project = Played(document, electronic, phonon)
     for what in ("edos", "phdos"):
         config = MaterialsProjectConfig(what=what, output="")
@@ -225,8 +245,12 @@ def test_conditions_are_the_preset_s_where_none_is_given():
     paper = {"num_elements": (1, 4), "energy_above_hull": (0.0, 0.5), "band_gap": (0.0, 0.0), "magnetic_ordering": "NM"}
     assert conditions("candidates") == {}
     assert conditions("candidates", preset="paper") == paper
-    assert conditions("candidates", preset="paper", energy_above_hull=(0.0, 0.1)) == paper | {"energy_above_hull": (0.0, 0.1)}
-    assert conditions("candidates", preset="paper", magnetic_ordering="any").keys() == paper.keys() - {"magnetic_ordering"}
+    assert conditions("candidates", preset="paper", energy_above_hull=(0.0, 0.1)) == paper | {
+        "energy_above_hull": (0.0, 0.1)
+    }
+    assert conditions("candidates", preset="paper", magnetic_ordering="any").keys() == paper.keys() - {
+        "magnetic_ordering"
+    }
     assert conditions("edos") == {"magnetic_ordering": "NM", "has": ("dos",)}
     assert conditions("edos", magnetic_ordering="any", has="phonon") == {"has": ("dos", "phonon")}
     assert conditions("phdos") == {"has": ("phonon",)}

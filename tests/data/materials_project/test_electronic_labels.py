@@ -13,14 +13,14 @@ import torch
 from pymatgen.core import Composition
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.folds import folds, split_of_folds
-from mat2spec.data.labels import LabelledCrystals, LabelledSplits, read_labels
-from mat2spec.data.schema import crystals
+from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.data.labels.folds import folds, split_of_folds
+from mat2spec.data.materials.schema import crystals
+from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import TableError
-from mat2spec.evaluation import Evaluation
-from mat2spec.graph import CrystalGraph
-from mat2spec.spectrum import EDOS_GRID
+from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph
 
 SINGLE = 1e-6
 """Relative: a division and a multiplication in float32."""
@@ -40,24 +40,32 @@ def spectra(bundled: Path) -> pa.Table:
 @pytest.fixture(scope="module")
 def gaps(bundled: Path) -> pa.Table:
     """120 structures of at most 8 sites whose band gap is known, and 80 of which it is not."""
-    table = pa.Table.from_batches([next(pq.ParquetFile(bundled.with_name("mp_structures.parquet")).iter_batches(batch_size=6000))])
+    table = pa.Table.from_batches(
+        [next(pq.ParquetFile(bundled.with_name("mp_structures.parquet")).iter_batches(batch_size=6000))]
+    )
     small = table.filter(pc.field("nsites") <= 8)
     known, unknown = small.filter(pc.field("band_gap").is_valid()), small.filter(pc.field("band_gap").is_null())
     mixed = pa.concat_tables([unknown.slice(0, 40), known.slice(0, 120), unknown.slice(40, 40)])
-    return mixed.select(["material_id", "formula_pretty", "nsites", "atomic_numbers", "lattice", "frac_coords", "band_gap"])
+    return mixed.select(
+        ["material_id", "formula_pretty", "nsites", "atomic_numbers", "lattice", "frac_coords", "band_gap"]
+    )
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     """Write a table and read it as labels."""
 
-    def write_and_read(table: pa.Table, apart_from: pa.Table | None = None, label: str = "edos", **data: Any) -> LabelledSplits:
+    def write_and_read(
+        table: pa.Table, apart_from: pa.Table | None = None, label: str = "edos", **data: Any
+    ) -> LabelledSplits:
         paths = [tmp_path / "labels.parquet", tmp_path / "apart.parquet"]
         for path, content in zip(paths, (table, apart_from), strict=True):
             if content is not None:
                 pq.write_table(content, path)
         config = DataConfig(table=str(paths[0]), label=label, **data)
-        return read_labels(paths[0], config, GraphConfig(), EDOS_GRID, apart_from=paths[1] if apart_from is not None else None)
+        return read_labels(
+            paths[0], config, GraphConfig(), EDOS_GRID, apart_from=paths[1] if apart_from is not None else None
+        )
 
     return write_and_read
 
@@ -72,7 +80,10 @@ def systems(table: pa.Table) -> dict[str, str]:
 
 
 def same(one: CrystalGraph, two: CrystalGraph) -> bool:
-    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in ("atomic_numbers", "edge_index", "distances", "vectors"))
+    return all(
+        np.array_equal(getattr(one, name), getattr(two, name))
+        for name in ("atomic_numbers", "edge_index", "distances", "vectors")
+    )
 
 
 def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
@@ -83,7 +94,10 @@ def sister(row: dict[str, Any]) -> dict[str, Any]:
     """Another material of the same chemical system: elements change places, AB₂ becomes A₂B."""
     elements = sorted(set(row["atomic_numbers"]))
     swapped = dict(zip(elements, reversed(elements), strict=True))
-    return row | {"material_id": f"other-{row['material_id']}", "atomic_numbers": [swapped[z] for z in row["atomic_numbers"]]}
+    return row | {
+        "material_id": f"other-{row['material_id']}",
+        "atomic_numbers": [swapped[z] for z in row["atomic_numbers"]],
+    }
 
 
 def doubled(row: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +129,9 @@ def test_row_without_a_finite_number_is_left_out(read, gaps, nothing):
     gone = gaps["material_id"][50].as_py()
     assert values[50] is not None
     values[50] = nothing
-    ids = read(with_column(gaps, "band_gap", pa.array(values, pa.float32())), label="band_gap", fold=1).everything.material_ids
+    ids = read(
+        with_column(gaps, "band_gap", pa.array(values, pa.float32())), label="band_gap", fold=1
+    ).everything.material_ids
     assert len(ids) == 119
     assert gone not in ids
 
@@ -132,12 +148,16 @@ def test_labels_of_electrons_are_per_atom_and_judged_per_primitive_cell(read, sp
     rows = {row["material_id"]: row for row in spectra.to_pylist()}
     everything = read(spectra, fold=1).everything
     assert len(everything) == len(rows)
-    for material_id, size, label in zip(everything.material_ids, everything.cell_sizes, everything.spectra, strict=True):
+    for material_id, size, label in zip(
+        everything.material_ids, everything.cell_sizes, everything.spectra, strict=True
+    ):
         assert size == rows[material_id]["nsites"]
         np.testing.assert_allclose(label, np.array(rows[material_id]["edos"]) / size, rtol=SINGLE)
     assert len(set(everything.cell_sizes)) > 2, "cells of one size would test nothing"
     true = Evaluation(everything, np.zeros((len(everything), 128), np.float32), EDOS_GRID, ("self",)).true
-    np.testing.assert_allclose(true, [rows[material_id]["edos"] for material_id in everything.material_ids], rtol=SINGLE)
+    np.testing.assert_allclose(
+        true, [rows[material_id]["edos"] for material_id in everything.material_ids], rtol=SINGLE
+    )
 
 
 def test_predictions_of_atoms_are_judged_as_those_of_cells(read, spectra):
@@ -216,7 +236,9 @@ def test_fingerprint_knows_the_fold(read, spectra):
     assert len({read(spectra, fold=fold).fingerprint for fold in (1, 2, 2)}) == 2
 
 
-@pytest.mark.parametrize("sizes", [{"strain": STRAIN}, {"displacement": DISPLACEMENT}, {"strain": STRAIN, "displacement": DISPLACEMENT}])
+@pytest.mark.parametrize(
+    "sizes", [{"strain": STRAIN}, {"displacement": DISPLACEMENT}, {"strain": STRAIN, "displacement": DISPLACEMENT}]
+)
 def test_perturbation_changes_graphs_of_held_out_rows_and_nothing_else(read, spectra, sizes):
     relaxed, perturbed, again = read(spectra, fold=1), read(spectra, fold=1, **sizes), read(spectra, fold=1, **sizes)
     for name in ("train", "valid", "test"):
@@ -226,7 +248,9 @@ def test_perturbation_changes_graphs_of_held_out_rows_and_nothing_else(read, spe
         np.testing.assert_array_equal(after.cell_sizes, before.cell_sizes)
         changed = [not same(a, b) for a, b in zip(before.graphs, after.graphs, strict=True)]
         assert changed == [name != "train"] * len(before), name
-        assert all(same(a, b) for a, b in zip(after.graphs, getattr(again, name).graphs, strict=True)), "two readings agree"
+        assert all(same(a, b) for a, b in zip(after.graphs, getattr(again, name).graphs, strict=True)), (
+            "two readings agree"
+        )
         for a, b in zip(before.graphs, after.graphs, strict=True):
             np.testing.assert_array_equal(a.atomic_numbers, b.atomic_numbers)
 
@@ -244,5 +268,8 @@ def test_larger_strain_moves_neighbours_further(read, spectra):
 
 def test_perturbation_of_no_size_gives_the_same_graphs(read, spectra):
     for name in ("train", "valid", "test"):
-        before, after = (getattr(splits, name) for splits in (read(spectra, fold=1), read(spectra, fold=1, strain=0.0, displacement=0.0)))
+        before, after = (
+            getattr(splits, name)
+            for splits in (read(spectra, fold=1), read(spectra, fold=1, strain=0.0, displacement=0.0))
+        )
         assert all(same(a, b) for a, b in zip(before.graphs, after.graphs, strict=True))

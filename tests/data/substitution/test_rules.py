@@ -11,13 +11,13 @@ from pymatgen.core.structure_prediction.substitution_probability import Substitu
 
 from mat2spec.config.loading import read_options, validate
 from mat2spec.config.substitution import SubstituteConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.candidates import candidate_table, distinct, substitute_rows
-from mat2spec.data.schema import crystals
-from mat2spec.data.shards import Rows
-from mat2spec.data.substitution import Candidate, Substituter
+from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.shards import Rows
+from mat2spec.data.substitution.candidates import candidate_table, distinct, substitute_rows
+from mat2spec.data.substitution.rules import Candidate, Substituter
 from mat2spec.elements import symbols
 from mat2spec.errors import ConfigError, StructureError
+from mat2spec.structure.crystal import Crystal
 
 KCL = 6.29
 """[Å] Edge of the cubic cell of KCl, as measured."""
@@ -104,7 +104,11 @@ def test_what_replaces_sodium_is_what_the_predictor_of_pymatgen_finds(rock_salt)
     found = SubstitutionPredictor(threshold=1e-3).list_prediction([Species("Na", 1)], to_this_composition=True)
     expected = {ion.symbol: one["probability"] for one in found for ion in one["substitutions"] if ion.oxi_state == 1}
     allowed = substituter(*sorted({*expected, "K", "Sr"} - {"Na", "D"}), scaling=1e6)
-    made = {one.substitution.new: one.substitution.probability for one in allowed.candidates(rock_salt) if one.substitution.old == "Na"}
+    made = {
+        one.substitution.new: one.substitution.probability
+        for one in allowed.candidates(rock_salt)
+        if one.substitution.old == "Na"
+    }
     assert made == pytest.approx({name: expected[name] for name in made}, rel=1e-8)
     assert made.keys() == expected.keys() - {"Na", "Cl"}
 
@@ -156,7 +160,9 @@ def test_unknown_element_is_refused():
 
 def salt(name: str, cell: np.ndarray, shift: float = 0.0, other: int = 11) -> Crystal:
     """Rock salt in another cell, with another origin."""
-    sites = Structure(5.64 * FCC, [symbols()[other], "Cl"], np.array([[0.0] * 3, [0.5] * 3]) + shift).make_supercell(cell, in_place=False)
+    sites = Structure(5.64 * FCC, [symbols()[other], "Cl"], np.array([[0.0] * 3, [0.5] * 3]) + shift).make_supercell(
+        cell, in_place=False
+    )
     return Crystal.from_structure(sites, name)
 
 
@@ -194,7 +200,9 @@ def test_order_of_parents_changes_nothing(many, parents):
 def test_candidates_are_told_apart_as_pymatgen_groups_them(many):
     """Its own grouping compares each structure with the first of every group before, which is our rule if the likely come first."""
     ranked = sorted(many, key=lambda made: (-made.substitution.probability, made.crystal.material_id))
-    groups = StructureMatcher().group_structures([structure_of(made.crystal).copy(properties={"at": i}) for i, made in enumerate(ranked)])
+    groups = StructureMatcher().group_structures(
+        [structure_of(made.crystal).copy(properties={"at": i}) for i, made in enumerate(ranked)]
+    )
     expected = {ranked[group[0].properties["at"]].crystal.material_id: len(group) - 1 for group in groups}
     found = distinct(candidate_table(many, []))
     assert dict(zip(found["material_id"].to_pylist(), found["duplicates"].to_pylist(), strict=True)) == expected

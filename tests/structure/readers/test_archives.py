@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat2spec.data.archives import is_archive, read_archive, read_bounded, without_compression
 from mat2spec.errors import TableError
+from mat2spec.structure.readers.archives import is_archive, read_archive, read_bounded, without_compression
 
 FILES = {"a/one.cif": b"data_one\n", "two.vasp": b"two\n" * 1000, "three.cif.gz": gzip.compress(b"data_three\n")}
 CONTENT = FILES | {"three.cif.gz": b"data_three\n"}
@@ -61,7 +61,8 @@ def test_every_file_of_an_archive_is_read_in_its_order(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "compress"), [("a.cif.gz", gzip.compress), ("a.cif.zst", zstd), ("a.cif.bz2", bz2.compress), ("a.cif", bytes)]
+    ("name", "compress"),
+    [("a.cif.gz", gzip.compress), ("a.cif.zst", zstd), ("a.cif.bz2", bz2.compress), ("a.cif", bytes)],
 )
 def test_compressed_file_is_what_was_compressed(name, compress):
     assert not is_archive(name)
@@ -94,7 +95,11 @@ def test_file_that_is_too_large_is_refused_with_both_numbers():
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tar.zst", "x.zip"])
 def test_bomb_is_bounded_by_what_comes_out_of_it(name):
     files = {f"{i}.cif": bytes(MB) for i in range(30)}
-    bomb = {"x.tar.gz": lambda: tar(files, "w:gz"), "x.tar.zst": lambda: zstd(tar(files)), "x.zip": lambda: zipped(files)}[name]()
+    bomb = {
+        "x.tar.gz": lambda: tar(files, "w:gz"),
+        "x.tar.zst": lambda: zstd(tar(files)),
+        "x.zip": lambda: zipped(files),
+    }[name]()
     found = read(name, bomb, largest_archive=10 * MB)
     assert len(found) <= 11
     assert "more than 10,000,000 bytes come out of it" in found[""]

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser
 
-from mat2spec.crystal import Crystal
-from mat2spec.data import cif
-from mat2spec.data.cif import read_cif
-from mat2spec.data.cif_blocks import text_for_pymatgen
-from mat2spec.data.cif_symmetry import close_pairs, declared_symmetry
 from mat2spec.errors import StructureError
-from mat2spec.symmetry import space_group_number
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers import cif
+from mat2spec.structure.readers.cif import read_cif
+from mat2spec.structure.readers.cif_blocks import text_for_pymatgen
+from mat2spec.structure.readers.cif_symmetry import close_pairs, declared_symmetry
+from mat2spec.structure.symmetry import space_group_number
 
 TOLERANCE = 1e-4
 """[Å] of the lattice; and of fractional coordinates: what pymatgen takes as one site."""
 
-ARCHIVE = Path(__file__).with_name("cifs.tar.zst")
+ARCHIVE = Path(__file__).parents[2] / "data" / "cifs.tar.zst"
 
 SETTINGS = settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -35,12 +35,21 @@ def real() -> dict[str, str]:
 
 
 def cif_text(
-    cell: str, sites: str, *, name="", number=0, operations=(), columns=("label", "fract_x", "fract_y", "fract_z"), more=""
+    cell: str,
+    sites: str,
+    *,
+    name="",
+    number=0,
+    operations=(),
+    columns=("label", "fract_x", "fract_y", "fract_z"),
+    more="",
 ) -> str:
     """A CIF of a cell "a b c alpha beta gamma" and of sites, one a line."""
     tags = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
     lines = ["data_hand", *(f"_cell_{tag} {value}" for tag, value in zip(tags, cell.split(), strict=True))]
-    lines += [f"_symmetry_space_group_name_H-M '{name}'"] * bool(name) + [f"_symmetry_Int_Tables_number {number}"] * bool(number)
+    lines += [f"_symmetry_space_group_name_H-M '{name}'"] * bool(name) + [
+        f"_symmetry_Int_Tables_number {number}"
+    ] * bool(number)
     if operations:
         lines += ["loop_", "_symmetry_equiv_pos_as_xyz", *(f"'{operation}'" for operation in operations)]
     return "\n".join([*lines, more, "loop_", *(f"_atom_site_{column}" for column in columns), sites, ""])
@@ -101,7 +110,9 @@ def detours(monkeypatch) -> list:
 def test_real_cifs_are_read_without_pymatgen_and_as_by_it(real, no_detour):
     assert len(real) == 200
     for text in real.values():
-        assert_same(crystal(text), by_pymatgen(text[: text.index("loop_\n_geom_bond")]))  # one of these loops is empty, and stops pymatgen
+        assert_same(
+            crystal(text), by_pymatgen(text[: text.index("loop_\n_geom_bond")])
+        )  # one of these loops is empty, and stops pymatgen
 
 
 def test_real_cifs_are_the_same_by_either_way(real, monkeypatch):
@@ -113,22 +124,56 @@ def test_real_cifs_are_the_same_by_either_way(real, monkeypatch):
 
 
 QUARTZ = ("x,y,z", "-y,x-y,z+2/3", "-x+y,-x,z+1/3", "y,x,-z", "x-y,-y,-z+1/3", "-x,-x+y,-z+2/3")
-PNMA = ("x,y,z", "-x+1/2,-y,z+1/2", "-x,y+1/2,-z", "x+1/2,-y+1/2,-z+1/2", "-x,-y,-z", "x+1/2,y,-z+1/2", "x,-y+1/2,z", "-x+1/2,y+1/2,z+1/2")
+PNMA = (
+    "x,y,z",
+    "-x+1/2,-y,z+1/2",
+    "-x,y+1/2,-z",
+    "x+1/2,-y+1/2,-z+1/2",
+    "-x,-y,-z",
+    "x+1/2,y,-z+1/2",
+    "x,-y+1/2,z",
+    "-x+1/2,y+1/2,z+1/2",
+)
 CORUNDUM_SITES = "Al1 0 0 0.35219\nO1 0.30624 0 0.25"
 PEROVSKITE_SITES = "Ca1 0.00676 0.03602 0.25\nTi1 0 0.5 0\nO1 0.5711 -0.0161 0.25\nO2 0.2897 0.2888 0.0371"
 
 SYMMETRIC = {
-    "rock salt by symbol": (cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="F m -3 m", number=225), 225, "NaCl", 8),
-    "rock salt by old symbol": (cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="Fm3m"), 225, "NaCl", 8),
+    "rock salt by symbol": (
+        cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="F m -3 m", number=225),
+        225,
+        "NaCl",
+        8,
+    ),
+    "rock salt by old symbol": (
+        cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="Fm3m"),
+        225,
+        "NaCl",
+        8,
+    ),
     "rock salt by number": (cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", number=225), 225, "NaCl", 8),
     "quartz": (
-        cif_text("4.9134 4.9134 5.4052 90 90 120", "Si1 0.4699 0 0.6667\nO1 0.4141 0.2681 0.7854", name="P 32 2 1", operations=QUARTZ),
+        cif_text(
+            "4.9134 4.9134 5.4052 90 90 120",
+            "Si1 0.4699 0 0.6667\nO1 0.4141 0.2681 0.7854",
+            name="P 32 2 1",
+            operations=QUARTZ,
+        ),
         154,
         "SiO2",
         9,
     ),
-    "corundum, hexagonal": (cif_text("4.7602 4.7602 12.9933 90 90 120", CORUNDUM_SITES, name="R -3 c :H"), 167, "Al2O3", 30),
-    "corundum, axes by the cell": (cif_text("4.7602 4.7602 12.9933 90 90 120", CORUNDUM_SITES, name="R -3 c"), 167, "Al2O3", 30),
+    "corundum, hexagonal": (
+        cif_text("4.7602 4.7602 12.9933 90 90 120", CORUNDUM_SITES, name="R -3 c :H"),
+        167,
+        "Al2O3",
+        30,
+    ),
+    "corundum, axes by the cell": (
+        cif_text("4.7602 4.7602 12.9933 90 90 120", CORUNDUM_SITES, name="R -3 c"),
+        167,
+        "Al2O3",
+        30,
+    ),
     "bismuth, rhombohedral": (
         cif_text("4.7459 4.7459 4.7459 57.23 57.23 57.23", "Bi1 .23389 .23389 .23389", name="R -3 m :R"),
         166,
@@ -141,7 +186,12 @@ SYMMETRIC = {
         "Bi",
         2,
     ),
-    "magnesium": (cif_text("3.2094 3.2094 5.2108 90 90 120", "Mg1 0.3333 0.6667 0.25", name="P 63/m m c", number=194), 194, "Mg", 2),
+    "magnesium": (
+        cif_text("3.2094 3.2094 5.2108 90 90 120", "Mg1 0.3333 0.6667 0.25", name="P 63/m m c", number=194),
+        194,
+        "Mg",
+        2,
+    ),
     "perovskite, Pbnm": (cif_text("5.3796 5.4423 7.6401 90 90 90", PEROVSKITE_SITES, name="P b n m"), 62, "CaTiO3", 20),
     "perovskite, Pnma": (
         cif_text(
@@ -154,10 +204,24 @@ SYMMETRIC = {
         "CaTiO3",
         20,
     ),
-    "diamond, second origin": (cif_text("3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m :2"), 227, "C", 8),
-    "diamond, as the ICSD has it": (cif_text("3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m Z"), 227, "C", 8),
+    "diamond, second origin": (
+        cif_text("3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m :2"),
+        227,
+        "C",
+        8,
+    ),
+    "diamond, as the ICSD has it": (
+        cif_text("3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m Z"),
+        227,
+        "C",
+        8,
+    ),
     "zirconia": (
-        cif_text("5.1505 5.2116 5.3173 90 99.23 90", "Zr1 .2754 .0395 .2083\nO1 .07 .3317 .3447\nO2 .4496 .7569 .4792", name="P 21/c"),
+        cif_text(
+            "5.1505 5.2116 5.3173 90 99.23 90",
+            "Zr1 .2754 .0395 .2083\nO1 .07 .3317 .3447\nO2 .4496 .7569 .4792",
+            name="P 21/c",
+        ),
         14,
         "ZrO2",
         12,
@@ -197,7 +261,9 @@ def test_symmetry_makes_the_sites_that_pymatgen_makes(which):
 def test_with_the_operations_listed_pymatgen_reads_no_symbol_otherwise(which):
     text = SYMMETRIC[which][0]
     block = gemmi.cif.read_string(text).sole_block()
-    symmetry = declared_symmetry(block, *(float(block.find_value(f"_cell_angle_{angle}")) for angle in ("alpha", "gamma")))
+    symmetry = declared_symmetry(
+        block, *(float(block.find_value(f"_cell_angle_{angle}")) for angle in ("alpha", "gamma"))
+    )
     assert_same(crystal(text), by_pymatgen(text_for_pymatgen(block, symmetry.triplets)))
 
 
@@ -219,7 +285,9 @@ def test_operations_that_do_not_fit_the_cell_are_refused():
 
 
 def test_a_hall_symbol_tells_the_origin(no_detour):
-    text = cif_text("3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m", more="_space_group_name_Hall '-F 4vw 2vw 3'")
+    text = cif_text(
+        "3.567 3.567 3.567 90 90 90", "C1 .125 .125 .125", name="F d -3 m", more="_space_group_name_Hall '-F 4vw 2vw 3'"
+    )
     assert space_group_number(crystal(text)) == 227
 
 
@@ -235,13 +303,19 @@ def test_thirds_of_sixths_that_symmetry_spreads_are_refused_with_the_way_out():
 @pytest.mark.parametrize("formula", ["Na Cl", "Na4 Cl4", "Cl1 Na1"])
 def test_the_declared_formula_agrees(formula, no_detour):
     more = f"_chemical_formula_sum '{formula}'\n_cell_formula_units_Z 4"
-    assert crystal(cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="F m -3 m", more=more)).formula == "NaCl"
+    assert (
+        crystal(cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="F m -3 m", more=more)).formula
+        == "NaCl"
+    )
 
 
 def test_a_cell_of_another_formula_is_refused():
     more = "_chemical_formula_sum 'H2 Na Cl O'"
     text = cif_text("5.64 5.64 5.64 90 90 90", "Na1 0 0 0\nCl1 .5 .5 .5", name="F m -3 m", more=more)
-    assert refusal(text) == "its sites are Cl4 Na4, its formula Cl1 H2 Na1 O1; add what is missing or correct _chemical_formula_sum"
+    assert (
+        refusal(text)
+        == "its sites are Cl4 Na4, its formula Cl1 H2 Na1 O1; add what is missing or correct _chemical_formula_sum"
+    )
 
 
 def test_several_blocks_are_each_named_and_the_empty_one_left_out():
@@ -278,8 +352,12 @@ def test_a_tag_given_twice_goes_to_pymatgen(detours):
 
 
 def test_a_magnetic_cif_gives_its_atoms(detours):
-    operations = "\n".join(["loop_", "_space_group_symop_magn_operation.xyz", "x,y,z,+1", "-x,-y,-z,+1", "x+1/2,y+1/2,z+1/2,-1"])
-    moments = "\n".join(["loop_", "_atom_site_moment.label", *(f"_atom_site_moment.crystalaxis_{axis}" for axis in "xyz"), "Cr1 0 0 1"])
+    operations = "\n".join(
+        ["loop_", "_space_group_symop_magn_operation.xyz", "x,y,z,+1", "-x,-y,-z,+1", "x+1/2,y+1/2,z+1/2,-1"]
+    )
+    moments = "\n".join(
+        ["loop_", "_atom_site_moment.label", *(f"_atom_site_moment.crystalaxis_{axis}" for axis in "xyz"), "Cr1 0 0 1"]
+    )
     found = crystal(cif_text("2.9 2.9 2.9 90 90 90", "Cr1 0 0 0", more=f"{operations}\n{moments}"))
     assert (found.formula, len(found)) == ("Cr", 2)
     assert len(detours) == 1
@@ -305,7 +383,10 @@ REFUSED = {
     "infinite": (cif_text("1e400 5 5 90 90 90", "Na1 0 0 0"), "_cell_length_a is '1e400', no number"),
     "isotope": (cif_text("5 5 5 90 90 90", "O1 0 0 0\nD1 .2 0 0"), "site D1 is D (deuterium)"),
     "dummy": (cif_text("5 5 5 90 90 90", "O1 0 0 0\nM1 .2 0 0"), "site M1 is 'M1', which names no element"),
-    "ambiguous label": (cif_text("5 5 5 90 90 90", "O1 0 0 0\nCO1 .4 0 0"), "site CO1 is 'CO1', which names no element"),
+    "ambiguous label": (
+        cif_text("5 5 5 90 90 90", "O1 0 0 0\nCO1 .4 0 0"),
+        "site CO1 is 'CO1', which names no element",
+    ),
     "water": (cif_text("5 5 5 90 90 90", "Na1 0 0 0\nWat1 .5 0 0"), "no single element"),
     "hydroxide": (cif_text("5 5 5 90 90 90", "Na1 0 0 0\nOH1 .5 0 0"), "no single element"),
     "no place": (cif_text("5 5 5 90 90 90", "O1 0 0 0\nNa1 .5 . 0"), "site Na1 has no coordinate y"),
@@ -322,7 +403,9 @@ def test_what_is_no_crystal_is_refused_in_one_line(which):
 
 
 def test_a_cell_too_large_is_refused_before_pymatgen_gets_it(no_detour):
-    rows = np.random.default_rng(0).permutation(np.stack(np.meshgrid(*[np.arange(22) / 22] * 3), -1).reshape(-1, 3))[:10_000]
+    rows = np.random.default_rng(0).permutation(np.stack(np.meshgrid(*[np.arange(22) / 22] * 3), -1).reshape(-1, 3))[
+        :10_000
+    ]
     sites = "\n".join(f"Na{i} {x:.5f} {y:.5f} {z:.5f}" for i, (x, y, z) in enumerate(rows))
     text = cif_text("66 66 66 90 90 90", sites)
     assert "10,000 atom sites are listed; the largest cell that is read has 5,000" in refusal(text)
@@ -331,7 +414,9 @@ def test_a_cell_too_large_is_refused_before_pymatgen_gets_it(no_detour):
     assert "the largest cell that is read has 5,000" in refusal(few) or "symmetry images" in refusal(few)
 
 
-@pytest.mark.parametrize("change", ["\ufeff{}", "{}\r\n", "# Å, Müller\n{}", "{}\n_publ_author_name 'Müller \x80'\n", "{}\n\n\n\n"])
+@pytest.mark.parametrize(
+    "change", ["\ufeff{}", "{}\r\n", "# Å, Müller\n{}", "{}\n_publ_author_name 'Müller \x80'\n", "{}\n\n\n\n"]
+)
 def test_encodings_and_line_ends_do_not_matter(change, no_detour):
     text = change.format(SYMMETRIC["magnesium"][0])
     if "\r" in change:
@@ -345,9 +430,14 @@ def test_a_typographic_minus_is_refused_not_dropped():
 
 def test_zero_occupancy_is_no_atom(no_detour):
     columns = ("label", "fract_x", "fract_y", "fract_z", "occupancy")
-    assert crystal(cif_text("5 5 5 90 90 90", "Na1 0 0 0 1\nCl1 .5 .5 .5 .\nO1 .2 .2 .2 0", columns=columns)).formula == "NaCl"
+    assert (
+        crystal(cif_text("5 5 5 90 90 90", "Na1 0 0 0 1\nCl1 .5 .5 .5 .\nO1 .2 .2 .2 0", columns=columns)).formula
+        == "NaCl"
+    )
     assert "all 1 atom sites have zero occupancy" in refusal(cif_text("5 5 5 90 90 90", "Na1 0 0 0 0", columns=columns))
-    assert "site O1 has an occupancy" in refusal(cif_text("5 5 5 90 90 90", "Na1 0 0 0 1\nO1 .2 .2 .2 -1", columns=columns))
+    assert "site O1 has an occupancy" in refusal(
+        cif_text("5 5 5 90 90 90", "Na1 0 0 0 1\nO1 .2 .2 .2 -1", columns=columns)
+    )
 
 
 def test_alternatives_that_are_both_there_are_refused():
@@ -358,7 +448,9 @@ def test_alternatives_that_are_both_there_are_refused():
 
 def test_hydrogens_without_places_are_refused():
     columns = ("label", "fract_x", "fract_y", "fract_z", "attached_hydrogens")
-    assert "site O1 has 2 attached hydrogens" in refusal(cif_text("5 5 5 90 90 90", "Na1 0 0 0 0\nO1 .5 .5 .5 2", columns=columns))
+    assert "site O1 has 2 attached hydrogens" in refusal(
+        cif_text("5 5 5 90 90 90", "Na1 0 0 0 0\nO1 .5 .5 .5 2", columns=columns)
+    )
 
 
 def test_close_pairs_are_found_across_faces_of_an_oblique_cell():
@@ -410,7 +502,8 @@ INSERTED = st.one_of(
 
 @SETTINGS
 @given(
-    st.sampled_from(SEEDS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60), st.integers(0, 2), INSERTED), min_size=1, max_size=4)
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60), st.integers(0, 2), INSERTED), min_size=1, max_size=4),
 )
 def test_a_damaged_cif_is_read_or_refused(seed, damages):
     text = seed
@@ -421,6 +514,8 @@ def test_a_damaged_cif_is_read_or_refused(seed, damages):
 
 
 @SETTINGS
-@given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda content: "data_\n" + content.decode("latin-1"))))
+@given(
+    st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda content: "data_\n" + content.decode("latin-1")))
+)
 def test_any_text_is_read_or_refused(text):
     assert_answered(text)

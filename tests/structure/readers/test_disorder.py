@@ -3,11 +3,11 @@ import pytest
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from mat2spec.crystal import Crystal
-from mat2spec.data import disorder
-from mat2spec.data.cif import read_cif
-from mat2spec.data.disorder import name_disorder, parse_structure
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers import disorder
+from mat2spec.structure.readers.cif import read_cif
+from mat2spec.structure.readers.disorder import name_disorder, parse_structure
 
 
 def rock_salt(cation, anion) -> Structure:
@@ -67,7 +67,9 @@ def test_ions_of_different_charge_are_spread_by_electrostatics():
 
 
 def test_vacancies_are_ordered_too():
-    vacant = Structure(Lattice.cubic(4.2), ["Ti", {"O": 0.5}, {"O": 0.5}, "O"], [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
+    vacant = Structure(
+        Lattice.cubic(4.2), ["Ti", {"O": 0.5}, {"O": 0.5}, "O"], [[0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    )
     parsed = parse_structure(vacant, "it", disorder="ordered")
     assert (parsed.crystal.formula, len(parsed.crystal)) == ("TiO2", 3)
 
@@ -78,7 +80,9 @@ def test_an_alloy_has_no_likeliest_ordering():
 
 
 def test_an_occupancy_that_needs_too_large_a_supercell_is_refused_with_the_numbers():
-    rule = refusal(Structure(Lattice.cubic(4.2), [{"Mg": 0.99, "Ca": 0.01}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]), disorder="ordered")
+    rule = refusal(
+        Structure(Lattice.cubic(4.2), [{"Mg": 0.99, "Ca": 0.01}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]), disorder="ordered"
+    )
     assert f"more than {disorder.MAX_ORDERED_SITES} sites (2 in one)" in rule
 
 
@@ -96,7 +100,9 @@ def test_isotopes_are_refused_ordered_or_not(symbol):
 
 
 def test_a_structure_too_large_is_refused_with_both_numbers():
-    assert refusal(rock_salt("Mg", "O"), largest_cell=7) == "8 sites; the largest cell that is read has 7 (largest_cell)"
+    assert (
+        refusal(rock_salt("Mg", "O"), largest_cell=7) == "8 sites; the largest cell that is read has 7 (largest_cell)"
+    )
 
 
 def test_a_disordered_cif_names_its_site_or_is_ordered():

@@ -14,13 +14,17 @@ from pymatgen.io.optimade import OptimadeStructureAdapter
 from pymatgen.io.vasp.inputs import Poscar
 
 from mat2spec.config import ReadingConfig
-from mat2spec.crystal import Crystal
-from mat2spec.data.formats import is_known, read_structures, stem
 from mat2spec.errors import StructureError
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.formats import is_known, read_structures, stem
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-QUARTZ = Structure.from_spacegroup("P3_221", Lattice.hexagonal(4.91, 5.40), ["Si", "O"], [[0.4697, 0, 2 / 3], [0.4135, 0.2669, 0.7858]])
-MIXED = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+QUARTZ = Structure.from_spacegroup(
+    "P3_221", Lattice.hexagonal(4.91, 5.40), ["Si", "O"], [[0.4697, 0, 2 / 3], [0.4135, 0.2669, 0.7858]]
+)
+MIXED = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+)
 LENGTHS = 1e-4
 """[Å] What the formats keep of a length."""
 
@@ -51,7 +55,9 @@ def read(name: str, content: str | bytes, **config) -> list[Crystal | StructureE
 def same(found: Crystal | StructureError, expected: Structure) -> bool:
     assert isinstance(found, Crystal), str(found)
     structure = Structure(found.lattice, found.atomic_numbers, found.frac_coords)
-    np.testing.assert_allclose(sorted(structure.distance_matrix.ravel()), sorted(expected.distance_matrix.ravel()), atol=LENGTHS)
+    np.testing.assert_allclose(
+        sorted(structure.distance_matrix.ravel()), sorted(expected.distance_matrix.ravel()), atol=LENGTHS
+    )
     return structure.composition == expected.composition
 
 
@@ -85,7 +91,11 @@ def test_every_format_gives_the_same_crystal(name, structure):
     [
         ("a.extxyz", extxyz(SALT, QUARTZ), ["a-0", "a-1"]),
         ("a.json", json.dumps([SALT.as_dict(), QUARTZ.as_dict()]), ["a-0", "a-1"]),
-        ("a.json", json.dumps([{"material_id": i, "structure": s.as_dict()} for i, s in (("m", SALT), ("n", QUARTZ))]), ["m", "n"]),
+        (
+            "a.json",
+            json.dumps([{"material_id": i, "structure": s.as_dict()} for i, s in (("m", SALT), ("n", QUARTZ))]),
+            ["m", "n"],
+        ),
         ("a.json", json.dumps({"m": SALT.as_dict(), "n": {"structure": QUARTZ.as_dict()}}), ["m", "n"]),
         ("a.json", json.dumps(optimade(SALT, "m")), ["m"]),
         ("a.json", json.dumps({"data": [optimade(SALT, "m"), optimade(QUARTZ, "n")]}), ["m", "n"]),
@@ -101,7 +111,13 @@ def test_each_of_several_structures_has_its_own_name(name, content, ids):
 
 
 def test_one_bad_structure_among_several_spares_the_others():
-    broken = [SALT.as_dict(), {"lattice": 1}, 7, {"structure": MIXED.as_dict(), "material_id": "mixed"}, QUARTZ.as_dict()]
+    broken = [
+        SALT.as_dict(),
+        {"lattice": 1},
+        7,
+        {"structure": MIXED.as_dict(), "material_id": "mixed"},
+        QUARTZ.as_dict(),
+    ]
     found = read("a.json", json.dumps(broken))
     assert [isinstance(crystal, Crystal) for crystal in found] == [True, False, False, False, True]
     assert [crystal.material_id for crystal in found] == ["a-0", "a-1", "a-2", "mixed", "a-4"]
@@ -114,7 +130,11 @@ def test_one_bad_structure_among_several_spares_the_others():
         ("a.cif", b"", "a.cif cannot be read as a structure (it is empty)"),
         ("a.cif", b" \n\t", "a.cif cannot be read as a structure (it is empty)"),
         ("a.vasp", b"\x00\x01", "it is binary"),
-        ("a.json", b'{"lattice": 1}', "the document is no structure; need pymatgen's as_dict or an OPTIMADE entry (its keys are lattice)"),
+        (
+            "a.json",
+            b'{"lattice": 1}',
+            "the document is no structure; need pymatgen's as_dict or an OPTIMADE entry (its keys are lattice)",
+        ),
         ("a.json", b"{", "cannot be read as a structure"),
         ("a.json", b"[]", "holds no structure"),
         ("a.json", b"[" * 100_000, "recursion"),
@@ -135,7 +155,12 @@ def test_what_cannot_be_read_is_refused_with_the_reason(name, content, reason):
 
 def test_accents_in_any_encoding_and_a_byte_order_mark_do_not_matter():
     text = "# Müller & Å\n" + str(CifWriter(SALT))
-    for content in (text.encode("latin-1"), text.encode(), text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode()):
+    for content in (
+        text.encode("latin-1"),
+        text.encode(),
+        text.encode("utf-8-sig"),
+        text.replace("\n", "\r\n").encode(),
+    ):
         (found,) = read("a.cif", content)
         assert same(found, SALT)
 
@@ -165,7 +190,12 @@ def test_files_are_known_by_their_names(name, known):
 
 
 def test_stem_is_the_name_without_folders_and_endings():
-    assert [stem(name) for name in ("a/b.c/quartz.cif.gz", "POSCAR", "x.tar.zst", "mp-1.2.json")] == ["quartz", "POSCAR", "x", "mp-1.2"]
+    assert [stem(name) for name in ("a/b.c/quartz.cif.gz", "POSCAR", "x.tar.zst", "mp-1.2.json")] == [
+        "quartz",
+        "POSCAR",
+        "x",
+        "mp-1.2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +215,9 @@ def test_a_file_that_declares_more_than_it_can_hold_takes_no_memory_and_no_time(
 
 
 @settings(max_examples=500, deadline=None, derandomize=True)
-@given(name=st.sampled_from(sorted(ONE)), place=st.floats(0, 1), length=st.integers(0, 200), junk=st.binary(max_size=20))
+@given(
+    name=st.sampled_from(sorted(ONE)), place=st.floats(0, 1), length=st.integers(0, 200), junk=st.binary(max_size=20)
+)
 def test_any_damage_ends_in_crystals_or_reasons(name, place, length, junk):
     content = ONE[name](QUARTZ).encode()
     start = int(place * len(content))

@@ -1,0 +1,1 @@
+"""What to compute next: acquisition rules and the selection of materials."""

@@ -1,0 +1,1 @@
+"""Labelled crystals: tables of spectra, splits, folds and subsets."""

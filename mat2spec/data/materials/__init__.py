@@ -1,0 +1,1 @@
+"""The materials table: schema, shards, and the inputs of a screening."""

@@ -1,0 +1,1 @@
+"""Download of structures and densities of states from the Materials Project."""

@@ -1,0 +1,1 @@
+"""Candidate structures by ionic substitution."""

@@ -1,0 +1,1 @@
+"""DFT calculations as Ray tasks."""

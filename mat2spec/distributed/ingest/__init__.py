@@ -1,0 +1,1 @@
+"""Ingestion and substitution on Ray."""

@@ -1,0 +1,1 @@
+"""Screening on Ray: the scheduler, its workers and their MLflow record."""

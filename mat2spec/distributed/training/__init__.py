@@ -1,0 +1,1 @@
+"""Training on Ray Train, one at a time or a whole benchmark table."""

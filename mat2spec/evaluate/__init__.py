@@ -1,0 +1,1 @@
+"""Scores of a checkpoint on labelled crystals, error tables, figures and paired comparisons."""

@@ -1,0 +1,1 @@
+"""From crystals to spectra: the predictor, and the stages of one shard of a screening."""

@@ -1,0 +1,1 @@
+"""Readers of structure files: CIF, POSCAR, extXYZ, JSON, and archives of them."""

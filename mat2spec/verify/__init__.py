@@ -1,0 +1,1 @@
+"""Verification by DFT: sampling of a shortlist, computed spectra, and labels from them."""
