@@ -35,6 +35,8 @@ from mat2spec.provenance import environment
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 
+pytest_plugins = ["runs"]
+
 settings.register_profile("whatever the load", deadline=None)
 settings.load_profile("whatever the load")
 

@@ -32,11 +32,11 @@ RE_EXPORTS = {"serving", "pymatgen_dos"}
 """Old names that are kept for one release; nothing in the project imports them."""
 
 ENGINES = {
-    "ray": "cluster/",
+    "ray": "mat2spec/distributed/",
     "mlflow": "mat2spec/distributed/mlflow.py",
     "mp_api": "mat2spec/data/materials_project/client.py",
 }
-"""The only place that imports each engine."""
+"""The only file or folder that imports each engine."""
 
 SOURCES = sorted(
     path for part in ("mat2spec", "jobs", "benchmarks", "examples") for path in (ROOT / part).rglob("*.py")
