@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import torch
 
 from mat2spec.config import TrainConfig, load_config
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor, predict_outputs
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
-from mat2spec.train.inputs import Sources
+from mat2spec.train.inputs import TrainingInputs
 from mat2spec.train.loop import Training
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def training_losses(name: str) -> list[str]:
     """Every number that an epoch reports, as hexadecimal floats."""
     overrides = ["--data.fraction", "0.1", "--training.epochs", str(EPOCHS)]
     config = load_config(TrainConfig, ROOT / f"configs/{name}.yaml", overrides)
-    splits = Sources.of(config).splits(config)
+    splits = TrainingInputs.from_config(config).splits(config)
     training = Training(config, splits, torch.device("cpu"))
     return [f"{key} {float(value).hex()}" for _ in range(EPOCHS) for key, value in sorted(training.run_epoch().items())]
 
@@ -55,7 +55,7 @@ def training_losses(name: str) -> list[str]:
 def bundled_structures(number: int) -> list[Crystal]:
     table = pq.read_table(ROOT / "mat2spec/data/bundled/mp_structures.parquet")
     rows = np.linspace(0, len(table) - 1, number).astype(int)
-    return [crystal for crystal in crystals(table.take(rows)) if isinstance(crystal, Crystal)]
+    return [crystal for crystal in read_crystals(table.take(rows)) if isinstance(crystal, Crystal)]
 
 
 def prediction_hash(name: str, structures: list[Crystal]) -> str:
@@ -63,7 +63,7 @@ def prediction_hash(name: str, structures: list[Crystal]) -> str:
     graphs = [build_graph(crystal, checkpoint.card.config.graph) for crystal in structures]
     digest = hashlib.sha256(predict_outputs(checkpoint.network, graphs, torch.device("cpu")).tobytes())
     if isinstance(checkpoint.network, SpectrumNetwork):
-        digest.update(Predictor(checkpoint, torch.device("cpu")).predict(structures).tobytes())
+        digest.update(Predictor(checkpoint, torch.device("cpu")).predict_spectra(structures).tobytes())
     return f"{len(structures)} structures {digest.hexdigest()}"
 
 

@@ -29,11 +29,11 @@ from mat2spec.distributed.session import ray_session  # before ray itself: sets 
 # isort: split
 from benchmarks.simulated_workers import Rehearsal, rehearse
 from mat2spec.config import InferenceConfig
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.shards import Shard
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import Recipe
+from mat2spec.predict.pipeline import ScreeningSpec
 from mat2spec.predict.predictor import Predictor
 from mat2spec.predict.table import prediction_table
 from mat2spec.provenance import environment
@@ -111,7 +111,7 @@ FEWEST = 400
 
 def rehearse_on(cores: int, seconds: float, checkpoint: Checkpoint, rows: int) -> Rehearsal:
     """Rehearse a screening of full shards on so many cores."""
-    recipe = Recipe(checkpoint, InferenceConfig(predictors=cores), "", None)
+    recipe = ScreeningSpec(checkpoint, InferenceConfig(predictors=cores), "", None)
     count = max(WAVES * cores, FEWEST if not seconds else 0)
     shards = [Shard(f"part-{i:06d}", (str(BUNDLED),), range(i * rows, (i + 1) * rows), ()) for i in range(count)]
     return rehearse(recipe, shards, seconds)
@@ -130,7 +130,7 @@ def time_shard(predictor: Predictor, rows: int, repeats: int) -> Cost:
                 "read", lambda start=start: read_parquet_rows(str(BUNDLED), tuple(range(start, start + rows)))
             )
             inputs, kept, graphs, primitive = timed("featurise", lambda table=table: featurise(table, predictor))
-            prediction = timed("predict", lambda graphs=graphs: predictor.of_graphs(graphs))
+            prediction = timed("predict", lambda graphs=graphs: predictor.predict_graphs(graphs))
             path = Path(folder, f"{repeat}.parquet")
             parts = (inputs, kept, primitive, prediction, predictor.checkpoint)
             timed("write", lambda parts=parts, path=path: pq.write_table(prediction_table(*parts), path))
@@ -153,7 +153,7 @@ class Stopwatch:
 
 def featurise(table: pa.Table, predictor: Predictor) -> tuple[pa.Table, list[Crystal], list, list[int]]:
     def usable() -> Iterator[tuple[int, Crystal, object]]:
-        for position, crystal in enumerate(crystals(table)):
+        for position, crystal in enumerate(read_crystals(table)):
             if isinstance(crystal, Crystal):
                 try:
                     yield position, crystal, build_graph(crystal, predictor.checkpoint.card.config.graph)

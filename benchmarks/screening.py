@@ -100,7 +100,7 @@ def do_part(part: int, rows: int, checkpoint: Path) -> None:
     import pyarrow.parquet as pq
     import torch
 
-    from mat2spec.data.materials.schema import crystals
+    from mat2spec.data.materials.schema import read_crystals
     from mat2spec.errors import StructureError
     from mat2spec.model.checkpoint import Checkpoint
     from mat2spec.predict.predictor import Predictor
@@ -120,14 +120,14 @@ def do_part(part: int, rows: int, checkpoint: Path) -> None:
                 continue
             inputs = pa.Table.from_batches([batch])
             kept, found, graphs, primitive = [], [], [], []
-            for position, crystal in enumerate(crystals(inputs)):
+            for position, crystal in enumerate(read_crystals(inputs)):
                 try:
                     if isinstance(crystal, Crystal):
                         graph, sites = build_graph(crystal, config), primitive_nsites(crystal)
                         kept.append(position), found.append(crystal), graphs.append(graph), primitive.append(sites)
                 except StructureError:
                     continue
-            prediction = predictor.of_graphs(graphs)
+            prediction = predictor.predict_graphs(graphs)
             outcome = prediction_table(inputs.take(pa.array(kept)), found, primitive, prediction, predictor.checkpoint)
             pq.write_table(outcome, f"{folder}/part-{number}.parquet", compression="zstd")
         print(time.perf_counter() - start)

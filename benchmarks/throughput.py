@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
@@ -37,7 +37,7 @@ def main() -> None:
     config = predictor.checkpoint.card.config.graph
     table = pq.read_table(HOME / "mat2spec/data/bundled/mp_structures.parquet")
     table = table.take(list(range(0, len(table), max(1, len(table) // arguments.rows))))
-    rows = [row for row in crystals(table) if not isinstance(row, StructureError)]
+    rows = [row for row in read_crystals(table) if not isinstance(row, StructureError)]
     graphs = []
     for row in rows:
         try:
@@ -53,10 +53,10 @@ def main() -> None:
                 continue
 
     stages: dict[str, Callable[[], object]] = {
-        "read rows as crystals": lambda: list(crystals(table)),
+        "read rows as crystals": lambda: list(read_crystals(table)),
         "build graphs": build,
         "count primitive sites": lambda: [primitive_nsites(row) for row in rows],
-        "predict spectra": lambda: predictor.of_graphs(graphs),
+        "predict spectra": lambda: predictor.predict_graphs(graphs),
     }
     seconds: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(arguments.repeats):

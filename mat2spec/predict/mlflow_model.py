@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 
-from mat2spec.data.materials.schema import check_schema, crystals
+from mat2spec.data.materials.schema import check_schema, read_crystals
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
@@ -30,11 +30,11 @@ class ServedModel:
         """
         table = pa.Table.from_pandas(model_input, preserve_index=False)
         check_schema(table.schema, "request")
-        rows = list(crystals(table))
+        rows = list(read_crystals(table))
         for row in rows:
             if isinstance(row, StructureError):
                 raise row
-        return self._predictor.predict([row for row in rows if not isinstance(row, StructureError)]).tolist()
+        return self._predictor.predict_spectra([row for row in rows if not isinstance(row, StructureError)]).tolist()
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:

@@ -1,4 +1,4 @@
-"""The stages of a screening in one process: a shard of rows in; graphs, spectra and files out; and what becomes of each row."""
+"""The stages of a screening within one process: read a shard, build graphs, predict spectra, write the results."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from mat2spec.config import GraphConfig, InferenceConfig
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.shards import Rows, Shard, read_shard
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
@@ -27,17 +27,17 @@ READ, GRAPH, PREDICT, WRITE = STAGES = ("read", "graph", "predict", "write")
 
 
 UNREADABLE = (OSError, pa.ArrowInvalid)
-"""What a table that is gone or damaged raises; a structure file that is becomes a reject."""
+"""Errors of a missing or damaged table. A missing or damaged structure file becomes a reject instead."""
 
 
-class Recipe(NamedTuple):
-    """What every process of a screening is given.
+class ScreeningSpec(NamedTuple):
+    """Everything that a process needs to take part in a screening.
 
     Args:
-        checkpoint: What predicts; sent, so that no process depends on where it was read.
-        inference: How the work is done.
+        checkpoint: The model; sent as a whole, so that no process depends on the path it was read from.
+        inference: Settings of the screening.
         output: The run's directory.
-        memory: Data that a process may hold [bytes]; None: any.
+        memory: Limit of the data that a process may allocate [bytes]; None: unlimited.
     """
 
     checkpoint: Checkpoint
@@ -46,36 +46,43 @@ class Recipe(NamedTuple):
     memory: int | None
 
 
-class Clock:
-    """Counts the seconds of each stage.
+class StageTimer:
+    """Measures the seconds spent in each stage.
 
     Args:
-        told: Is told each stage when it begins.
+        on_start: Called with the name of each stage when it starts.
     """
 
-    def __init__(self, told: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_start: Callable[[str], None] | None = None) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self._stage, self._since, self._told = "", 0.0, told
+        self._stage = ""
+        self._since = 0.0
+        self._on_start = on_start
 
-    def begin(self, stage: str) -> None:
-        """End the stage before and begin this one; an empty name begins none."""
+    def start(self, stage: str) -> None:
+        """Stop the current stage and start this one."""
+        self.stop()
+        self._stage = stage
+        if self._on_start:
+            self._on_start(stage)
+
+    def stop(self) -> None:
+        """Stop the current stage, if there is one."""
         now = time.perf_counter()
         if self._stage:
             self.seconds[self._stage] += now - self._since
-        self._stage, self._since = stage, now
-        if self._told and stage:
-            self._told(stage)
+        self._stage, self._since = "", now
 
 
-class Featurized(NamedTuple):
-    """A shard before it is predicted.
+class FeaturizedShard(NamedTuple):
+    """A shard whose graphs are built; the first five fields are parallel, one entry per row that has a graph.
 
     Args:
-        inputs: Rows that have a graph.
-        crystals: The crystal of each.
-        graphs: The graph of each.
-        nsites_primitive: Sites of the primitive cell of each.
-        sources: Where each comes from.
+        inputs: The rows.
+        crystals: Crystal of each row.
+        graphs: Graph of each row.
+        nsites_primitive: Number of sites in the primitive cell of each row.
+        sources: File and row that each comes from.
         rejects: The other rows.
     """
 
@@ -87,26 +94,26 @@ class Featurized(NamedTuple):
     rejects: list[Reject]
 
 
-class Outcome(NamedTuple):
-    """A shard when it is done.
+class ShardTables(NamedTuple):
+    """Results of a shard.
 
     Args:
         predictions: Rows with a spectrum.
-        rejects: The others.
+        rejects: The other rows.
     """
 
     predictions: pa.Table
     rejects: pa.Table
 
 
-class Done(NamedTuple):
-    """What is told of a shard.
+class ShardReport(NamedTuple):
+    """Summary of a processed shard.
 
     Args:
-        predictions: Number of its predictions.
-        rejects: Number of its rejects.
-        seconds: Time of each stage.
-        failed: Why its input cannot be read or its files not be written; empty if they were.
+        predictions: Number of predictions.
+        rejects: Number of rejects.
+        seconds: Time spent in each stage [s].
+        failed: Why the input could not be read or the results not be written; empty on success.
     """
 
     predictions: int
@@ -115,16 +122,16 @@ class Done(NamedTuple):
     failed: str = ""
 
 
-def featurize(rows: Rows, config: GraphConfig, clock: Clock) -> Featurized:
-    """Build the graphs of a shard's rows; whatever a structure does to its reader is that row's matter alone.
+def featurize(rows: Rows, config: GraphConfig, timer: StageTimer) -> FeaturizedShard:
+    """Build the graphs of a shard. An error in one row rejects that row only.
 
     Raises:
-        MemoryError: If memory runs out; whose fault that is is to be found out.
+        MemoryError: If memory runs out. The caller bisects the shard to find the responsible row.
     """
-    clock.begin(GRAPH)
-    torch.set_num_threads(1)  # of this thread of the process, which may be a new one
-    kept, found, graphs, primitive, rejects = [], [], [], [], []
-    for position, crystal in enumerate(crystals(rows.table)):
+    timer.start(GRAPH)
+    torch.set_num_threads(1)  # a setting of the calling thread, and every call may come from a new one
+    positions, graphable, graphs, nsites_primitive, rejects = [], [], [], [], []
+    for position, crystal in enumerate(read_crystals(rows.table)):
         stage = READ
         try:
             if refused := rows.refused.get(position):
@@ -132,89 +139,95 @@ def featurize(rows: Rows, config: GraphConfig, clock: Clock) -> Featurized:
             if isinstance(crystal, StructureError):
                 raise crystal
             stage = GRAPH
-            graph, sites = build_graph(crystal, config), primitive_nsites(crystal)
+            graph = build_graph(crystal, config)
+            sites = primitive_nsites(crystal)
         except MemoryError:
             raise
         except Exception as error:
-            rejects.append(reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
+            material_id = rows.table["material_id"][position].as_py()
+            rejects.append(reject(material_id, rows.sources[position], stage, error))
             continue
-        kept.append(position)
-        found.append(crystal)
+        positions.append(position)
+        graphable.append(crystal)
         graphs.append(graph)
-        primitive.append(sites)
-    inputs, sources = rows.table.take(pa.array(kept, pa.int64())), [rows.sources[position] for position in kept]
-    return Featurized(inputs, found, graphs, primitive, sources, rejects)
+        nsites_primitive.append(sites)
+    inputs = rows.table.take(pa.array(positions, pa.int64()))
+    sources = [rows.sources[position] for position in positions]
+    return FeaturizedShard(inputs, graphable, graphs, nsites_primitive, sources, rejects)
 
 
-class Screener:
-    """Holds the network and does shards, several at a time if asked by several threads: one computes while others read or write.
+class ShardPipeline:
+    """Runs shards through all stages with one loaded model.
+
+    Several threads may call it at once: one computes while the others read or write.
 
     Args:
-        recipe: What to do.
+        spec: What to do.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, spec: ScreeningSpec) -> None:
         torch.set_num_threads(1)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._checkpoint = recipe.checkpoint
-        self._predictor = Predictor(recipe.checkpoint, device, recipe.inference.edges_per_batch)
-        self._run = RunDirectory(locate(recipe.output))
-        self._computing = threading.Lock()
+        self._checkpoint = spec.checkpoint
+        self._predictor = Predictor(spec.checkpoint, device, spec.inference.edges_per_batch)
+        self._run = RunDirectory(locate(spec.output))
+        self._compute_lock = threading.Lock()
 
-    def screen(self, shard: Shard) -> Done:
-        """Do a shard and write what became of its rows."""
-        clock = Clock()
+    def screen(self, shard: Shard) -> ShardReport:
+        """Run a shard through all stages and commit its results."""
+        timer = StageTimer()
+        timer.start(READ)
         try:
-            clock.begin(READ)
             rows = read_shard(shard)
         except UNREADABLE as error:
-            return Done(0, 0, clock.seconds, storage_failure(shard.files[0], error, "read"))
-        clock.begin("")
-        with self._computing:
-            outcome = self.outcome(rows, clock)
-        return commit(self._run, shard.name, outcome, clock)
+            return ShardReport(0, 0, timer.seconds, storage_failure(shard.files[0], error, "read"))
+        timer.stop()
+        with self._compute_lock:
+            tables = self.compute(rows, timer)
+        return commit(self._run, shard.name, tables, timer)
 
-    def predict(self, shard: Shard, featurized: Featurized, clock: Clock) -> Done:
-        """Do the rest of a shard whose graphs were built elsewhere."""
-        with self._computing:
-            clock.begin(PREDICT)
-            outcome = self._outcome(featurized)
-        return commit(self._run, shard.name, outcome, clock)
+    def predict(self, shard: Shard, featurized: FeaturizedShard, timer: StageTimer) -> ShardReport:
+        """Predict and commit a shard whose graphs were built elsewhere."""
+        with self._compute_lock:
+            timer.start(PREDICT)
+            tables = self._predict(featurized)
+        return commit(self._run, shard.name, tables, timer)
 
-    def outcome(self, rows: Rows, clock: Clock) -> Outcome:
-        """Do rows without writing anything."""
-        featurized = featurize(rows, self._checkpoint.card.config.graph, clock)
-        clock.begin(PREDICT)
-        outcome = self._outcome(featurized)
-        clock.begin("")
-        return outcome
+    def compute(self, rows: Rows, timer: StageTimer) -> ShardTables:
+        """Build the graphs of rows and predict their spectra, without writing anything."""
+        featurized = featurize(rows, self._checkpoint.card.config.graph, timer)
+        timer.start(PREDICT)
+        tables = self._predict(featurized)
+        timer.stop()
+        return tables
 
-    def _outcome(self, featurized: Featurized) -> Outcome:
+    def _predict(self, featurized: FeaturizedShard) -> ShardTables:
         torch.set_num_threads(1)
-        prediction = self._predictor.of_graphs(featurized.graphs)
-        finite = np.flatnonzero(np.isfinite(prediction.spectra).all(axis=1))
+        prediction = self._predictor.predict_graphs(featurized.graphs)
+        is_finite = np.isfinite(prediction.spectra).all(axis=1)
         rejects = [*featurized.rejects]
-        for i in set(range(len(featurized.crystals))).difference(finite.tolist()):
+        for i in np.flatnonzero(~is_finite):
             crystal = featurized.crystals[i]
             error = StructureError(crystal.material_id, "the network gives no finite spectrum")
             rejects.append(reject(crystal.material_id, featurized.sources[i], PREDICT, error))
-        kept = Prediction(*(None if part is None else part[finite] for part in prediction))
-        found, primitive = (
-            [of_all[i] for i in finite] for of_all in (featurized.crystals, featurized.nsites_primitive)
-        )
+        finite = np.flatnonzero(is_finite)
         predictions = prediction_table(
-            featurized.inputs.take(pa.array(finite)), found, primitive, kept, self._checkpoint
+            featurized.inputs.take(pa.array(finite)),
+            [featurized.crystals[i] for i in finite],
+            [featurized.nsites_primitive[i] for i in finite],
+            Prediction(*(None if part is None else part[finite] for part in prediction)),
+            self._checkpoint,
         )
-        return Outcome(predictions, reject_table(rejects))
+        return ShardTables(predictions, reject_table(rejects))
 
 
-def commit(run: RunDirectory, name: str, outcome: Outcome, clock: Clock) -> Done:
-    """Write the outcome of a shard."""
-    clock.begin(WRITE)
+def commit(run: RunDirectory, name: str, tables: ShardTables, timer: StageTimer) -> ShardReport:
+    """Write the results of a shard; only then is the shard done."""
+    timer.start(WRITE)
     failed = ""
     try:
-        run.commit(name, outcome.predictions, outcome.rejects)
+        run.commit(name, tables.predictions, tables.rejects)
     except OSError as error:
         failed = storage_failure(run.path, error)
-    clock.begin("")
-    return Done(len(outcome.predictions), len(outcome.rejects), clock.seconds, failed)
+    timer.stop()
+    return ShardReport(len(tables.predictions), len(tables.rejects), timer.seconds, failed)

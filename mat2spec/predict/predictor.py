@@ -70,20 +70,20 @@ class Predictor:
         )
         self._network = network.to(device)
 
-    def predict(self, crystals: Sequence[Crystal]) -> Spectra:
+    def predict_spectra(self, crystals: Sequence[Crystal]) -> Spectra:
         """Predict spectra of crystals [phonons: states per cm⁻¹ per atom, integral 3; electrons: states/eV per primitive cell].
 
         Raises:
             StructureError: If a crystal cannot become a graph.
         """
-        spectra = self.of_graphs(
+        spectra = self.predict_graphs(
             [build_graph(crystal, self.checkpoint.card.config.graph) for crystal in crystals]
         ).spectra
         if not self.checkpoint.grid.per_cell:
             return spectra
         return spectra * np.array([primitive_nsites(crystal) for crystal in crystals], np.float32)[:, None]
 
-    def of_graphs(self, graphs: Sequence[CrystalGraph]) -> Prediction:
+    def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> Prediction:
         """Predict what there is to say of graphs that were built with the checkpoint's graph settings."""
         network = self._network
         if not isinstance(network, Ensemble):

@@ -26,7 +26,7 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     The expected error is offset + slope · disagreement, neither of them negative, by least squares.
 
     Returns:
-        The result, as `write_outcome` gives it; and how well the expected error tells the true one on the test rows: rank
+        The result, as `write_result` gives it; and how well the expected error tells the true one on the test rows: rank
         correlation, and the shares of materials whose error is at most the expected one and twice that.
     """
     first = members[0].card
@@ -69,7 +69,7 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
 
 def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabelledCrystals) -> tuple[np.ndarray, np.ndarray]:
     """Mean absolute errors of the ensemble's spectra, as it expects them and as they are [states per unit of the grid and atom]."""
-    spectra, expected, _ = Predictor(checkpoint, torch.device("cpu")).of_graphs(crystals.graphs)
+    spectra, expected, _ = Predictor(checkpoint, torch.device("cpu")).predict_graphs(crystals.graphs)
     assert expected is not None
     true = checkpoint.grid.to_states(crystals.spectra.numpy())
     return expected, np.abs(spectra - true).mean(axis=1)

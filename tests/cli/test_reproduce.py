@@ -32,17 +32,30 @@ ROWS = [
         "group": "Networks",
         "name": "GATGNN, longer",
         "config": "small.yaml",
-        "after": "GATGNN",
+        "depends_on": "GATGNN",
         "changes": {"training.epochs": 1},
     },
-    {"group": "Networks", "name": "Both", "config": "small.yaml", "seeds": [1, 2], "after": "GATGNN", "kind": "join"},
-    {"group": "Networks", "name": "Unlike", "config": "small.yaml", "after": "GATGNN", "changes": {"model.width": 9}},
+    {
+        "group": "Networks",
+        "name": "Both",
+        "config": "small.yaml",
+        "seeds": [1, 2],
+        "depends_on": "GATGNN",
+        "kind": "ensemble",
+    },
+    {
+        "group": "Networks",
+        "name": "Unlike",
+        "config": "small.yaml",
+        "depends_on": "GATGNN",
+        "changes": {"model.width": 9},
+    },
     {
         "group": "Kinds",
         "name": "Oxides",
         "config": "small.yaml",
-        "after": "GATGNN",
-        "kind": "judge",
+        "depends_on": "GATGNN",
+        "kind": "evaluate",
         "changes": {"data.fraction": 0.5},
     },
 ]
@@ -105,9 +118,9 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
     output, _ = table
     joined = Checkpoint.load(output / "both-1" / "checkpoint")
     graphs = splits.test.graphs
-    spectra, expected, _ = Predictor(joined, CPU).of_graphs(graphs)
+    spectra, expected, _ = Predictor(joined, CPU).predict_graphs(graphs)
     members = [
-        Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).of_graphs(graphs).spectra
+        Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).predict_graphs(graphs).spectra
         for seed in (1, 2)
     ]
     np.testing.assert_allclose(

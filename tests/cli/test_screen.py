@@ -21,7 +21,7 @@ from faults import SITECUSTOMIZE, VARIABLE
 from pymatgen.core import Lattice, Structure
 from running import ROOT, environment, wait_until
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
@@ -164,12 +164,12 @@ def test_predictions_have_the_columns_of_the_contract(run, spoilt, contract):
 def test_spectra_are_those_of_the_predictor_and_hold_three_modes(run, spoilt, trained):
     checkpoint = Checkpoint.load(trained[0] / "checkpoint")
     by_id = {}
-    for row in crystals(spoilt[0]):
+    for row in read_crystals(spoilt[0]):
         if isinstance(row, Crystal):
             by_id.setdefault(row.material_id, row)
     table = read(run, "predictions")
     spectra = np.array(table["spectrum"].to_pylist())
-    expected = Predictor(checkpoint, torch.device("cpu")).predict(
+    expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(
         [by_id[name] for name in table["material_id"].to_pylist()]
     )
     np.testing.assert_allclose(spectra, expected, atol=SAME_SPECTRUM)
@@ -317,7 +317,7 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
     assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
     assert "is disordered (" in reject["error"]
     found = {row["material_id"]: row["spectrum"] for row in read(home / "from-files", "predictions").to_pylist()}
-    expected = Predictor(checkpoint, torch.device("cpu")).predict(real_crystals[:4])
+    expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(real_crystals[:4])
     for crystal, spectrum in zip(real_crystals, expected, strict=False):
         np.testing.assert_allclose(found[crystal.material_id], spectrum, atol=1e-4, err_msg="POSCAR keeps few digits")
 

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from running import wait_until
 from test_screen import end, start, with_faults
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.location import locate
 from mat2spec.structure.crystal import Crystal
@@ -114,12 +114,14 @@ def test_everything_may_be_in_an_object_store(
     assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://lake/run\n"), same.err
 
     by_id = {}
-    for row in crystals(spoilt[0]):
+    for row in read_crystals(spoilt[0]):
         if isinstance(row, Crystal):
             by_id.setdefault(row.material_id, row)
     predictions = read("s3://lake/run/predictions")
     assert len({row["material_id"] for row in predictions}) == len(predictions) == 200
-    expected = Predictor(checkpoint, torch.device("cpu")).predict([by_id[row["material_id"]] for row in predictions])
+    expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(
+        [by_id[row["material_id"]] for row in predictions]
+    )
     np.testing.assert_allclose([row["spectrum"] for row in predictions], expected, atol=1e-5)
     rejects = {row["material_id"]: row["error"] for row in read("s3://lake/run/rejects")}
     assert rejects.keys() == spoilt[1].keys()

@@ -11,7 +11,7 @@ import torch
 import yaml
 from nodes import DEADLINE, Cluster, wait_until
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
@@ -146,8 +146,8 @@ def test_its_spectra_are_those_of_the_predictor(screened, trained):
         row["material_id"]: row["spectrum"]
         for row in read(run, "predictions").select(["material_id", "spectrum"]).to_pylist()
     }
-    chosen = [row for row in crystals(table) if isinstance(row, Crystal) and row.material_id in found][::10]
-    expected = Predictor(Checkpoint.load(trained / "checkpoint"), torch.device("cpu")).predict(chosen)
+    chosen = [row for row in read_crystals(table) if isinstance(row, Crystal) and row.material_id in found][::10]
+    expected = Predictor(Checkpoint.load(trained / "checkpoint"), torch.device("cpu")).predict_spectra(chosen)
     np.testing.assert_allclose([found[crystal.material_id] for crystal in chosen], expected, atol=SAME_SPECTRUM)
 
 

@@ -51,13 +51,13 @@ def digest(file: Path) -> str:
 
 def test_checkpoint_predicts_what_the_network_did(checkpoint, small_network, real_crystals, real_graphs):
     shapes = predict_outputs(small_network, real_graphs, CPU)
-    loaded = Predictor(checkpoint, CPU).predict(real_crystals)
+    loaded = Predictor(checkpoint, CPU).predict_spectra(real_crystals)
     np.testing.assert_array_equal(loaded, PHDOS_GRID.to_states(small_network.to_densities(shapes)).astype(np.float32))
     assert np.ptp(loaded, axis=0).max() > 1e-3, "crystals that all look alike would test nothing"
 
 
 def test_predicted_spectra_hold_three_modes_per_atom(checkpoint, real_crystals):
-    predicted = Predictor(checkpoint, CPU).predict(real_crystals)
+    predicted = Predictor(checkpoint, CPU).predict_spectra(real_crystals)
     np.testing.assert_allclose(np.trapezoid(predicted, PHDOS_GRID.points, axis=1), 3, rtol=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_half_precision_takes_half_the_space_and_predicts_nearly_the_same(
     halved = train_config.model_copy(update={"checkpoint_dtype": "float16"})
     write_checkpoint(tmp_path / "half", "half", halved, small_network.state_dict(), training_record, ["mp-1"])
     full, half = (
-        Predictor(Checkpoint.load(directory), CPU).predict(real_crystals)
+        Predictor(Checkpoint.load(directory), CPU).predict_spectra(real_crystals)
         for directory in (checkpoint_directory, tmp_path / "half")
     )
     np.testing.assert_allclose(half, full, atol=HALF_PRECISION * full.max())
@@ -195,7 +195,7 @@ SHIPPED = Path(__file__).parents[2] / "mat2spec" / "checkpoints"
 def test_shipped_checkpoint_gives_silicon_its_optical_phonons(silicon, name):
     """Raman line of silicon: 520 cm⁻¹; nothing vibrates above it."""
     shipped = Checkpoint.load(SHIPPED / name)
-    (spectrum,) = Predictor(shipped, CPU).predict([silicon])
+    (spectrum,) = Predictor(shipped, CPU).predict_spectra([silicon])
     points = shipped.grid.points
     assert np.trapezoid(spectrum, points) == pytest.approx(3, rel=1e-4)
     assert 400 <= points[spectrum.argmax()] <= 540, "the optical branches make the highest peak"

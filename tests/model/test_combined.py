@@ -157,7 +157,7 @@ def doubled(crystal: Crystal) -> Crystal:
 
 
 def test_spectrum_is_the_shape_times_the_number_of_states_of_the_scale(combined, labels, by_hand):
-    found = Predictor(combined, CPU).of_graphs(labels.test.graphs).spectra
+    found = Predictor(combined, CPU).predict_graphs(labels.test.graphs).spectra
     expected = by_hand(labels.test.graphs)
     np.testing.assert_allclose(found, expected, atol=SINGLE * expected.max())
     assert np.ptp(expected.sum(axis=1)) > 0.1, "crystals differ in their number of states"
@@ -165,7 +165,7 @@ def test_spectrum_is_the_shape_times_the_number_of_states_of_the_scale(combined,
 
 
 def test_gaps_are_those_of_the_gap_network(combined, trained, labels):
-    found = Predictor(combined, CPU).of_graphs(labels.test.graphs)
+    found = Predictor(combined, CPU).predict_graphs(labels.test.graphs)
     assert found.gaps is not None
     np.testing.assert_allclose(found.gaps, predict_outputs(trained["gap"], labels.test.graphs, CPU), rtol=SINGLE)
     assert np.ptp(found.gaps, axis=0).min() > 0.01, "crystals differ in their gaps"
@@ -174,7 +174,7 @@ def test_gaps_are_those_of_the_gap_network(combined, trained, labels):
 
 def test_prediction_is_in_states_per_primitive_cell(combined, labels, by_hand):
     """All bundled cells are primitive."""
-    found = Predictor(combined, CPU).predict(labels.test.crystals)
+    found = Predictor(combined, CPU).predict_spectra(labels.test.crystals)
     sizes = np.array([len(crystal) for crystal in labels.test.crystals])
     expected = by_hand(labels.test.graphs) * sizes[:, None]
     np.testing.assert_allclose(found, expected, atol=SINGLE * expected.max())
@@ -184,13 +184,14 @@ def test_prediction_is_in_states_per_primitive_cell(combined, labels, by_hand):
 def test_supercell_has_the_spectrum_of_its_primitive_cell(combined, labels):
     predictor = Predictor(combined, CPU)
     once, twice = (
-        predictor.predict(crystals) for crystals in (labels.test.crystals, [doubled(c) for c in labels.test.crystals])
+        predictor.predict_spectra(crystals)
+        for crystals in (labels.test.crystals, [doubled(c) for c in labels.test.crystals])
     )
     np.testing.assert_allclose(twice, once, atol=INVARIANCE * once.max())
 
 
 def test_no_crystals_have_no_spectra(combined):
-    assert Predictor(combined, CPU).predict([]).shape == (0, 128)
+    assert Predictor(combined, CPU).predict_spectra([]).shape == (0, 128)
 
 
 def test_checkpoint_holds_the_shared_encoder_once_and_nothing_that_only_training_needs(made, parts, trained):
@@ -218,7 +219,9 @@ def test_what_the_spectra_were_fitted_to_was_seen_in_training_but_what_the_gaps_
 def test_result_is_that_of_the_predictions_in_their_own_unit(made, combined, labels):
     rows = pq.read_table(made[0] / "test.parquet").to_pylist()
     found = np.array([row["spectrum_predicted"] for row in rows])
-    np.testing.assert_allclose(found, Predictor(combined, CPU).predict(labels.test.crystals), atol=SINGLE * found.max())
+    np.testing.assert_allclose(
+        found, Predictor(combined, CPU).predict_spectra(labels.test.crystals), atol=SINGLE * found.max()
+    )
     true = labels.test.spectra.numpy() * labels.test.cell_sizes[:, None]
     scores = made[1]["test"]
     assert list(scores) == ["self", "true-sum", "unit-max"]
@@ -289,7 +292,7 @@ def test_gap_alone_is_refused_as_a_predictor_of_spectra(parts):
 
 def test_scale_alone_predicts_and_knows_no_gap(parts, trained, labels):
     """It knows the number of states, and a shape of its own."""
-    found = Predictor(parts["scale"], CPU).of_graphs(labels.test.graphs)
+    found = Predictor(parts["scale"], CPU).predict_graphs(labels.test.graphs)
     scale = trained["scale"]
     raw = (
         predict_outputs(scale, labels.test.graphs, CPU) * scale.normalization.std.numpy()
@@ -307,7 +310,7 @@ def test_half_precision_parts_combine_to_the_same_predictions(parts, write, trai
     }
     write_combined(tmp_path, "half", **halves, splits=labels)
     whole = Checkpoint.load(tmp_path / CHECKPOINT)
-    found = Predictor(whole, CPU).of_graphs(labels.test.graphs)
+    found = Predictor(whole, CPU).predict_graphs(labels.test.graphs)
     graphs = GraphBatch.from_graphs(labels.test.graphs)
     with torch.inference_mode():
         shape, scale = (halves[role].network.outputs(graphs) for role in ("shape", "scale"))

@@ -108,7 +108,7 @@ def test_checkpoint_predicts_what_the_network_did(
     loaded = Checkpoint.load(tmp_path / "made")
     assert loaded.card.config == config
     expected = loaded.grid.to_states(network.to_densities(predict_outputs(network, real_graphs, CPU)))
-    np.testing.assert_array_equal(Predictor(loaded, CPU).predict(real_crystals), expected.astype(np.float32))
+    np.testing.assert_array_equal(Predictor(loaded, CPU).predict_spectra(real_crystals), expected.astype(np.float32))
 
 
 def test_weights_of_another_network_are_refused(config, splits, training_record, tmp_path):

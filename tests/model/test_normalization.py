@@ -108,5 +108,5 @@ def test_checkpoint_keeps_mean_and_deviation_of_the_training_labels(
     for name in ("mean", "std"):
         assert getattr(loaded.network.normalization, name).equal(getattr(network.normalization, name)), name
     assert loaded.network.normalization.mean.equal(splits.train.spectra.mean(dim=0))
-    predicted = Predictor(loaded, torch.device("cpu")).predict(real_crystals)
+    predicted = Predictor(loaded, torch.device("cpu")).predict_spectra(real_crystals)
     np.testing.assert_allclose(PHDOS_GRID.integrate(predicted), 3, rtol=FLOAT32)

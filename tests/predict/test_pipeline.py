@@ -13,9 +13,9 @@ import torch
 
 import mat2spec.predict.pipeline
 from mat2spec.config import InferenceConfig
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.predict.pipeline import STAGES, Recipe, Screener
+from mat2spec.predict.pipeline import STAGES, ScreeningSpec, ShardPipeline
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.run_directory import RunDirectory
 from mat2spec.structure.crystal import Crystal
@@ -41,7 +41,7 @@ def screen(checkpoint, tmp_path):
         pq.write_table(table, tmp_path / "input.parquet")
         run = RunDirectory(tmp_path / "run")
         run.claim({}, {})
-        screener, said = Screener(Recipe(checkpoint, InferenceConfig(), str(run.path), None)), Counter()
+        screener, said = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None)), Counter()
         for shard in MaterialsInput.open(tmp_path / "input.parquet").shards(rows_per_shard):
             done = screener.screen(shard)
             assert not done.failed
@@ -78,9 +78,9 @@ def test_every_row_becomes_a_prediction_or_a_reject_with_its_reason(screen, spoi
 
 def test_spectra_are_those_of_the_predictor(screen, spoilt, checkpoint):
     predictions, _, _ = screen(spoilt[0])
-    rows = {crystal.material_id: crystal for crystal in crystals(spoilt[0]) if isinstance(crystal, Crystal)}
+    rows = {crystal.material_id: crystal for crystal in read_crystals(spoilt[0]) if isinstance(crystal, Crystal)}
     first = [rows[name] for name in predictions["material_id"].to_pylist() if name != "mp-1000"]
-    expected = Predictor(checkpoint, torch.device("cpu")).predict(first)
+    expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(first)
     kept = predictions.filter(pc.not_equal(predictions["material_id"], "mp-1000"))
     np.testing.assert_allclose(kept["spectrum"].to_pylist(), expected, atol=SAME_SPECTRUM)
     assert kept["nsites_primitive"].to_pylist() == [primitive_nsites(crystal) for crystal in first]
