@@ -50,6 +50,23 @@ class CheckpointError(Mat2SpecError):
     """A checkpoint that is missing, incomplete, of another version or for another purpose."""
 
 
+class MissingExtraError(Mat2SpecError):
+    """An optional package that is not installed.
+
+    Args:
+        purpose: What needs it, as the subject of a sentence: "plotting spectra".
+        extra: Name of the extra that installs it.
+    """
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs packages that are not installed: pip install 'mat2spec[{extra}]'")
+        self.purpose = purpose
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
+        return type(self), (self.purpose, self.extra)
+
+
 class RunError(Mat2SpecError):
     """A run directory that cannot be written or belongs to another screening."""
 
@@ -68,3 +85,8 @@ class ServiceError(UnfinishedError):
 
 class QueryError(Mat2SpecError):
     """SQL that failed, or a named question that does not exist."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural: "1 worker", "2 workers"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
