@@ -1,4 +1,4 @@
-"""What every part of a configuration has in common."""
+"""Base class of all configuration sections."""
 
 from typing import Annotated
 
@@ -8,6 +8,6 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of a configuration: fixed once made, and no key is accepted that it does not know."""
+    """A section of a configuration: immutable, without unknown keys, without infinite or NaN numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())

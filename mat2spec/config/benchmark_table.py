@@ -1,4 +1,4 @@
-"""A table of trainings: what is compared with what, and with which published numbers."""
+"""Settings of a benchmark table: trainings to compare with each other and with published numbers."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,70 +9,76 @@ from mat2spec.config.base import Positive, Section
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """One name, or several."""
 
+_DEPENDENCIES = {"train": (0, 1), "ensemble": (1,), "evaluate": (1,), "combine": (3,)}
+"""Numbers of rows that a row may depend on, by its kind."""
+
 
 class TableRow(Section):
-    """One row: a configuration, changed in places, trained with one or more seeds."""
+    """A row of the table: one configuration, trained with one or more seeds."""
 
     group: str = Field(description="table in which the row stands")
-    name: str = Field(description="what the row is called; no other has its name")
-    config: str = Field(description="YAML of a training")
+    name: str = Field(description="name of the row, unique in the file")
+    config: str = Field(description="YAML file of the training")
     changes: dict[str, Any] = Field({}, description="settings that differ from the file, as section.field: value")
-    seeds: tuple[int, ...] = Field((1,), min_length=1, description="each is a training of its own")
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="one training per seed")
     folds: bool = Field(
         False,
-        description="a seed is also the fold that is the test (data.fold); scores are those of all folds together",
+        description="five-fold cross-validation: the seed is also the test fold (data.fold), and all folds are scored together",
     )
-    after: Names = Field(
+    depends_on: Names = Field(
         (),
-        description="rows that must be finished before: training begins with their checkpoint of the same seed, or of their only one",
+        description="rows that must be finished first; training starts from their checkpoint of the same seed, "
+        "or from their only one",
     )
-    kind: Literal["train", "join", "judge", "combine"] = Field(
+    kind: Literal["train", "ensemble", "evaluate", "combine"] = Field(
         "train",
-        description="train; or take the checkpoints of `after`: join its seeds to an ensemble, judge each on this data, or combine three "
-        "rows (shape, scale and gap)",
+        description="train; or use the checkpoints of `depends_on`: make an ensemble of its seeds, evaluate each on this data, "
+        "or combine three rows (shape, scale and gap)",
     )
     scaling: Literal["true-sum", "unit-max", "self"] = Field(
-        "true-sum", description="how predictions come to the scale of the labels"
+        "true-sum", description="how predictions are brought to the scale of the labels before scoring"
     )
     compared: bool = Field(
         False,
-        description="compare with every other row of the group that has folds, by paired bootstrap over materials",
+        description="compare with every other cross-validated row of the group, by paired bootstrap over materials",
     )
-    published: dict[str, float] = Field({}, description="the paper's numbers, by metric")
+    published: dict[str, float] = Field({}, description="numbers of the paper, by metric")
 
 
 class TableConfig(Section):
-    """All rows of a table, and where it goes."""
+    """A benchmark table: its rows, their resources and the output."""
 
-    title: str = Field(description="first line of the table")
-    notes: str = Field("", description="what a reader must know: budget, data, what differs from the paper")
+    title: str = Field(description="heading of the Markdown file")
+    notes: str = Field("", description="text below the heading: budget, data, differences from the paper")
     rows: tuple[TableRow, ...] = Field(min_length=1)
     cpus_per_run: Positive = Field(
-        1, description="cores, and torch threads, of each training; as many run at once as the cluster holds"
+        1,
+        description="cores, and torch threads, per training; as many trainings run at once as the cluster has cores for",
     )
-    gpus_per_run: float = Field(0, ge=0, description="GPUs, or a share of one, of each training")
+    gpus_per_run: float = Field(0, ge=0, description="GPUs per training; may be a fraction")
     only: str | None = Field(
-        None, description="train only rows whose name contains this; finished others stay in the table"
+        None, description="train only rows whose name contains this text; finished rows stay in the table"
     )
-    plan: bool = Field(False, description="print what is missing and its core-hours, and train nothing")
+    plan: bool = Field(False, description="list the missing trainings with an estimate in core-hours, train nothing")
     output: str | None = Field(None, description="directory of all runs; default: runs/NAME")
-    results: str = Field("RESULTS.md", description="Markdown that is written")
+    results: str = Field("RESULTS.md", description="Markdown file to write")
 
     @model_validator(mode="after")
-    def _rows_refer_to_rows_above(self) -> "TableConfig":
+    def _rows_depend_on_rows_above(self) -> "TableConfig":
         seeds: dict[str, tuple[int, ...]] = {}
         for row in self.rows:
             if row.name in seeds:
-                raise ValueError(f"two rows are called {row.name}")
-            wanted = {"train": (0, 1), "join": (1,), "judge": (1,), "combine": (3,)}[row.kind]
-            if len(row.after) not in wanted:
+                raise ValueError(f"two rows are called {row.name}; row names must be unique")
+            allowed = _DEPENDENCIES[row.kind]
+            if len(row.depends_on) not in allowed:
                 raise ValueError(
-                    f"row {row.name} is of kind {row.kind}: `after` names {' or '.join(map(str, wanted))} rows, not {len(row.after)}"
+                    f"row {row.name}: kind {row.kind} needs {' or '.join(map(str, allowed))} rows in depends_on, "
+                    f"got {len(row.depends_on)}"
                 )
-            for name in row.after:
+            for name in row.depends_on:
                 if len(seeds.get(name, ())) != 1 and not set(row.seeds) <= set(seeds.get(name, ())):
                     raise ValueError(
-                        f"row {row.name} takes {name}, which is not a row above it with the same seeds or only one"
+                        f"row {row.name}: depends_on {name} must be a row above it with the same seeds or a single seed"
                     )
             seeds[row.name] = row.seeds
         return self

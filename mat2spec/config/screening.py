@@ -1,4 +1,4 @@
-"""Settings of a screening."""
+"""Settings of a screening: input, checkpoint, and how the work is divided."""
 
 from pydantic import Field
 
@@ -6,46 +6,53 @@ from mat2spec.config.base import Positive, Section
 
 
 class InferenceConfig(Section):
-    """How a screening is cut into work."""
+    """Shards, worker processes and their limits."""
 
-    rows_per_shard: Positive = Field(1000, description="input rows per unit of work, of resumption and of output")
+    rows_per_shard: Positive = Field(
+        1000, description="input rows per shard, the unit of work, of resuming and of output files"
+    )
     edges_per_batch: Positive | None = Field(
         None, description="edges in one forward pass; default: 4,000 on a CPU, 400,000 on a GPU"
     )
     predictors: Positive | None = Field(
-        None, description="processes that hold the model; default: one per GPU, else one per core"
+        None, description="worker processes that hold the model; default: one per GPU, else one per core"
     )
-    featurize_apart: bool | None = Field(
+    separate_featurization: bool | None = Field(
         None,
-        description="graphs are built by tasks of their own on any core, not where they are used; default: if there are GPUs",
+        description="build graphs in separate tasks on any core instead of in the predicting process; "
+        "default: only if there are GPUs",
     )
     seconds_per_shard: float = Field(
-        600, gt=0, description="[s] a shard that takes longer hangs; the rows that make it so are found and rejected"
+        600,
+        gt=0,
+        description="time limit of a shard [s]; after it the rows responsible are isolated and rejected",
     )
     memory_per_process: float | None = Field(
         None,
         gt=0,
-        description="[GB] data of a process that computes; default: its share of the memory that Ray counts; GPU: any",
+        description="memory limit of a worker process [GB]; default: its share of the memory known to Ray, no limit with GPUs",
     )
     fault_limit: Positive = Field(
-        100, description="rows that may end their process, exceed its time or its memory; with one more the job stops"
+        100, description="rows that may crash their process or exceed its time or memory limit before the job stops"
     )
 
 
 class ScreenConfig(Section):
-    """One screening: structures in, a run directory out."""
+    """A screening: structures in, a run directory out."""
 
     input: str = Field(
-        description="materials table (file, folder or glob of Parquet) or structure files (folder or glob); a path or URL"
+        description="materials table (Parquet file, folder or glob) or structure files (file, folder, glob or archive); path or URL"
     )
-    checkpoint: str = Field(description="checkpoint directory, its URL, or an MLflow models:/ URI")
+    checkpoint: str = Field(
+        description="name of a checkpoint that ships, checkpoint directory, URL, or MLflow models:/ URI"
+    )
     where: str | None = Field(
-        None, description="SQL condition on the input's columns; only rows that meet it are input"
+        None, description="SQL condition on the columns of the input; other rows are not screened"
     )
     inference: InferenceConfig = InferenceConfig()
-    output: str | None = Field(None, description="run directory, a path or URL; default: runs/NAME")
+    output: str | None = Field(None, description="run directory, path or URL; default: runs/NAME")
     allow_new_rows: bool = Field(
         False,
-        description="if rows were added to the input of a run, screen them too; known ones are told by material_id",
+        description="when resuming, also screen rows added to the input since (recognized by material_id)",
     )
-    track: bool = Field(True, description="keep a record of the screening in MLflow")
+    track: bool = Field(True, description="record the screening in MLflow")

@@ -1,4 +1,4 @@
-"""Experiments: one training, one screening, and the sections they share."""
+"""Settings of a training: labels, graphs, optimization, workers."""
 
 from typing import Literal
 
@@ -9,154 +9,184 @@ from mat2spec.config.networks import Mat2SpecConfig, NetworkConfig
 
 
 class GraphConfig(Section):
-    """Which atoms are neighbours."""
+    """Edges of the crystal graph."""
 
     neighbors: Positive | None = Field(
-        12, description="nearest neighbours of each atom; a tied last shell is kept whole; null: all"
+        12,
+        description="nearest neighbors per atom; a last shell of equal distances is kept whole; null: all within cutoff",
     )
-    cutoff: float = Field(8.0, gt=0.5, le=20, description="[Å] no neighbour is farther")
-    tie_tolerance: float = Field(1e-3, ge=0, lt=0.5, description="[Å] distances that differ by less are equal")
+    cutoff: float = Field(8.0, gt=0.5, le=20, description="largest neighbor distance [Å]")
+    tie_tolerance: float = Field(1e-3, ge=0, lt=0.5, description="distances that differ by less count as equal [Å]")
     phantoms: bool = Field(
         False,
-        description="as the published code: ties are cut, and missing neighbours are edges of 9 Å to the first site of the cell",
+        description="as in the published code: cut ties, and replace missing neighbors by edges of 9 Å to the first site",
     )
 
     @model_validator(mode="after")
     def _phantoms_need_a_number(self) -> "GraphConfig":
         if self.phantoms and self.neighbors is None:
-            raise ValueError("phantoms fill up a number of neighbours; set neighbors")
+            raise ValueError("phantoms replace missing neighbors up to a fixed number; set neighbors to a number")
         return self
 
 
 class TrainingConfig(Section):
-    """How the network is fitted."""
+    """Optimizer, schedule and checkpoints."""
 
     epochs: Positive = Field(200, description="passes over the training rows")
     batch_size: int = Field(8, gt=1, description="crystals per step, over all workers together")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of AdamW; the maximum for schedule one-cycle")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
     schedule: Literal["steps", "exponential", "one-cycle"] = Field(
         "steps",
-        description="of the learning rate: halved at once, halved smoothly, or risen for a tenth of the steps and fallen by a cosine",
+        description="learning-rate schedule: halved in steps, halved smoothly, or warm-up over a tenth of the steps, "
+        "then cosine decay to zero",
     )
-    halving_epochs: Positive = Field(50, description="epochs after which the learning rate halves")
-    clip_gradient: float | None = Field(None, gt=0, description="longest gradient; null: any")
+    halving_epochs: Positive = Field(
+        50, description="epochs in which schedule steps or exponential halves the learning rate"
+    )
+    clip_gradient: float | None = Field(None, gt=0, description="largest gradient norm; null: no clipping")
     averaging: float | None = Field(
-        None, gt=0, lt=1, description="decay per step of a running mean of the weights, which is what is kept"
+        None,
+        gt=0,
+        lt=1,
+        description="decay per step of the exponential moving average of the weights, which is then validated and saved; "
+        "null: no averaging",
     )
-    freeze_encoder: bool = Field(False, description="keep the encoder of crystals as the training began with it")
-    seed: int = Field(1, ge=0, description="all random numbers derive from (seed, epoch, rank)")
-    checkpoint_every: Positive = Field(10, description="epochs between checkpoints from which a killed run continues")
+    freeze_encoder: bool = Field(False, description="do not train the crystal encoder")
+    seed: int = Field(1, ge=0, description="seed of all random numbers, with epoch and worker rank")
+    checkpoint_every: Positive = Field(
+        10, description="epochs between checkpoints from which an interrupted training resumes"
+    )
 
 
 class DataConfig(Section):
-    """Where labels come from."""
+    """Labels, splits and perturbations."""
 
-    table: str = Field(description="materials table with a column of labels and a column `split`")
-    further: str | None = Field(
+    table: str = Field(description="materials table (Parquet) with a column of labels and a column `split`")
+    extra_train: str | None = Field(
         None,
-        description="table of more training rows, less those whose reduced composition a validation or test row has",
+        description="table of additional training rows; those with the reduced composition of a validation or test row "
+        "are left out",
     )
-    apart_from: str | None = Field(
+    exclude_systems_of: str | None = Field(
         None,
-        description="table of labels on which another network will be judged; rows of its chemical systems are left out",
+        description="table whose chemical systems are left out, so that another network can be tested on it",
     )
     label: str = Field(
         "phdos",
-        description="column with one spectrum per row, on the grid, or one number; a number that is NULL is left out",
+        description="column of labels: one spectrum per row on the grid, or one number per row (rows with NULL are left out)",
     )
     splits: tuple[str, str, str] = Field(
-        ("train", "valid", "test"), description="names of the three parts in column `split`"
+        ("train", "valid", "test"), description="values of column `split` for training, validation and test rows"
     )
     fold: int | None = Field(
         None,
         ge=1,
         le=5,
-        description="instead of column `split`: which of five parts by chemical system is the test; the next one validates",
+        description="test fold of five folds by chemical system, used instead of column `split`; the next fold validates",
     )
     subset: Literal["ternary-oxides", "space-group-225"] | None = Field(
-        None, description="only materials of a kind: ternary oxides without rare earths, or space group 225"
+        None, description="use only ternary oxides without rare earths, or only space group 225"
     )
     strain: float = Field(
-        0.0, ge=0, lt=1, description="judge on cells strained at random: standard deviation of each component"
+        0.0,
+        ge=0,
+        lt=1,
+        description="random strain of validation and test cells: standard deviation of each component",
     )
     displacement: float = Field(
-        0.0, ge=0, lt=1, description="[Å] judge on atoms displaced at random: standard deviation along each axis"
+        0.0,
+        ge=0,
+        lt=1,
+        description="random displacement of validation and test atoms: standard deviation along each axis [Å]",
     )
     fraction: float = Field(
-        1.0, gt=0, le=1, description="share of the training rows that is used; a smaller share is part of a larger one"
+        1.0,
+        gt=0,
+        le=1,
+        description="fraction of the training rows to use; smaller fractions are subsets of larger ones",
     )
 
 
 class WorkersConfig(Section):
-    """How many processes train together."""
+    """Worker processes of a distributed training."""
 
-    num_workers: Positive = Field(1, description="processes; gradients are averaged and BatchNorm is synchronised")
+    num_workers: Positive = Field(
+        1, description="worker processes; gradients are averaged and BatchNorm is synchronized"
+    )
     min_workers: Positive | None = Field(
         None,
-        description="go on with as few while nodes are missing, up to num_workers when they come; default: always num_workers",
+        description="continue with as few workers while nodes are missing, and grow back to num_workers when they return; "
+        "default: always num_workers",
     )
     resize_interval: float = Field(
-        60.0, gt=0, description="[s] between looks for nodes that came; each resize repeats epochs since a checkpoint"
+        60.0,
+        gt=0,
+        description="time between checks for new nodes [s]; each resize repeats the epochs since the last checkpoint",
     )
     cpus_per_worker: Positive | None = Field(
-        None, description="cores, and torch threads, of each; default: all cores shared equally"
+        None, description="cores, and torch threads, per worker; default: all cores shared equally"
     )
-    use_gpu: bool | None = Field(None, description="a GPU for each worker; default: if the cluster has enough")
-    max_failures: int = Field(2, ge=0, description="times a killed worker group is started again")
+    use_gpu: bool | None = Field(None, description="one GPU per worker; default: if the cluster has enough GPUs")
+    max_failures: int = Field(2, ge=0, description="restarts of a failed worker group before the job stops")
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> "WorkersConfig":
         if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ValueError(f"min_workers is {self.min_workers}, more than num_workers, {self.num_workers}; lower it")
+            raise ValueError(
+                f"min_workers ({self.min_workers}) is greater than num_workers ({self.num_workers}); lower min_workers"
+            )
         return self
 
 
 class TrainConfig(Section):
-    """One training: config name = run name = checkpoint name."""
+    """A training; the name of the YAML file is the name of the run and of the checkpoint."""
 
-    grid: Literal["phdos", "edos"] = Field("phdos", description="axis of the spectra")
+    grid: Literal["phdos", "edos"] = Field("phdos", description="grid of the spectra: phonon or electronic DOS")
     normalization: Literal["sum", "max", "standard"] = Field(
         "sum",
-        description="scale on which spectra are learnt: densities add to 1, have maximum 1, or each bin has mean 0 and variance 1",
+        description="scale of the spectra in training: sum 1, maximum 1, or mean 0 and variance 1 in each bin",
     )
     loss: Literal["mse", "mae", "kl", "wasserstein"] = Field(
-        "kl", description="distance of predicted and true spectra on that scale"
+        "kl", description="loss between predicted and true normalized spectra"
     )
     data: DataConfig
     graph: GraphConfig = GraphConfig()
     model: NetworkConfig = Mat2SpecConfig()
     training: TrainingConfig = TrainingConfig()
-    start_from: str | None = Field(
-        None, description="checkpoint with whose weights training begins; default: fresh weights"
-    )
+    start_from: str | None = Field(None, description="checkpoint with the initial weights; default: random weights")
     start_with: Literal["network", "encoder"] = Field(
-        "network", description="which of its weights: all, or those of its encoder of crystals"
+        "network", description="weights to take from start_from: the whole network, or only its crystal encoder"
     )
     workers: WorkersConfig = WorkersConfig()
-    checkpoint_dtype: Literal["float32", "float16"] = Field("float32", description="precision of matrices on disk")
+    checkpoint_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="precision of weight matrices in the saved checkpoint"
+    )
     output: str | None = Field(None, description="directory of the run; default: runs/NAME")
     register_as: str | None = Field(
-        None, description="name under which the checkpoint enters the MLflow model registry"
+        None, description="name under which to register the checkpoint in the MLflow registry"
     )
 
     @model_validator(mode="after")
-    def _distributions_have_no_negatives(self) -> "TrainConfig":
+    def _standard_scale_has_negatives(self) -> "TrainConfig":
         if self.normalization == "standard" and self.loss in ("kl", "wasserstein"):
             raise ValueError(
-                f"loss {self.loss} compares distributions, but normalization standard has negative values; take mae or mse"
+                f"loss {self.loss} compares distributions, but normalization standard has negative values; "
+                "use loss mae or mse, or normalization sum or max"
             )
         if self.normalization == "standard" and self.model.architecture == "additive":
             raise ValueError(
-                "architecture additive predicts shapes, which normalization standard does not have; take sum or max"
+                "architecture additive predicts distributions, but normalization standard has negative values; "
+                "use normalization sum or max"
             )
         return self
 
     @model_validator(mode="after")
     def _only_some_have_an_encoder(self) -> "TrainConfig":
-        has_one = self.model.architecture in ("mat2spec", "gatgnn", "gap")
-        if not has_one and (self.training.freeze_encoder or self.start_with == "encoder"):
+        has_encoder = self.model.architecture in ("mat2spec", "gatgnn", "gap")
+        if not has_encoder and (self.training.freeze_encoder or self.start_with == "encoder"):
             raise ValueError(
-                f"architecture {self.model.architecture} has no encoder of crystals apart; leave out freeze_encoder and start_with"
+                f"architecture {self.model.architecture} has no separate crystal encoder; "
+                "remove freeze_encoder and start_with"
             )
         return self

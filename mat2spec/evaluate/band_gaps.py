@@ -1,4 +1,4 @@
-"""Predicted band gaps against known ones."""
+"""Scores of predicted band gaps, and the gap of each material."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from mat2spec.structure.crystal import Crystal
 
 
 @dataclass(frozen=True)
-class GapEvaluation:
-    """Metals told from others, and the gaps of these.
+class BandGapEvaluation:
+    """Predicted and known band gaps of the same materials, metals included.
 
     Args:
-        crystals: The materials, with their band gaps [eV] for labels.
-        outputs: What `GapNetwork` gives of them.
+        crystals: Materials labeled with their band gaps [eV].
+        outputs: Outputs of `GapNetwork`: probability of being a metal, and the gap [eV] if not.
     """
 
     crystals: LabelledCrystals
@@ -27,27 +27,27 @@ class GapEvaluation:
 
     @property
     def true(self) -> Float[np.ndarray, " crystals"]:
-        """Known gaps [eV]."""
+        """Known band gaps [eV]; 0 for metals."""
         return self.crystals.spectra[:, 0].numpy()
 
     @property
     def predicted(self) -> Float[np.ndarray, " crystals"]:
-        """Most likely gaps [eV]."""
+        """Most likely band gaps [eV]."""
         return most_likely_gap(self.outputs)
 
     def scores(self) -> dict[str, float]:
-        """Score as `gap_scores`, and count how many of how many are metals."""
+        """Return `gap_scores`, and the numbers of metals and of materials."""
         return gap_scores(self.outputs, self.true) | {
             "metals": float((self.true <= 0).sum()),
             "materials": float(len(self.true)),
         }
 
     def scores_by_scaling(self) -> dict[str, dict[str, float]]:
-        """Judge gaps on their one scale."""
+        """Return the scores under "self", the only scaling of band gaps."""
         return {"self": self.scores()}
 
     def material_table(self, training: Sequence[Crystal]) -> pa.Table:
-        """Give the gaps of each material, one row each, and how many training materials hold all of its elements."""
+        """Return one row per material: its gaps, and how many training materials contain all of its elements."""
         return pa.table(
             {
                 **material_columns(self.crystals, training),

@@ -1,32 +1,32 @@
-"""A checkpoint against what is known of materials."""
+"""Evaluation of a checkpoint on labeled crystals."""
 
 import torch
 
 from mat2spec.data.labels.dataset import LabelledCrystals
 from mat2spec.dos.metrics import SHAPE_SCALINGS
 from mat2spec.errors import TableError
-from mat2spec.evaluate.band_gaps import GapEvaluation
-from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.evaluate.band_gaps import BandGapEvaluation
+from mat2spec.evaluate.spectra import SpectrumEvaluation
 from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 
-AnyEvaluation = Evaluation | GapEvaluation
+AnyEvaluation = SpectrumEvaluation | BandGapEvaluation
 
 
 def evaluate(
     checkpoint: Checkpoint, crystals: LabelledCrystals, device: torch.device, *, held_out: bool = True
 ) -> AnyEvaluation:
-    """Predict labelled crystals.
+    """Predict labeled crystals, for comparison with their labels.
 
     Args:
-        checkpoint: What to judge.
+        checkpoint: Checkpoint to evaluate.
         crystals: Materials with labels of the kind that it predicts.
-        device: Where to compute.
-        held_out: Refuse materials that the checkpoint was fitted to or chosen on.
+        device: Device to compute on.
+        held_out: Refuse materials of the checkpoint's training and validation sets.
 
     Raises:
-        TableError: If they must be held out and some are not.
+        TableError: If `held_out` is set and the checkpoint has seen some of the materials.
     """
     if held_out and (overlap := checkpoint.training_ids.intersection(crystals.material_ids)):
         example = min(overlap)
@@ -36,6 +36,6 @@ def evaluate(
     network = checkpoint.network
     outputs = predict_outputs(network.to(device), crystals.graphs, device)
     if not isinstance(network, SpectrumNetwork):
-        return GapEvaluation(crystals, outputs)
+        return BandGapEvaluation(crystals, outputs)
     scalings = ("self", *SHAPE_SCALINGS) if network.normalization.keeps_unit else SHAPE_SCALINGS
-    return Evaluation(crystals, network.to_densities(outputs), checkpoint.grid, scalings)
+    return SpectrumEvaluation(crystals, network.to_densities(outputs), checkpoint.grid, scalings)

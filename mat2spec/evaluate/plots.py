@@ -1,4 +1,4 @@
-"""Pictures of spectra and of their errors."""
+"""Plots of predicted spectra and band gaps against true ones, and of their errors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat2spec.dos.plots import make_panels, save_panels
-from mat2spec.evaluate.band_gaps import GapEvaluation
+from mat2spec.evaluate.band_gaps import BandGapEvaluation
 from mat2spec.evaluate.evaluate import AnyEvaluation
-from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.evaluate.spectra import SpectrumEvaluation
 
 LABEL_UNITS = {"phdos": "phonon DOS (max. 1)", "edos": "states/eV per primitive cell"}
 
@@ -25,36 +25,35 @@ BOX: dict[str, Any] = {
     "medianprops": {"color": "C3"},
     "flierprops": {"markersize": 3},
 }
-"""Boxes hold half of the materials, whiskers reach 1.5 times as far, points are the rest."""
-
+"""Style of box plots: boxes hold half of the materials, whiskers reach 1.5 times as far, points are the rest."""
 
 FIGURES = ("-spectra.png", "-errors.png", "-heat.png", "-thresholds.png", "-gaps.png")
-"""Endings of the pictures that an evaluation can have."""
+"""Endings of the plot files that an evaluation may have."""
 
 
-def figures_of(evaluation: AnyEvaluation, materials: pa.Table) -> Mapping[str, Callable[[Path], None]]:
-    """What there is to draw of an evaluation and its table of materials, by the ending of the file."""
-    if isinstance(evaluation, GapEvaluation):
-        return {"-gaps.png": partial(gaps_by_gaps, evaluation)}
-    of_kind: dict[str, Callable[[Path], None]] = {"-heat.png": partial(heat_errors, materials)}
-    if evaluation.grid.per_cell:
-        of_kind = {"-thresholds.png": partial(precision_and_recall, evaluation)}
-    return {
+def evaluation_plots(evaluation: AnyEvaluation, materials: pa.Table) -> Mapping[str, Callable[[Path], None]]:
+    """Plot functions for an evaluation and its table of materials, by file ending."""
+    if isinstance(evaluation, BandGapEvaluation):
+        return {"-gaps.png": partial(band_gaps, evaluation)}
+    plots: dict[str, Callable[[Path], None]] = {
         "-spectra.png": partial(spectra_by_error, evaluation),
         "-errors.png": partial(errors_by_kind, materials),
-    } | of_kind
+    }
+    if evaluation.grid.per_cell:
+        return plots | {"-thresholds.png": partial(precision_and_recall, evaluation)}
+    return plots | {"-heat.png": partial(heat_errors, materials)}
 
 
-def draw_evaluation(evaluation: AnyEvaluation, file: Path) -> None:
-    """Draw what is predicted beside what is known."""
-    if isinstance(evaluation, GapEvaluation):
-        gaps_by_gaps(evaluation, file)
+def plot_evaluation(evaluation: AnyEvaluation, file: Path) -> None:
+    """Plot predictions against labels."""
+    if isinstance(evaluation, BandGapEvaluation):
+        band_gaps(evaluation, file)
     else:
         spectra_by_error(evaluation, file)
 
 
-def gaps_by_gaps(evaluation: GapEvaluation, file: Path) -> None:
-    """Draw predicted over known band gaps."""
+def band_gaps(evaluation: BandGapEvaluation, file: Path) -> None:
+    """Plot predicted against known band gaps."""
     figure = Figure(figsize=(3.6, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 10], [0, 10], color="0.6", linewidth=0.8)
@@ -64,11 +63,11 @@ def gaps_by_gaps(evaluation: GapEvaluation, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
-    """Draw predicted over computed spectra of five materials, one from each fifth of the error (as Fig. 3 of the paper)."""
-    chosen = evaluation.one_per_quintile()
-    figure, panels = make_panels(len(chosen), columns=5)
-    for panel, row in zip(panels, chosen, strict=True):
+def spectra_by_error(evaluation: SpectrumEvaluation, file: Path) -> None:
+    """Plot predicted and computed spectra of five materials, one from each fifth of the errors (as Fig. 3 of the paper)."""
+    rows = evaluation.one_per_quintile()
+    figure, panels = make_panels(len(rows), columns=5)
+    for panel, row in zip(panels, rows, strict=True):
         panel.fill_between(evaluation.grid.points, evaluation.true[row], color="0.8", label="DFT")
         panel.plot(evaluation.grid.points, evaluation.predicted[row], color="C3", label="predicted")
         panel.set_title(f"{evaluation.crystals.crystals[row].formula}  MAE {evaluation.errors[row]:.3f}", fontsize=9)
@@ -77,11 +76,11 @@ def spectra_by_error(evaluation: Evaluation, file: Path) -> None:
 
 
 def heat_errors(materials: pa.Table, file: Path) -> None:
-    """Draw the relative errors of the heat capacity and the mean frequency (as Fig. 2 of the paper).
+    """Plot the relative errors of the heat capacity and the mean frequency (as Fig. 2 of the paper).
 
     Args:
         materials: Table of an evaluation, one row per material.
-        file: Where to.
+        file: PNG file to write.
     """
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     quantities = {"heat_capacity_300K": "$C_V$ at 300 K", "mean_frequency": "mean frequency"}
@@ -96,8 +95,8 @@ def heat_errors(materials: pa.Table, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def precision_and_recall(evaluation: Evaluation, file: Path) -> None:
-    """Draw how precision and recall of predicted VB gaps trade as the density that counts as low varies; labels keep 1 state/eV."""
+def precision_and_recall(evaluation: SpectrumEvaluation, file: Path) -> None:
+    """Plot precision against recall of predicted VB gaps for a range of density thresholds; labels keep 1 state/eV."""
     curve = evaluation.threshold_curve()
     figure = Figure(figsize=(3.6, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -109,22 +108,24 @@ def precision_and_recall(evaluation: Evaluation, file: Path) -> None:
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("recall of VB gaps", fontsize=9)
     axes.set_ylabel("precision", fontsize=9)
-    axes.set_title("by the threshold for predictions (states/eV)", fontsize=9)
+    axes.set_title("by threshold for predictions (states/eV)", fontsize=9)
     figure.savefig(file, dpi=120)
 
 
 def errors_by_kind(materials: pa.Table, file: Path) -> None:
-    """Draw the error against the number of elements, of sites and of training neighbours (as Figs. S3 and S4 of the paper).
+    """Plot the error against the numbers of elements, of sites and of training materials with all elements of a material.
+
+    As Figs. S3 and S4 of the paper.
 
     Args:
         materials: Table of an evaluation, one row per material.
-        file: Where to.
+        file: PNG file to write.
     """
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     kinds = {
         "elements": (materials["elements"].combine_chunks().value_lengths().to_numpy(), (1, 2, 3, 4, 5)),
         "sites in the cell": (materials["nsites"].to_numpy(), (1, 3, 5, 7, 9, 11, 13)),
-        "training materials with all of its elements": (materials["training_neighbors"].to_numpy(), (0, 1, 2, 4, 8)),
+        "training materials with all its elements": (materials["training_neighbors"].to_numpy(), (0, 1, 2, 4, 8)),
     }
     panels = figure.subplots(1, len(kinds), sharey=True)
     for axes, (label, (counts, starts)) in zip(panels, kinds.items(), strict=True):
@@ -132,14 +133,14 @@ def errors_by_kind(materials: pa.Table, file: Path) -> None:
         axes.set_xlabel(label, fontsize=9)
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("MAE of the spectrum (unit of the labels)", fontsize=9)
-    figure.supxlabel("in brackets: number of materials", fontsize=8, color="0.4")
+    figure.supxlabel("number of materials in brackets", fontsize=8, color="0.4")
     figure.savefig(file, dpi=120)
 
 
 def _boxes_by_count(
     axes: Axes, errors: Float[np.ndarray, " materials"], counts: Int[np.ndarray, " materials"], starts: Sequence[int]
 ) -> None:
-    """Draw one box for each range of counts that holds any; each range goes to the next start."""
+    """Draw one box for each non-empty range of counts; each range ends where the next starts."""
     groups = np.searchsorted(starts, counts, side="right") - 1
     present = np.unique(groups).tolist()
     boxes = [errors[groups == group] for group in present]

@@ -1,4 +1,4 @@
-"""Finished trainings as a table in Markdown: each number beside the published one, each row with what made it."""
+"""Markdown report of a benchmark table: scores beside published numbers, and the origin of each row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,126 +46,141 @@ GAPS: Columns = {
     "mae": ("band gap MAE (eV)", 3),
     "mae_of_gapped": ("MAE of gapped (eV)", 3),
     "materials": ("test materials", 0),
-    "metals": ("of them metals", 0),
+    "metals": ("metals among them", 0),
 }
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A row of the table with the results of those of its seeds that are done.
+class FinishedRow:
+    """A row of the table with the results of its finished seeds.
 
     Args:
-        row: What was asked for.
-        results: `outcome.judge`'s result by seed.
-        tests: Tables of the test rows, of the same seeds.
+        settings: The row as configured.
+        results: Result of `train.result.evaluate_on_test` by seed.
+        tests: Tables of the test rows, for the same seeds.
     """
 
-    row: TableRow
+    settings: TableRow
     results: Mapping[int, dict[str, Any]]
     tests: Sequence[Path]
 
     def scores(self, part: str) -> dict[str, list[float]]:
-        """Values of each metric over the seeds, on "valid" rows or on "test" rows in the row's scaling; folds are tested as one."""
-        if self.row.folds and part == "test":
+        """Values of each metric over the seeds, on "valid" rows or on "test" rows in the row's scaling.
+
+        Test rows of all cross-validation folds are scored together, which gives one value.
+        """
+        if self.settings.folds and part == "test":
             return {name: [value] for name, value in self.pooled.scores().items()}
-        chosen = [
-            result[part] if part == "valid" else result[part][self.row.scaling] for result in self.results.values()
+        by_seed = [
+            result[part] if part == "valid" else result[part][self.settings.scaling] for result in self.results.values()
         ]
-        return {name: [scores[name] for scores in chosen] for name in chosen[0]}
+        return {name: [scores[name] for scores in by_seed] for name in by_seed[0]}
 
     @cached_property
     def pooled(self) -> PooledPredictions:
-        """Test rows of all folds."""
-        return PooledPredictions.read(self.tests, self.row.scaling)
+        """Test predictions of all folds."""
+        return PooledPredictions.read(self.tests, self.settings.scaling)
 
 
-def markdown(table: TableConfig, finished: Sequence[Finished]) -> str:
-    """Write the table: a section per group, numbers on test rows, then what made them."""
+def markdown_report(table: TableConfig, rows: Sequence[FinishedRow]) -> str:
+    """Return the report: for each group the scores on test rows, then the origin of each row."""
     lines = [f"# {table.title}", "", *table.notes.strip().splitlines(), ""]
-    for group, members in groupby(finished, key=lambda done: done.row.group):
+    for group, members in groupby(rows, key=lambda row: row.settings.group):
         lines += ["", f"## {group}", "", *_section(list(members))]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
 
 
-def _section(rows: Sequence[Finished]) -> list[str]:
-    columns = next((_columns(done.scores("valid")) for done in rows if done.results), PHONONS)
+def _section(rows: Sequence[FinishedRow]) -> list[str]:
+    columns = next((_columns(row.scores("valid")) for row in rows if row.results), PHONONS)
     headings = ["", *(heading for heading, _ in columns.values()), "validation MAE", "scaling"]
     numbers = [_line(headings), _line(["---"] * len(headings))]
     origins = [_line(_ORIGIN), _line(["---"] * len(_ORIGIN))]
-    for done in rows:
-        if not done.results:
-            numbers.append(_line([done.row.name, *["not run"] * len(columns), "", done.row.scaling]))
+    for row in rows:
+        name, scaling, published = row.settings.name, row.settings.scaling, row.settings.published
+        if not row.results:
+            numbers.append(_line([name, *["not run"] * len(columns), "", scaling]))
             continue
-        scores = done.scores("test")
-        cells = [_cell(scores[name], digits, done.row.published.get(name)) for name, (_, digits) in columns.items()]
-        numbers.append(_line([done.row.name, *cells, _cell(done.scores("valid")["mae"], 4, None), done.row.scaling]))
-        origins.append(_line(_origin(done)))
-    return [*numbers, *_comparison(rows), "", *origins, *(line for done in rows for line in _spread(done))]
+        scores = row.scores("test")
+        cells = [_cell(scores[metric], digits, published.get(metric)) for metric, (_, digits) in columns.items()]
+        numbers.append(_line([name, *cells, _cell(row.scores("valid")["mae"], 4, None), scaling]))
+        origins.append(_line(_origin(row)))
+    return [*numbers, *_comparison(rows), "", *origins, *(line for row in rows for line in _spread(row))]
 
 
 def _columns(scores: Mapping[str, Any]) -> Columns:
-    """What is shown of results that have these scores."""
+    """Columns of the table for results with these scores."""
     return next(
         columns for columns in (PHONONS, ELECTRONS, GAPS) if columns.keys() - {"materials", "metals"} <= scores.keys()
     )
 
 
-def _comparison(rows: Sequence[Finished]) -> list[str]:
-    """How sure it is that the rows that claim to be better are."""
+def _comparison(rows: Sequence[FinishedRow]) -> list[str]:
+    """Bootstrap comparison of each row marked `compared` with the other cross-validated rows."""
     lines = []
-    whole = [done for done in rows if done.row.folds and len(done.results) == len(done.row.seeds)]
-    for claimant in (done for done in whole if done.row.compared):
-        for other in (done for done in whole if done is not claimant and done.row.scaling == claimant.row.scaling):
-            shares = share_better(claimant.pooled, other.pooled)
-            told = ", ".join(f"{ELECTRONS[name][0].partition(' (')[0]} {share:.1%}" for name, share in shares.items())
+    complete = [row for row in rows if row.settings.folds and len(row.results) == len(row.settings.seeds)]
+    for row in (row for row in complete if row.settings.compared):
+        for other in complete:
+            if other is row or other.settings.scaling != row.settings.scaling:
+                continue
+            shares = share_better(row.pooled, other.pooled)
+            text = ", ".join(f"{ELECTRONS[name][0].partition(' (')[0]} {share:.1%}" for name, share in shares.items())
             lines.append(
-                f"\n{claimant.row.name} is better than {other.row.name} in so many of {RESAMPLES:,} resamples of the materials: {told}."
+                f"\n{row.settings.name} is better than {other.settings.name} in the following shares of "
+                f"{RESAMPLES:,} bootstrap resamples of the materials: {text}."
             )
     return lines
 
 
-def _spread(done: Finished) -> list[str]:
-    """What an ensemble's expected errors are worth."""
+def _spread(row: FinishedRow) -> list[str]:
+    """How well the expected errors of an ensemble match the true ones."""
     return [
-        f"\nExpected errors of {done.row.name} against true ones: rank correlation {spread['rank_correlation']:.2f}; "
-        f"{spread['within_expected']:.0%} of the materials within the expected error, {spread['within_twice_expected']:.0%} within twice; "
+        f"\nExpected and true errors of {row.settings.name}: rank correlation {spread['rank_correlation']:.2f}; "
+        f"{spread['within_expected']:.0%} of the materials are within the expected error, "
+        f"{spread['within_twice_expected']:.0%} within twice that; "
         f"mean {spread['mean_expected']:.2e} expected, {spread['mean_error']:.2e} true (states per cm⁻¹ and atom)."
-        for result in done.results.values()
+        for result in row.results.values()
         if (spread := result.get("spread"))
     ]
 
 
-_TAKEN = {"train": "from", "join": "all seeds of", "judge": "checkpoint of", "combine": "made of"}
+_DEPENDENCY = {
+    "train": "starting from",
+    "ensemble": "ensemble of all seeds of",
+    "evaluate": "checkpoint of",
+    "combine": "combination of",
+}
 
 _ORIGIN = [
     "",
     "config",
     "seeds or folds",
     "best epoch",
-    "core-minutes each, with what it begins from",
+    "core-minutes each, with the trainings it depends on",
     "commit",
     "hardware",
 ]
 
 
-def _origin(done: Finished) -> list[str]:
-    results = list(done.results.values())
-    made_by = [result["environment"] for result in results]
-    changes = "".join(f" `{key}={value}`" for key, value in done.row.changes.items())
-    after = f", {_TAKEN[done.row.kind]} {', '.join(done.row.after)}" if done.row.after else ""
+def _origin(row: FinishedRow) -> list[str]:
+    settings, results = row.settings, list(row.results.values())
+    environments = [result["environment"] for result in results]
+    config = f"`{settings.config}`" + "".join(f" `{key}={value}`" for key, value in settings.changes.items())
+    if settings.depends_on:
+        config += f", {_DEPENDENCY[settings.kind]} {', '.join(settings.depends_on)}"
+    made_of_others = settings.kind in ("ensemble", "combine")
     return [
-        done.row.name,
-        f"`{done.row.config}`{changes}{after}",
-        ", ".join(map(str, done.row.seeds if done.row.kind == "join" else done.results)),
-        "" if done.row.kind in ("join", "combine") else ", ".join(str(result["epoch"] + 1) for result in results),
+        settings.name,
+        config,
+        ", ".join(map(str, settings.seeds if settings.kind == "ensemble" else row.results)),
+        "" if made_of_others else ", ".join(str(result["epoch"] + 1) for result in results),
         f"{fmean(result['core_seconds'] for result in results) / 60:.0f}",
-        ", ".join(sorted({made["commit"] for made in made_by})),
-        ", ".join(sorted({made["hardware"] for made in made_by})),
+        ", ".join(sorted({environment["commit"] for environment in environments})),
+        ", ".join(sorted({environment["hardware"] for environment in environments})),
     ]
 
 
 def _cell(values: Sequence[float], digits: int, published: float | None) -> str:
-    """Mean ± standard deviation over seeds, and the published number in brackets."""
+    """Mean ± standard deviation over the values, and the published number in brackets."""
     text = f"{fmean(values):.{digits}f}"
     if len(values) > 1:
         text += f" ± {stdev(values):.{digits}f}"

@@ -1,4 +1,4 @@
-"""Predicted spectra against computed ones: scores, and the error of each material."""
+"""Scores of predicted spectra against computed ones, and the error of each material."""
 
 import json
 from collections.abc import Sequence
@@ -27,15 +27,14 @@ from mat2spec.structure.crystal import Crystal
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SpectrumEvaluation:
     """Predicted and computed spectra of the same materials.
 
     Args:
-        crystals: The materials, with their labels.
-        outputs: What the network predicts for them, per atom as it learnt it.
-        grid: Axis of both.
-        scalings: How predictions can come to the scale of the labels, names in `SCALINGS`; the first is the one that is meant unless
-            another is named.
+        crystals: Materials with their labels.
+        outputs: Predictions of the network, per atom as in training.
+        grid: Grid of both.
+        scalings: Ways to bring predictions to the scale of the labels, names in `SCALINGS`; the first is the default.
     """
 
     crystals: LabelledCrystals
@@ -45,15 +44,15 @@ class Evaluation:
 
     @cached_property
     def predicted(self) -> Spectra:
-        """The predictions in the scale of the labels, as the first scaling has it."""
-        return SCALINGS[self.scalings[0]](self._of_cells(self.outputs), self.true)
+        """Predictions on the scale of the labels, by the first scaling."""
+        return SCALINGS[self.scalings[0]](self._to_label_scale(self.outputs), self.true)
 
     @cached_property
     def true(self) -> Spectra:
-        """The labels, in the scale of their table."""
-        return self._of_cells(self.crystals.spectra.numpy())
+        """Labels on the scale of their table."""
+        return self._to_label_scale(self.crystals.spectra.numpy())
 
-    def _of_cells(self, spectra: Spectra) -> Spectra:
+    def _to_label_scale(self, spectra: Spectra) -> Spectra:
         return spectra * self.crystals.cell_sizes[:, None].astype(spectra.dtype)
 
     @property
@@ -62,28 +61,29 @@ class Evaluation:
         return np.abs(self.predicted - self.true).mean(axis=1)
 
     def scores(self) -> dict[str, float]:
-        """R², MAE, MSE, WD of the spectra, and how good what they say is.
+        """Spectral scores (R², MAE, MSE, Wasserstein) and errors of derived quantities.
 
-        Phonons: MAE and MSE of the mean frequency [cm⁻¹], of heat_capacity [C_V at 300 K, J/K per mole of atoms] and of `thermo.cv_paper`,
-        the same for every scaling, as WD is. Electrons: the gap below the valence band maximum as a class, with its counts.
+        Phonons: MAE and MSE of mean_frequency [cm⁻¹], of heat_capacity [C_V at 300 K, J/K per mole of atoms] and of
+        `thermodynamics.cv_paper`; like WD, they are the same for every scaling. Electrons: classification scores and counts of
+        materials with a gap below the valence band maximum.
         """
         if self.grid.per_cell:
             return electronic_scores(self.predicted, self.true, self.grid)
         scores = score(self.predicted, self.true, self.grid)
-        of_predicted, of_true = self._heat(self.predicted), self._heat(self.true)
-        for name, true in of_true.items():
-            scores[f"{name}_mae"] = mean_absolute_error(of_predicted[name], true)
-            scores[f"{name}_mse"] = mean_squared_error(of_predicted[name], true)
+        predicted = self._thermal_quantities(self.predicted)
+        for name, true in self._thermal_quantities(self.true).items():
+            scores[f"{name}_mae"] = mean_absolute_error(predicted[name], true)
+            scores[f"{name}_mse"] = mean_squared_error(predicted[name], true)
         return scores
 
     def scores_by_scaling(self) -> dict[str, dict[str, float]]:
-        """Judge the same predictions on each scale."""
+        """Scores of the same predictions in each scaling."""
         return {name: replace(self, scalings=(name,)).scores() for name in self.scalings}
 
     def threshold_curve(self) -> list[dict[str, float]]:
-        """Classify electronic spectra with other thresholds for the predictions than for the labels, which keep 1 state/eV.
+        """VB-gap classification scores for a range of density thresholds on the predictions; labels keep 1 state/eV.
 
-        A network that smooths fills up gaps: at a higher threshold it finds more of them, and more that are none.
+        A network that smooths spectra fills up gaps: a higher threshold finds more of them, and more false ones.
         """
         true = _has_vb_gap(self.true, self.grid, ValenceBandRule())
         rules = [ValenceBandRule(threshold=threshold) for threshold in np.linspace(0.25, 4, 16).tolist()]
@@ -92,7 +92,7 @@ class Evaluation:
             for rule in rules
         ]
 
-    def _heat(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
+    def _thermal_quantities(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
         capacity = heat_capacity(spectra, self.grid, 300.0)
         return {
             "mean_frequency": mean_frequency(spectra, self.grid),
@@ -101,34 +101,34 @@ class Evaluation:
         }
 
     def _features(self, spectra: Spectra) -> dict[str, Float[np.ndarray, " crystals"]]:
-        """What a user reads from a spectrum."""
+        """Descriptors that a user reads from a spectrum."""
         if self.grid.per_cell:
             return {
                 "dos_sum": spectra.sum(axis=1),
                 "vb_gap_upper": vb_gaps(spectra, self.grid, ValenceBandRule())[:, 1],
             }
-        heat = self._heat(spectra)
-        return {"mean_frequency": heat["mean_frequency"], "heat_capacity_300K": heat["heat_capacity"]}
+        quantities = self._thermal_quantities(spectra)
+        return {"mean_frequency": quantities["mean_frequency"], "heat_capacity_300K": quantities["heat_capacity"]}
 
     def one_per_quintile(self) -> list[int]:
-        """Choose the middle material of each fifth of the errors, best to worst."""
+        """Rows of the median material of each fifth of the errors, best to worst."""
         return [int(fifth[len(fifth) // 2]) for fifth in np.array_split(np.argsort(self.errors), 5) if len(fifth)]
 
     def material_table(self, training: Sequence[Crystal]) -> pa.Table:
-        """Give the errors of each material, one row each, and how much training could know of it.
+        """Return one row per material: its errors, descriptors and spectra, and the overlap of its elements with training.
 
         Args:
-            training: Crystals to which the network was fitted.
+            training: Crystals that the network was trained on.
         """
-        of_predicted, of_true = self._features(self.predicted), self._features(self.true)
+        predicted = self._features(self.predicted)
         columns = {
             **material_columns(self.crystals, training),
             "mae": pa.array(self.errors, pa.float64()),
             "wd": pa.array(wasserstein_distances(self.predicted, self.true, self.grid), pa.float64()),
         }
-        for name, true in of_true.items():
+        for name, true in self._features(self.true).items():
             columns[f"{name}_true"] = pa.array(true, pa.float64(), from_pandas=True)
-            columns[f"{name}_predicted"] = pa.array(of_predicted[name], pa.float64(), from_pandas=True)
+            columns[f"{name}_predicted"] = pa.array(predicted[name], pa.float64(), from_pandas=True)
         columns["spectrum_true"] = pa.array(list(self.true), pa.list_(pa.float32()))
         columns["spectrum_predicted"] = pa.array(list(self.predicted), pa.list_(pa.float32()))
         return pa.table(columns).replace_schema_metadata(
@@ -137,10 +137,11 @@ class Evaluation:
 
 
 def electronic_scores(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, float]:
-    """R², MAE, MSE, WD of electronic spectra per primitive cell, and the gap below the valence band maximum as a class, with its counts."""
-    found, there = (_has_vb_gap(spectra, grid, ValenceBandRule()) for spectra in (predicted, true))
+    """Spectral scores of electronic spectra per primitive cell, and classification scores and counts of the VB gap."""
+    predicted_gaps = _has_vb_gap(predicted, grid, ValenceBandRule())
+    true_gaps = _has_vb_gap(true, grid, ValenceBandRule())
     return score(predicted, true, grid) | {
-        f"vb_gap_{name}": value for name, value in classification_scores(found, there).items()
+        f"vb_gap_{name}": value for name, value in classification_scores(predicted_gaps, true_gaps).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""How much training could know of a material."""
+"""Overlap of a material's elements with the training set."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from mat2spec.structure.crystal import Crystal
 
 
 def training_neighbors(crystals: Sequence[Crystal], training: Sequence[Crystal]) -> list[int]:
-    """Count for each crystal the other crystals in training that hold all of its elements, and maybe more."""
-    holders: defaultdict[str, set[str]] = defaultdict(set)
+    """Count, for each crystal, the other training crystals that contain all of its elements and possibly more."""
+    ids_with: defaultdict[str, set[str]] = defaultdict(set)
     for row in training:
         for element in row.elements:
-            holders[element].add(row.material_id)
+            ids_with[element].add(row.material_id)
     return [
-        len(set.intersection(*(holders[element] for element in crystal.elements)) - {crystal.material_id})
+        len(set.intersection(*(ids_with[element] for element in crystal.elements)) - {crystal.material_id})
         for crystal in crystals
     ]
 
 
 def material_columns(materials: LabelledCrystals, training: Sequence[Crystal]) -> dict[str, pa.Array]:
-    """Say of each material what it is, and how many training crystals hold all of its elements."""
+    """Columns that identify each material, and the number of training crystals that contain all of its elements."""
     crystals = materials.crystals
     return {
         "material_id": pa.array(materials.material_ids, pa.string()),

@@ -1,4 +1,4 @@
-"""Finished trainings made into one checkpoint: an ensemble of one network, or the parts of an electronic predictor."""
+"""Checkpoints made of finished trainings: ensembles of one network, and combined electronic predictors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,46 +17,36 @@ from mat2spec.evaluate.evaluate import evaluate
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.registry import build_network
 from mat2spec.predict.predictor import Predictor
-from mat2spec.train.result import CHECKPOINT, judge
+from mat2spec.train.result import CHECKPOINT, evaluate_on_test
 
 
 def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], splits: LabelledSplits) -> dict[str, Any]:
-    """Join finished trainings into one checkpoint, learn on the validation rows what their disagreement is worth, and judge it.
+    """Write an ensemble checkpoint: calibrate member disagreement against validation errors, then evaluate on the test rows.
 
-    The expected error is offset + slope · disagreement, neither of them negative, by least squares.
+    Expected error = offset + slope · disagreement, both non-negative, fitted by least squares.
 
     Returns:
-        The result, as `write_result` gives it; and how well the expected error tells the true one on the test rows: rank
-        correlation, and the shares of materials whose error is at most the expected one and twice that.
+        The result of `evaluate_on_test`, and under "spread" how well expected errors match true ones on the test rows: rank
+        correlation, and the shares of materials whose error is at most the expected one and at most twice that.
     """
     first = members[0].card
     model = EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model)
-    config = _joined(first.config, model)
-    weights = {
-        f"members.{i}.{key}": value for i, one in enumerate(members) for key, value in one.network.state_dict().items()
-    }
-    weights |= {
-        key: value for key, value in members[0].network.state_dict().items() if key.startswith("normalization.")
-    }
+    config = _config_of_whole(first.config, model)
+    weights = _ensemble_weights(members)
     seen = sorted(frozenset.union(*(member.training_ids for member in members)))
-    record = first.training.model_copy(
-        update={
-            "seconds": round(sum(member.card.training.seconds for member in members), 1),
-            "parents": {member.card.name: member.fingerprint for member in members},
-        }
-    )
+    record = _record_with_parents(first.training, members)
 
-    def written(calibration: Tensor, record: TrainingRecord) -> Checkpoint:
+    def write(calibration: Tensor, record: TrainingRecord) -> Checkpoint:
         write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": calibration}, record, seen)
         return Checkpoint.load(output / CHECKPOINT)
 
-    uncalibrated = written(torch.tensor([0.0, 1.0]), record)
+    uncalibrated = write(torch.tensor([0.0, 1.0]), record)
     disagreement, errors = _expected_and_true_errors(uncalibrated, splits.valid)
     calibration, _ = nnls(np.stack([np.ones_like(disagreement), disagreement], axis=1), errors)
     valid = evaluate(uncalibrated, splits.valid, torch.device("cpu"), held_out=False).scores()
-    checkpoint = written(torch.from_numpy(calibration).float(), record.model_copy(update={"validation": valid}))
+    checkpoint = write(torch.from_numpy(calibration).float(), record.model_copy(update={"validation": valid}))
     expected, errors = _expected_and_true_errors(checkpoint, splits.test)
-    return judge(checkpoint, splits, output) | {
+    return evaluate_on_test(checkpoint, splits, output) | {
         "spread": {
             "rank_correlation": float(spearmanr(expected, errors).statistic),
             "within_expected": float((errors <= expected).mean()),
@@ -67,8 +57,15 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     }
 
 
+def _ensemble_weights(members: Sequence[Checkpoint]) -> dict[str, Tensor]:
+    """Weights of all members, and the normalization that they share."""
+    states = [member.network.state_dict() for member in members]
+    weights = {f"members.{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
+    return weights | {key: value for key, value in states[0].items() if key.startswith("normalization.")}
+
+
 def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabelledCrystals) -> tuple[np.ndarray, np.ndarray]:
-    """Mean absolute errors of the ensemble's spectra, as it expects them and as they are [states per unit of the grid and atom]."""
+    """Mean absolute errors of an ensemble's spectra, expected and true [states per unit of the grid and atom]."""
     spectra, expected, _ = Predictor(checkpoint, torch.device("cpu")).predict_graphs(crystals.graphs)
     assert expected is not None
     true = checkpoint.grid.to_states(crystals.spectra.numpy())
@@ -78,36 +75,40 @@ def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabelledCrystals
 def write_combined(
     output: Path, name: str, shape: Checkpoint, scale: Checkpoint, gap: Checkpoint, splits: LabelledSplits
 ) -> dict[str, Any]:
-    """Join three finished trainings into one checkpoint of `model.combined.Combined`, and judge it.
+    """Write a combined checkpoint (`model.combined.Combined`) of three finished trainings and evaluate it on the test rows.
 
     Returns:
-        The result, as `outcome.judge` gives it.
+        The result of `evaluate_on_test`.
 
     Raises:
-        CheckpointError: If one of them is not the part that it is taken for, or their grids or graphs differ, or two encoders.
+        CheckpointError: If one of them cannot play its role, or they differ in grid, graphs or encoder.
     """
     config = _combined_config(shape, scale, gap)
-    _check_encoders(shape, scale)
+    _check_shared_encoder(shape, scale)
     parts = {"shape": shape, "scale": scale, "gap": gap}
     trained = {
         f"{role}.{key}": value for role, part in parts.items() for key, value in part.network.state_dict().items()
     }
     whole = build_network(config).state_dict()
     weights = whole | {key: value for key, value in trained.items() if key in whole}
-    record = shape.card.training.model_copy(
+    record = _record_with_parents(shape.card.training, list(parts.values()))
+    seen = sorted(shape.training_ids | scale.training_ids)
+    write_checkpoint(output / CHECKPOINT, name, config, weights, record, seen)
+    return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
+
+
+def _record_with_parents(record: TrainingRecord, parents: Sequence[Checkpoint]) -> TrainingRecord:
+    """Training record of a checkpoint made of others: their total time, and their fingerprints."""
+    return record.model_copy(
         update={
-            "seconds": round(sum(part.card.training.seconds for part in parts.values()), 1),
-            "parents": {part.card.name: part.fingerprint for part in parts.values()},
+            "seconds": round(sum(parent.card.training.seconds for parent in parents), 1),
+            "parents": {parent.card.name: parent.fingerprint for parent in parents},
         }
     )
-    write_checkpoint(
-        output / CHECKPOINT, name, config, weights, record, sorted(shape.training_ids | scale.training_ids)
-    )
-    return judge(Checkpoint.load(output / CHECKPOINT), splits, output)
 
 
 def _combined_config(shape: Checkpoint, scale: Checkpoint, gap: Checkpoint) -> TrainConfig:
-    """Configuration of the whole, that of the scale with the parts for its model."""
+    """Configuration of the combined network: that of the scale, with the models of all three parts."""
     parts = {
         "shape": (shape, Mat2SpecConfig, "sum"),
         "scale": (scale, Mat2SpecConfig, "standard"),
@@ -116,37 +117,43 @@ def _combined_config(shape: Checkpoint, scale: Checkpoint, gap: Checkpoint) -> T
     for role, (part, kind, normalization) in parts.items():
         config = part.card.config
         if not isinstance(config.model, kind) or normalization not in (None, config.normalization):
-            needs = f"architecture {'gap' if kind is GapConfig else 'mat2spec'}{f', normalization {normalization}' if normalization else ''}"
+            needs = f"architecture {'gap' if kind is GapConfig else 'mat2spec'}"
+            if normalization:
+                needs += f", normalization {normalization}"
             raise CheckpointError(f"{part.card.name}: cannot be the {role} of a combined network, which needs {needs}")
         for name in ("grid", "graph"):
             if getattr(config, name) != getattr(shape.card.config, name):
                 raise CheckpointError(
-                    f"{part.card.name}: its {name} is not that of {shape.card.name}; combine networks that have it in common"
+                    f"{part.card.name}: its {name} differs from that of {shape.card.name}; "
+                    f"combine networks with the same {name}"
                 )
     models = {role: part.card.config.model for role, (part, _, _) in parts.items()}
-    return _joined(scale.card.config, CombinedConfig(architecture="combined", **models))
+    return _config_of_whole(scale.card.config, CombinedConfig(architecture="combined", **models))
 
 
-def _joined(config: TrainConfig, model: CombinedConfig | EnsembleConfig) -> TrainConfig:
-    """Settings of a part with the whole in its place, which was not trained and began with nothing."""
+def _config_of_whole(config: TrainConfig, model: CombinedConfig | EnsembleConfig) -> TrainConfig:
+    """Configuration of a part, with the model of the whole, which was neither trained itself nor started from a checkpoint."""
     training = config.training.model_copy(update={"freeze_encoder": False})
     return config.model_copy(update={"model": model, "training": training, "start_from": None, "start_with": "network"})
 
 
-def _check_encoders(shape: Checkpoint, scale: Checkpoint) -> None:
-    """Make sure that both read the same vectors of crystals.
+def _check_shared_encoder(shape: Checkpoint, scale: Checkpoint) -> None:
+    """Check that both networks have the same encoder.
 
     Raises:
         CheckpointError: If their encoders differ.
     """
-    ours, theirs = _encoder(shape), _encoder(scale)
+    ours = _encoder_weights(shape)
+    theirs = _encoder_weights(scale)
     if theirs.keys() != ours.keys() or any(not theirs[key].equal(ours[key]) for key in ours):
-        how = f"train it with start_from {shape.card.name}, start_with encoder and freeze_encoder"
-        raise CheckpointError(f"{scale.card.name}: its encoder is not that of {shape.card.name}; {how}")
+        raise CheckpointError(
+            f"{scale.card.name}: its encoder differs from that of {shape.card.name}; train it with "
+            f"start_from {shape.card.name}, start_with encoder and freeze_encoder"
+        )
 
 
-def _encoder(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Everything on which its vectors depend."""
+def _encoder_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Weights and statistics that determine the crystal vectors."""
     weights = checkpoint.network.state_dict()
     return {
         key: value

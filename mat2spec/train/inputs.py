@@ -1,4 +1,4 @@
-"""Where a training's labels and first weights lie: at absolute paths, which every worker reads."""
+"""Inputs of a training: labels and initial weights, at absolute paths that every worker can read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,90 +15,99 @@ from mat2spec.storage.paths import resolve
 
 
 @dataclass(frozen=True)
-class Sources:
-    """The files that a configuration names; can be sent to workers.
+class TrainingInputs:
+    """Files named by a training configuration; picklable, so that it can be sent to workers.
 
     Args:
         labels: Table of labels.
-        further: Table of more training rows.
-        apart_from: Table whose chemical systems are left out.
-        start: Checkpoint with whose weights training begins.
+        extra_train: Table of more training rows.
+        exclude_systems_of: Table whose chemical systems are left out.
+        start_from: Checkpoint that provides the initial weights.
     """
 
     labels: Path
-    further: Path | None
-    apart_from: Path | None
-    start: Path | None
+    extra_train: Path | None
+    exclude_systems_of: Path | None
+    start_from: Path | None
 
     @classmethod
-    def of(cls, config: TrainConfig) -> "Sources":
-        """Find them from here: relative paths resolve against MAT2SPEC_HOME or the current directory."""
-        others = (config.data.further, config.data.apart_from, config.start_from)
-        return cls(resolve(config.data.table), *(resolve(path) if path else None for path in others))
+    def from_config(cls, config: TrainConfig) -> "TrainingInputs":
+        """Resolve the paths of a configuration: relative ones start at MAT2SPEC_HOME or the current directory."""
+        optional = (config.data.extra_train, config.data.exclude_systems_of, config.start_from)
+        return cls(resolve(config.data.table), *(resolve(path) if path else None for path in optional))
 
     def splits(self, config: TrainConfig) -> LabelledSplits:
         """Read the labels.
 
         Raises:
-            TableError: If they cannot be used.
+            TableError: If they cannot be used, or are not of the kind that the network predicts.
         """
-        splits = read_labels(self.labels, config.data, config.graph, GRIDS[config.grid], self.further, self.apart_from)
-        wanted, found = label_size(config), splits.train.spectra.shape[1]
-        if found != wanted:
-            kinds = {size: "one number" if size == 1 else f"a spectrum of {size} bins" for size in (wanted, found)}
+        splits = read_labels(
+            self.labels, config.data, config.graph, GRIDS[config.grid], self.extra_train, self.exclude_systems_of
+        )
+        expected = label_size(config)
+        actual = splits.train.spectra.shape[1]
+        if actual != expected:
             raise TableError(
-                f"{self.labels}: column {config.data.label} has {kinds[found]} per row, architecture {config.model.architecture} learns "
-                f"{kinds[wanted]}; choose another data.label"
+                f"{self.labels}: column {config.data.label} has {_describe_label(actual)} per row, "
+                f"architecture {config.model.architecture} needs {_describe_label(expected)}; choose another data.label"
             )
         return splits
 
-    def beginning(self, config: TrainConfig, splits: LabelledSplits) -> Checkpoint | None:
-        """Load the checkpoint with which training begins, if there is one.
+    def initial_checkpoint(self, config: TrainConfig, splits: LabelledSplits) -> Checkpoint | None:
+        """Load the checkpoint that training starts from, if the configuration names one.
 
         Raises:
-            CheckpointError: If it cannot be read, or is another network, or predicts on another scale or from other graphs.
-            TableError: If it saw materials on which this training will be tested.
+            CheckpointError: If it cannot be read, or differs in network, scale of predictions, grid or graphs.
+            TableError: If it was trained on materials of this training's test set.
         """
-        if self.start is None:
+        if self.start_from is None:
             return None
-        checkpoint = Checkpoint.load(self.start)
+        checkpoint = Checkpoint.load(self.start_from)
         parts = ("model", "graph", "normalization", "grid") if config.start_with == "network" else ("graph", "grid")
         for part in parts:
-            theirs, ours = getattr(checkpoint.card.config, part), getattr(config, part)
+            theirs = getattr(checkpoint.card.config, part)
+            ours = getattr(config, part)
             if theirs != ours:
                 raise CheckpointError(
-                    f"{self.start}: cannot start from it: its {part} is {theirs}, this training's is {ours}"
+                    f"{self.start_from}: cannot start from it: its {part} is {theirs}, this training's is {ours}"
                 )
         if config.start_with == "encoder":
-            _check_encoder(checkpoint, build_network(config), self.start)
+            _check_encoder(checkpoint, build_network(config), self.start_from)
         if seen := checkpoint.training_ids.intersection(splits.test.material_ids):
             raise TableError(
-                f"{self.start}: {len(seen)} of the {len(splits.test)} test rows ({min(seen)}, …) were seen in its training"
+                f"{self.start_from}: was trained on {len(seen)} of the {len(splits.test)} test rows "
+                f"({min(seen)}, …); choose another checkpoint or another split"
             )
         return checkpoint
 
 
-def first_weights(config: TrainConfig, beginning: Checkpoint | None) -> dict[str, Tensor] | None:
-    """Give the weights with which training begins, if they are not random."""
-    if beginning is None:
+def initial_weights(config: TrainConfig, checkpoint: Checkpoint | None) -> dict[str, Tensor] | None:
+    """Return the weights to start from: all of a checkpoint's or only its encoder's. None means random weights."""
+    if checkpoint is None:
         return None
-    weights = beginning.network.state_dict()
+    weights = checkpoint.network.state_dict()
     return {
         key: value for key, value in weights.items() if config.start_with == "network" or key.startswith("encoder.")
     }
 
 
-def _check_encoder(checkpoint: Checkpoint, network: nn.Module, start: Path) -> None:
-    """Make sure that an encoder fits into a network.
+def _describe_label(size: int) -> str:
+    return "one number" if size == 1 else f"a spectrum of {size} bins"
+
+
+def _check_encoder(checkpoint: Checkpoint, network: nn.Module, path: Path) -> None:
+    """Check that the checkpoint's encoder fits the network.
 
     Raises:
-        CheckpointError: If one of them has none, or it has other sizes.
+        CheckpointError: If either has no encoder, or their sizes differ.
     """
-    theirs, ours = (
-        {key: value.shape for key, value in one.state_dict().items() if key.startswith("encoder.")}
-        for one in (checkpoint.network, network)
-    )
-    if not theirs or theirs != ours:
+    theirs = _encoder_shapes(checkpoint.network)
+    if not theirs or theirs != _encoder_shapes(network):
         raise CheckpointError(
-            f"{start}: its encoder is not of the sizes of this training's network; see model in both configurations"
+            f"{path}: its encoder does not have the sizes of this training's network; compare `model` in both configurations"
         )
+
+
+def _encoder_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in network.state_dict().items() if key.startswith("encoder.")}

@@ -1,6 +1,6 @@
-"""Fitting the network: epochs that give the same numbers however often they are interrupted.
+"""Training loop: epochs that give the same numbers however often training is interrupted and resumed.
 
-Plain torch. Run by one process, or by several that torch.distributed has joined (cluster/trainer does that with Ray).
+Plain torch. Runs in one process, or in several of a torch.distributed group (set up with Ray by distributed/training).
 """
 
 import copy
@@ -21,50 +21,51 @@ from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.errors import ConfigError, Mat2SpecError
 from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.graph import GraphBatch
 
-RISE = 0.1
-"""Share of the steps in which the one-cycle schedule rises."""
+WARM_UP = 0.1
+"""Fraction of the steps in which the one-cycle schedule raises the learning rate."""
 
 
 class TrainingDiverged(Mat2SpecError):  # noqa: N818
-    """The loss is no longer a number."""
+    """The loss became NaN or infinite."""
 
 
 def check_batches(rows: int, batch_size: int, workers: int) -> int:
-    """Give the steps of an epoch.
+    """Return the number of steps per epoch.
 
     Raises:
-        ConfigError: If some batch would leave a worker fewer than two rows, too few to normalise and to contrast.
+        ConfigError: If some batch would leave a worker fewer than two rows, too few for BatchNorm and the contrastive loss.
     """
     steps = -(-rows // batch_size)
     if rows < 2 * workers * steps:
         raise ConfigError(
-            f"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each; raise training.batch_size"
+            f"{rows} rows in batches of {batch_size} leave fewer than 2 rows per batch for each of {workers} "
+            f"worker{'s' * (workers > 1)}; raise training.batch_size or lower workers.num_workers"
         )
     return steps
 
 
 def check_trainable(config: TrainConfig) -> None:
-    """Refuse what is made of finished trainings.
+    """Check that the network can be trained.
 
     Raises:
-        ConfigError: If the network is an ensemble or a combined one.
+        ConfigError: If it is an ensemble or a combined network, which are made of finished trainings.
     """
     if isinstance(config.model, EnsembleConfig | CombinedConfig):
         raise ConfigError(
-            f"model.architecture: {config.model.architecture} is made of finished trainings; make it with a row of kind join or combine "
-            "(jobs/reproduce.py)"
+            f"model.architecture: {config.model.architecture} is made of finished trainings; make it with a row of "
+            "kind ensemble or combine in a benchmark table (mat2spec reproduce)"
         )
 
 
 def epoch_batches(
     rows: int, config: TrainingConfig, epoch: int, rank: int, workers: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Shuffle rows and deal them out: for each step this worker's rows, and the rows of all workers together.
+    """Shuffle the rows and yield, for each step, this worker's rows and the number of rows over all workers.
 
-    Batches differ by at most one row in size, so that there is no small last one, and every worker has the same number of steps.
+    Batch sizes differ by at most one row, so that there is no small last batch, and every worker has the same number of steps.
     """
     steps = check_batches(rows, config.batch_size, workers)
     order = np.random.default_rng([config.seed, epoch]).permutation(rows)
@@ -73,15 +74,15 @@ def epoch_batches(
 
 
 class Training:
-    """A network on its way: optimiser, finished epochs and the best weights so far.
+    """Training state: network, optimizer, epoch counter and best weights.
 
     Args:
-        config: The experiment.
-        splits: Its rows.
-        device: Where this process computes.
-        rank: Number of this process.
-        workers: Processes that train together; more than one need an initialised torch.distributed.
-        weights: Where training begins, instead of at random weights; all of the network, or its encoder.
+        config: Configuration of the training.
+        splits: Training, validation and test rows.
+        device: Device of this process.
+        rank: Rank of this process.
+        workers: Number of processes that train together; more than one need an initialized torch.distributed group.
+        weights: Initial weights of the whole network or of its encoder; those not given are random.
     """
 
     def __init__(
@@ -93,21 +94,29 @@ class Training:
         workers: int = 1,
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.config, self.splits, self.device, self.rank, self.workers = config, splits, device, rank, workers
+        self.config = config
+        self.splits = splits
+        self.device = device
+        self.rank = rank
+        self.workers = workers
         self._seed(0, 0)
         self.network = build_network(config)
-        known = splits.everything if getattr(config.model, "preset", None) == "original" else splits.train
-        self.network.fit(known.graphs, known.spectra)
+        scaled_on = splits.everything if getattr(config.model, "preset", None) == "original" else splits.train
+        self.network.fit(scaled_on.graphs, scaled_on.spectra)
         if weights is not None:
             self.network.load_state_dict({**self.network.state_dict(), **weights})
         if config.training.freeze_encoder:
             self.network.encoder.requires_grad_(False)
         self.network.to(device)
         self.grid: SpectrumGrid = GRIDS[config.grid]
-        learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        learnt = learnt or [nn.Parameter(torch.zeros(1))]  # a baseline has nothing to learn, and optimisers refuse that
-        rate, decay = config.training.learning_rate, config.training.weight_decay
-        self.optimizer = torch.optim.AdamW(learnt, rate, weight_decay=decay, fused=True)
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        # Optimizers refuse an empty list, which is what a baseline without learning has.
+        self.optimizer = torch.optim.AdamW(
+            parameters or [nn.Parameter(torch.zeros(1))],
+            config.training.learning_rate,
+            weight_decay=config.training.weight_decay,
+            fused=True,
+        )
         averaging = config.training.averaging
         self._averaged = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True)
@@ -118,21 +127,22 @@ class Training:
         self.seconds = 0.0
         self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
         self._step: nn.Module = self.network
-        if workers > 1 and any(parameter.requires_grad for parameter in self.network.parameters()):
+        if workers > 1 and parameters:
             devices = [device] if device.type == "cuda" else None
             self._step = nn.parallel.DistributedDataParallel(self.network, device_ids=devices, broadcast_buffers=False)
 
     def run_epoch(self) -> dict[str, float]:
-        """Train once over the rows, score the validation rows and keep the weights if they are the best so far.
+        """Train for one epoch, score the validation rows and keep the weights if they are the best so far.
 
         Returns:
-            The epoch, means of the losses, the learning rate and, on rank 0, validation scores in the scale of the labels.
+            Epoch, mean losses, learning rate and, on rank 0, validation scores on the scale of the labels.
 
         Raises:
             TrainingDiverged: If a loss is not finite.
         """
         start = time.perf_counter()
-        epoch, train = self.next_epoch, self.splits.train
+        epoch = self.next_epoch
+        train = self.splits.train
         self._seed(epoch + 1, self.rank)
         self.network.train()
         if self.config.training.freeze_encoder:
@@ -154,11 +164,11 @@ class Training:
 
     @property
     def averaged(self) -> Network:
-        """The network with the running mean of its weights, where one is kept, else as it is: what is judged."""
+        """Network to evaluate: with averaged weights if averaging is on, else with the current ones."""
         return cast(Network, self._averaged.module if self._averaged else self.network)
 
     def _set_rate(self, epochs: float) -> float:
-        """Give the optimiser the learning rate that the schedule has after so many epochs."""
+        """Set and return the scheduled learning rate after `epochs` epochs."""
         rate = self.config.training.learning_rate * _schedule(self.config.training, epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -173,13 +183,12 @@ class Training:
                 f"the loss became {loss.item()} in epoch {self.next_epoch}; lower training.learning_rate"
             )
         if loss.requires_grad:
-            self._descend(
-                loss * (len(rows) * self.workers / total_rows)
-            )  # workers with an extra row weigh more: the mean over all rows
+            # A worker with one row more weighs more, so that the gradient is that of the mean over all rows.
+            self._descend(loss * (len(rows) * self.workers / total_rows))
         return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
 
     def _descend(self, loss: Tensor) -> None:
-        """Take one step."""
+        """Make one optimizer step."""
         self.optimizer.zero_grad()
         loss.backward()
         if self.config.training.clip_gradient:
@@ -189,7 +198,8 @@ class Training:
             self._averaged.update_parameters(self.network)
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        network, valid = self.averaged.eval(), self.splits.valid
+        network = self.averaged.eval()
+        valid = self.splits.valid
         outputs = torch.from_numpy(predict_outputs(network, valid.graphs, self.device))
         scores = network.judge(outputs.to(self.device), valid.spectra.to(self.device), self.grid)
         if scores["mae"] < self.best["scores"]["mae"]:
@@ -198,7 +208,7 @@ class Training:
         return {f"valid_{name}": value for name, value in scores.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything from which the next epoch follows."""
+        """Return everything that the next epoch depends on."""
         return {
             "next_epoch": self.next_epoch,
             "seconds": self.seconds,
@@ -209,21 +219,23 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self.next_epoch, self.seconds, self.best = state["next_epoch"], state["seconds"], state["best"]
+        """Resume from a state that `state_dict` returned."""
+        self.next_epoch = state["next_epoch"]
+        self.seconds = state["seconds"]
+        self.best = state["best"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self._averaged:
             self._averaged.load_state_dict(state["averaged"])
 
     def _seed(self, stream: int, rank: int) -> None:
-        """Set torch's generators, which dropout and the mixtures draw from, by (seed, stream, rank)."""
+        """Seed torch's generators, used by dropout and the mixtures, with (seed, stream, rank)."""
         state = np.random.SeedSequence([self.config.training.seed, stream, rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
 
 def _schedule(settings: TrainingConfig, epochs: float) -> float:
-    """Share of the learning rate that is used after so many epochs."""
+    """Factor on the learning rate after `epochs` epochs."""
     match settings.schedule:
         case "steps":
             return 0.5 ** (epochs // settings.halving_epochs)
@@ -231,4 +243,6 @@ def _schedule(settings: TrainingConfig, epochs: float) -> float:
             return 0.5 ** (epochs / settings.halving_epochs)
         case "one-cycle":
             done = epochs / settings.epochs
-            return done / RISE if done < RISE else (1 + cos(pi * (done - RISE) / (1 - RISE))) / 2
+            if done < WARM_UP:
+                return done / WARM_UP
+            return (1 + cos(pi * (done - WARM_UP) / (1 - WARM_UP))) / 2

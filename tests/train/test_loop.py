@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mat2spec.config import TrainConfig, TrainingConfig
 from mat2spec.data.labels.dataset import LabelledCrystals
 from mat2spec.errors import ConfigError
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.train.loop import Training, TrainingDiverged, epoch_batches
 
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ def test_interrupted_training_continues_to_the_same_bits(train_config, splits):
     assert (after.best["epoch"], after.best["scores"]) == (whole.best["epoch"], whole.best["scores"])
 
 
-def test_loss_falls_on_what_is_learnt(train_config, splits):
+def test_loss_falls_in_training(train_config, splits):
     config = with_settings(train_config, halving_epochs=100, learning_rate=3e-3)
     metrics = run(Training(config, splits, CPU), 30)
     assert metrics[-1]["train_prediction"] < 0.7 * metrics[0]["train_prediction"]
@@ -109,10 +109,10 @@ def test_validation_scores_are_on_the_scale_of_the_labels(train_config, splits):
     assert metrics["valid_mae"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_loss_that_is_no_number_stops_the_training_and_says_what_to_do(train_config, splits):
+def test_loss_that_is_not_finite_stops_the_training_and_says_what_to_do(train_config, splits):
     training = Training(train_config, splits, CPU)
     torch.nn.init.constant_(training.network.predictor, torch.nan)
-    with pytest.raises(TrainingDiverged, match=r"the loss became nan in epoch 0; lower training\.learning_rate"):
+    with pytest.raises(TrainingDiverged, match=r"nan in epoch 0; lower training\.learning_rate"):
         run(training, 1)
 
 
@@ -123,7 +123,7 @@ rows_workers = st.tuples(st.integers(16, 300), st.integers(1, 4), st.integers(8,
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(rows_workers, st.integers(0, 5))
-def test_an_epoch_deals_out_each_row_once_and_evenly(drawn, epoch):
+def test_an_epoch_gives_each_row_to_one_worker_and_equal_shares_to_all(drawn, epoch):
     rows, workers, batch_size = drawn
     config = TrainingConfig(batch_size=batch_size)
     ranks = [list(epoch_batches(rows, config, epoch, rank, workers)) for rank in range(workers)]
@@ -152,6 +152,6 @@ def test_each_epoch_has_another_order_and_each_seed_too():
 @pytest.mark.parametrize(("rows", "batch_size", "workers"), [(1, 8, 1), (100, 8, 8), (7, 8, 4), (9, 8, 3)])
 def test_too_few_rows_for_each_worker_are_refused(rows, batch_size, workers):
     with pytest.raises(
-        ConfigError, match=rf"{rows} rows in batches of {batch_size} leave {workers} workers fewer than 2 rows each"
+        ConfigError, match=rf"{rows} rows in batches of {batch_size} .* {workers} worker.*training\.batch_size"
     ):
         list(epoch_batches(rows, TrainingConfig(batch_size=batch_size), 0, 0, workers))

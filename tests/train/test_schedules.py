@@ -1,4 +1,4 @@
-"""What changes in the course of a training: learning rate, length of gradients, running means of weights; and where it starts."""
+"""Learning-rate schedules, gradient clipping, weight averaging, and training from given weights."""
 
 import copy
 import io
@@ -13,7 +13,7 @@ from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
 STEPS = 3
-"""Of an epoch: 24 rows in batches of 8."""
+"""Steps per epoch: 24 rows in batches of 8."""
 
 
 def with_settings(config: TrainConfig, **changes: object) -> TrainConfig:
@@ -28,18 +28,18 @@ def rates(config: TrainConfig, splits) -> list[float]:
 
 def test_rate_halves_smoothly(train_config, splits):
     """With the middle of the last of three steps: 5/6, 11/6, … epochs."""
-    found = rates(with_settings(train_config, schedule="exponential", epochs=5), splits)
-    assert found == pytest.approx([1e-3 * 0.5 ** ((epoch + 5 / 6) / 2) for epoch in range(5)])
+    actual = rates(with_settings(train_config, schedule="exponential", epochs=5), splits)
+    assert actual == pytest.approx([1e-3 * 0.5 ** ((epoch + 5 / 6) / 2) for epoch in range(5)])
 
 
 def test_rate_rises_for_a_tenth_of_the_steps_and_falls_to_zero_by_a_cosine(train_config, splits):
-    found = rates(with_settings(train_config, schedule="one-cycle", epochs=10), splits)
+    actual = rates(with_settings(train_config, schedule="one-cycle", epochs=10), splits)
     done = [(epoch + 5 / 6) / 10 for epoch in range(10)]
-    assert found[0] == pytest.approx(1e-3 * 5 / 6), "still rising"
-    assert found[1:] == pytest.approx([1e-3 * (1 + cos(pi * (share - 0.1) / 0.9)) / 2 for share in done[1:]])
-    assert max(found) == found[1]
-    assert found[1:] == sorted(found[1:], reverse=True)
-    assert found[-1] < 1e-5
+    assert actual[0] == pytest.approx(1e-3 * 5 / 6), "still rising"
+    assert actual[1:] == pytest.approx([1e-3 * (1 + cos(pi * (share - 0.1) / 0.9)) / 2 for share in done[1:]])
+    assert max(actual) == actual[1]
+    assert actual[1:] == sorted(actual[1:], reverse=True)
+    assert actual[-1] < 1e-5
 
 
 def test_rate_changes_within_an_epoch(train_config, splits, monkeypatch):
@@ -53,7 +53,7 @@ def test_rate_changes_within_an_epoch(train_config, splits, monkeypatch):
 
 
 @pytest.mark.parametrize("schedule", ["exponential", "one-cycle"])
-def test_interrupted_schedule_goes_on_where_it_was(train_config, splits, schedule):
+def test_schedule_continues_after_an_interruption(train_config, splits, schedule):
     config = with_settings(train_config, schedule=schedule, epochs=4)
     before = Training(config, splits, CPU)
     before.run_epoch()
@@ -62,7 +62,7 @@ def test_interrupted_schedule_goes_on_where_it_was(train_config, splits, schedul
     assert after.run_epoch() == before.run_epoch()
 
 
-def test_gradient_is_cut_to_the_wanted_length(train_config, splits, monkeypatch):
+def test_gradient_is_clipped_to_the_given_norm(train_config, splits, monkeypatch):
     def lengths(clip: float | None) -> list[float]:
         training = Training(with_settings(train_config, clip_gradient=clip), splits, CPU)
         seen, step = [], training.optimizer.step
@@ -80,8 +80,8 @@ def test_gradient_is_cut_to_the_wanted_length(train_config, splits, monkeypatch)
     assert lengths(1e6) == free, "a gradient that is short enough stays as it is"
 
 
-def test_running_mean_of_weights_is_validated_and_kept(train_config, splits):
-    """Against a mean by hand over the weights after each step; the first step's weights are taken whole."""
+def test_averaged_weights_are_validated_and_saved(train_config, splits):
+    """Compared with a mean computed here from the weights after each step; it starts from the weights of the first step."""
     decay = 0.5
     training = Training(with_settings(train_config, averaging=decay), splits, CPU)
     plain = Training(train_config, splits, CPU)
@@ -104,7 +104,7 @@ def test_running_mean_of_weights_is_validated_and_kept(train_config, splits):
         assert not expected.equal(seen[-1][name])
 
 
-def test_interrupted_training_with_a_running_mean_continues_to_the_same_bits(train_config, splits):
+def test_interrupted_training_with_averaging_continues_to_the_same_bits(train_config, splits):
     config = with_settings(train_config, averaging=0.9, clip_gradient=1.0, schedule="one-cycle", epochs=4)
     whole = Training(config, splits, CPU)
     metrics = [whole.run_epoch() for _ in range(4)]
@@ -121,8 +121,8 @@ def test_interrupted_training_with_a_running_mean_continues_to_the_same_bits(tra
 
 
 @pytest.mark.parametrize("normalization", ["sum", "standard"])
-def test_fine_tuning_begins_at_the_given_weights(train_config, splits, normalization):
-    """A learning rate of next to nothing leaves them, but for BatchNorm's statistics, as they were; so are scale and predictions."""
+def test_fine_tuning_starts_from_the_given_weights(train_config, splits, normalization):
+    """A tiny learning rate leaves them, apart from BatchNorm statistics, unchanged, and so also scale and predictions."""
     config = train_config.model_copy(update={"normalization": normalization, "loss": "mae"})
     first = Training(with_settings(config, learning_rate=3e-3), splits, CPU)
     for _ in range(3):
