@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# One job on a Ray cluster inside a SLURM allocation, from the repository's root, which every node must see (docs/clusters.md):
+# One job on a Ray cluster inside a SLURM allocation. Submit it from the repository's root, on a file system that every
+# node sees (docs/clusters.md):
 #     sbatch --nodes 4 cluster/slurm.sh jobs/screen.py configs/screen-phdos.yaml --output /scratch/me/screen-phdos
-# With GPUs: sbatch --gpus-per-node 1 …. Where nodes may be lost: sbatch --no-kill …, and a training with --workers.min_workers 1.
+# With GPUs: sbatch --gpus-per-node 1 …. If nodes may be lost: sbatch --no-kill …, and a training with
+# --workers.min-workers 1.
 #SBATCH --job-name=mat2spec
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -17,11 +19,13 @@ fi
 cd "${SLURM_SUBMIT_DIR:?is set by sbatch}"
 PATH=$PWD/.venv/bin:$PATH
 
-# Other users' processes reach the head's ports: whoever speaks to it needs this token. It travels in srun's environment, not on a command line.
+# Other users' processes reach the head's ports, so every client needs this token. It is passed in srun's environment,
+# not on a command line.
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
 export PATH RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 MAT2SPEC_HOME=${MAT2SPEC_HOME:-$PWD}
 
-# This script runs on the first node of the allocation, which becomes the head. Several jobs may share a node: the port is the job's own.
+# This script runs on the first node of the allocation, which becomes the head. Several jobs may share a node: each has
+# its own port.
 read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 RAY_ADDRESS=$head:$((20000 + SLURM_JOB_ID % 10000))
 nodes=$SLURM_JOB_NUM_NODES
@@ -37,7 +41,7 @@ if ((others)); then
     started+=($!)
 fi
 
-export RAY_ADDRESS # of the job, which is a driver of this cluster; it counts cores when it begins, so all nodes have to be there
+export RAY_ADDRESS # for the job, a driver of this cluster; it counts cores when it starts, so all nodes must have joined
 python - "$nodes" <<'PYTHON'
 import sys, time, ray
 end, wanted, found = time.monotonic() + 300, int(sys.argv[1]), 0
@@ -57,7 +61,8 @@ set -m # else bash lets a job in the background ignore the interrupt
 python "$@" &
 job=$!
 set +m
-trap 'kill -INT "$job"' INT # of --signal, two minutes before the time is up: what is finished is kept, and the same sbatch goes on from there
+# From --signal, two minutes before the time limit: finished work is kept, and the same sbatch resumes.
+trap 'kill -INT "$job"' INT
 code=0
 wait "$job" || code=$?
 while kill -0 "$job" 2>/dev/null; do # the trap ended the first wait

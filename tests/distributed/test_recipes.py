@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 from mat2spec.config import WorkersConfig
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "cluster" / "recipes"
+RECIPES = ROOT / "cluster"
 BIN = Path(sys.executable).parent
 KUBERNETES = "1.34"
 LAUNCHER = yaml.safe_load((ROOT / "ray-config.yaml").read_text())
@@ -171,10 +171,7 @@ def test_dockerfile_passes_hadolint_and_copies_what_exists():
     }
     assert not {source for source in copied if not (ROOT / source).exists()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert {package.split(".")[0] for package in project["tool"]["setuptools"]["packages"]} | {
-        "configs",
-        "checkpoints",
-    } <= copied
+    assert {"mat2spec", "configs", "jobs"} <= copied
     assert {
         project["project"]["readme"],
         *project["project"]["license-files"],
@@ -267,8 +264,8 @@ def test_page_on_clusters_names_what_exists():
         if not (ROOT / name).exists() and not list(RECIPES.glob(name)) and not (ROOT / "configs" / name).exists()
     ]
     assert not missing
-    assert {f"cluster/recipes/{path.name}" for path in RECIPES.iterdir()} <= named | {"cluster/Dockerfile"}
-    settings = {name for option in re.findall(r"`workers\.(\w+)`|--workers\.(\w+)", page) for name in option if name}
+    assert {f"cluster/{path.name}" for path in RECIPES.iterdir()} <= named | {"cluster/Dockerfile"}
+    settings = {name.replace("-", "_") for name in re.findall(r"(?:`|--)workers\.([\w-]+)", page)}
     assert (
         {"min_workers", "num_workers", "resize_interval", "max_failures"}
         == settings
