@@ -22,12 +22,12 @@ from learning_curves import Round, draw, summary, table
 
 from mat2spec.active_learning.acquisition import at_random, largest_cluster_first, lowest, points_of
 from mat2spec.config import TrainConfig, load_config
-from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits, read_labels
 from mat2spec.dos.grid import PHDOS_GRID, Spectra
 from mat2spec.dos.metrics import SCALINGS, score
 from mat2spec.dos.thermodynamics import heat_capacity
 from mat2spec.model.base import SpectrumNetwork
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.provenance import environment
 from mat2spec.train.loop import Training
 
@@ -69,7 +69,7 @@ class Committee:
 
     @classmethod
     def trained(
-        cls, config: TrainConfig, splits: LabelledSplits, rows: Int[np.ndarray, " labelled"], seed: int
+        cls, config: TrainConfig, splits: LabeledSplits, rows: Int[np.ndarray, " labelled"], seed: int
     ) -> "Committee":
         """Train on some rows of the pool."""
         seen = replace(
@@ -85,7 +85,7 @@ class Committee:
             networks.append(training.averaged)
         return cls(networks)
 
-    def predict(self, crystals: LabelledCrystals) -> tuple[Spectra, Float[np.ndarray, " crystals"]]:
+    def predict(self, crystals: LabeledCrystals) -> tuple[Spectra, Float[np.ndarray, " crystals"]]:
         """Give the mean of the members' spectra and their mean absolute deviation from it [states per cm⁻¹ per atom]."""
         spectra = [
             PHDOS_GRID.to_states(n.to_densities(predict_outputs(n, crystals.graphs, CPU))) for n in self.networks
@@ -93,7 +93,7 @@ class Committee:
         mean = np.mean(spectra, axis=0)
         return mean, np.mean([np.abs(one - mean).mean(axis=1) for one in spectra], axis=0)
 
-    def judge(self, crystals: LabelledCrystals) -> dict[str, float]:
+    def judge(self, crystals: LabeledCrystals) -> dict[str, float]:
         """Score predictions that have the sum of their labels, and what they say of heat."""
         true = crystals.spectra.numpy()
         predicted, _ = self.predict(crystals)
@@ -113,7 +113,7 @@ class Campaign:
         file: Where rounds are kept, one JSON object a line.
     """
 
-    def __init__(self, config: TrainConfig, splits: LabelledSplits, seed: int, file: Path) -> None:
+    def __init__(self, config: TrainConfig, splits: LabeledSplits, seed: int, file: Path) -> None:
         self.config, self.splits, self.seed, self.file = config, splits, seed, file
         self.first = np.random.default_rng(seed).permutation(len(splits.train))[:STEP]
         self.commit = environment()["commit"]

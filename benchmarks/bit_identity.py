@@ -21,7 +21,8 @@ from mat2spec.config import TrainConfig, load_config
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.predict.forward import predict_outputs
+from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
 from mat2spec.train.inputs import TrainingInputs

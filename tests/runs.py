@@ -7,13 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.predictor import Prediction
-from mat2spec.predict.table import prediction_table
+from mat2spec.predict.table import Prediction, prediction_table
 from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.rejects import REJECT_COLUMNS
 from mat2spec.storage.run_directory import RunDirectory
@@ -33,7 +32,7 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
     run.claim({"checkpoint": "DFT"}, {"grid": PHDOS_GRID.to_json()})
     for start in range(0, len(inputs), SHARD):
         rows = inputs.slice(start, SHARD)
-        found = [row for row in crystals(rows) if isinstance(row, Crystal)]
+        found = [row for row in read_crystals(rows) if isinstance(row, Crystal)]
         predictions = prediction_table(
             rows, found, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint
         )
@@ -85,7 +84,7 @@ def edos_run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _electronic(table: pa.Table, scale: float) -> pa.Table:
     """Predictions of an electronic run: columns of section 4 of the design. One spectrum stands in for platinum's."""
     spectra = (np.array(table["edos"].to_pylist()) * scale).astype(np.float32)
-    found = [row for row in crystals(table) if isinstance(row, Crystal)]
+    found = [row for row in read_crystals(table) if isinstance(row, Crystal)]
     ids = [name if scale == 1 else f"{name}-{scale}" for name in table["material_id"].to_pylist()]
     ids[found.index(next(row for row in found if row.material_id == "mp-980203"))] = (
         "mp-126" if scale == 1 else f"TiOs3-{scale}"

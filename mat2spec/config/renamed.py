@@ -7,6 +7,7 @@ RENAMED_KEYS = {
     "data.further": "data.extra_train",
     "data.apart_from": "data.exclude_systems_of",
     "inference.featurize_apart": "inference.separate_featurization",
+    "download.patience": "download.retry_timeout",
     "rows.after": "rows.depends_on",
     "rows.kind: join": "rows.kind: ensemble",
     "rows.kind: judge": "rows.kind: evaluate",

@@ -1,4 +1,4 @@
-"""What a spectrum says: the derived columns of a predictions table."""
+"""Columns derived from spectra: heat capacity and mean frequency of phonons, gaps and metallicity of electrons."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,11 @@ from mat2spec.dos.metrics import most_likely_gap
 from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
 
 END_OF_GRID_FRACTION = 0.05
-"""A spectrum whose last bin exceeds this fraction of its maximum goes on beyond the grid: 83 of the 1,522 DFT spectra do."""
+"""A phonon spectrum above this fraction of its maximum in the last bin continues beyond the grid: 83 of the 1,522 DFT spectra do."""
 
 
 def phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
-    """What a phonon spectrum says: cm⁻¹, J/K per mole of atoms, and whether the grid ends too early for it."""
+    """Return mean_frequency [cm⁻¹], heat_capacity_300K [J/K per mole of atoms] and exceeds_grid of phonon spectra."""
     return {
         "mean_frequency": pa.array(mean_frequency(spectra, grid), pa.float64()),
         "heat_capacity_300K": pa.array(heat_capacity(spectra, grid, 300.0), pa.float64()),
@@ -26,34 +26,59 @@ def phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
 def electron_columns(
     spectra: Spectra, gaps: Float[np.ndarray, "crystals 2"] | None, grid: SpectrumGrid, inputs: pa.Table
 ) -> dict[str, pa.Array]:
-    """What an electronic spectrum and the predicted gap say.
+    """Return the derived columns of electronic spectra.
 
-    dos_sum is the sum of the bins. Edges and widths of gaps are in eV, NULL where there is none; a mask has a bit for each bin of at most
-    1 state/eV. Whether a crystal is a metal (is_metal) is for the input's band_gap to say where it has one (gap_source "input"), else for
-    the prediction ("predicted"); where neither knows, it is NULL.
+    dos_sum is the sum of the bins. Edges and widths of vb_gap and cb_gap are in eV, NULL where there is no gap; a mask
+    has a bit for each bin of at most 1 state/eV. band_gap_pred [eV] and is_metal_prob are the network's; is_metal is
+    decided by the input's band_gap where it has one (gap_source "input"), else by the network ("predicted"), and is
+    NULL without both.
+
+    Args:
+        spectra: Electronic densities of states [states/eV per primitive cell].
+        gaps: Predicted probability of a metal, and band gap if it is none [eV]; None without a prediction.
+        grid: Their bins [eV].
+        inputs: Rows of the materials table, perhaps with a column band_gap [eV].
     """
-    columns = {"dos_sum": pa.array(spectra.sum(axis=1), pa.float64())}
-    vb_rule, cb_rule = ValenceBandRule(), ConductionBandRule()
-    for name, edges in (("vb_gap", vb_gaps(spectra, grid, vb_rule)), ("cb_gap", cb_gaps(spectra, grid, cb_rule))):
+    return {
+        "dos_sum": pa.array(spectra.sum(axis=1), pa.float64()),
+        **_edge_gap_columns(spectra, grid),
+        **_band_gap_columns(gaps, _known_gaps(inputs)),
+    }
+
+
+def _edge_gap_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
+    vb_rule = ValenceBandRule()
+    columns = {}
+    for name, edges in (
+        ("vb_gap", vb_gaps(spectra, grid, vb_rule)),
+        ("cb_gap", cb_gaps(spectra, grid, ConductionBandRule())),
+    ):
         for part, values in zip(("lower", "upper", "width"), edges.T, strict=True):
             columns[f"{name}_{part}"] = pa.array(values, pa.float64(), from_pandas=True)
     for name, mask in zip(("vb_mask", "cb_mask"), low_masks(spectra, vb_rule.threshold), strict=True):
         columns[name] = pa.array(mask, pa.int64())
-    rows = len(spectra)
-    columns["band_gap_pred"] = optional_floats(None if gaps is None else most_likely_gap(gaps), rows, pa.float64())
-    columns["is_metal_prob"] = optional_floats(None if gaps is None else gaps[:, 0], rows, pa.float64())
-    known = _known_gaps(inputs)
-    metal = np.where(np.isfinite(known), known <= 0, gaps is not None and gaps[:, 0] > 0.5)
-    otherwise = None if gaps is None else "predicted"
-    columns["gap_source"] = pa.array(["input" if there else otherwise for there in np.isfinite(known)], pa.string())
-    columns["is_metal"] = pc.if_else(
-        pc.is_null(columns["gap_source"]), pa.scalar(None, pa.bool_()), pa.array(metal, pa.bool_())
-    )
     return columns
 
 
+def _band_gap_columns(
+    gaps: Float[np.ndarray, "crystals 2"] | None, known: Float[np.ndarray, " crystals"]
+) -> dict[str, pa.Array]:
+    is_known = np.isfinite(known)
+    source_of_others = None if gaps is None else "predicted"
+    source = pa.array(["input" if is_input else source_of_others for is_input in is_known], pa.string())
+    predicted_metal = False if gaps is None else gaps[:, 0] > 0.5
+    is_metal = pa.array(np.where(is_known, known <= 0, predicted_metal), pa.bool_())
+    nulls = pa.nulls(len(known), pa.float64())
+    return {
+        "band_gap_pred": nulls if gaps is None else pa.array(most_likely_gap(gaps), pa.float64()),
+        "is_metal_prob": nulls if gaps is None else pa.array(gaps[:, 0], pa.float64()),
+        "gap_source": source,
+        "is_metal": pc.if_else(pc.is_null(source), pa.scalar(None, pa.bool_()), is_metal),
+    }
+
+
 def _known_gaps(inputs: pa.Table) -> Float[np.ndarray, " crystals"]:
-    """Band gaps that the input has [eV], NaN where it has none."""
+    """Band gaps of the input [eV]; NaN where it has none, or the column holds no numbers."""
     if "band_gap" not in inputs.column_names or not _is_number(inputs.schema.field("band_gap").type):
         return np.full(len(inputs), np.nan)
     return inputs["band_gap"].cast(pa.float64()).to_numpy()
@@ -61,8 +86,3 @@ def _known_gaps(inputs: pa.Table) -> Float[np.ndarray, " crystals"]:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
-
-
-def optional_floats(values: Float[np.ndarray, " crystals"] | None, rows: int, kind: pa.DataType) -> pa.Array:
-    """Make a column of numbers, or of NULLs where there are none."""
-    return pa.nulls(rows, kind) if values is None else pa.array(values, kind)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.data.labels.dataset import LabeledCrystals
 from mat2spec.dos.metrics import SHAPE_SCALINGS
 from mat2spec.errors import TableError
 from mat2spec.evaluate.band_gaps import BandGapEvaluation
@@ -15,7 +15,7 @@ AnyEvaluation = SpectrumEvaluation | BandGapEvaluation
 
 
 def evaluate(
-    checkpoint: Checkpoint, crystals: LabelledCrystals, device: torch.device, *, held_out: bool = True
+    checkpoint: Checkpoint, crystals: LabeledCrystals, device: torch.device, *, held_out: bool = True
 ) -> AnyEvaluation:
     """Predict labeled crystals, for comparison with their labels.
 
@@ -31,7 +31,8 @@ def evaluate(
     if held_out and (overlap := checkpoint.training_ids.intersection(crystals.material_ids)):
         example = min(overlap)
         raise TableError(
-            f"{len(overlap)} of {len(crystals)} materials ({example}, …) were seen in training; evaluate on held-out rows"
+            f"{len(overlap)} of {len(crystals)} materials ({example}, …) were seen in training; "
+            "evaluate on held-out rows"
         )
     network = checkpoint.network
     outputs = predict_outputs(network.to(device), crystals.graphs, device)

@@ -16,15 +16,43 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mat2spec.config import Section, TrainConfig, validate
+from mat2spec.config.renamed import with_new_names
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError
 from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
-from mat2spec.storage.location import Location, errors_of_stores
+from mat2spec.storage.location import Location, store_errors_as_oserror
+from mat2spec.storage.paths import resolve_location
 
 VERSION = 1
 CARD, WEIGHTS, TRAINING_IDS = "card.json", "weights.safetensors", "training_ids.txt"
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
+"""Folder of the checkpoints that ship, one subfolder each."""
+
+
+def shipped_checkpoints() -> list[str]:
+    """Names of the checkpoints that ship."""
+    return sorted(card.parent.name for card in SHIPPED.glob(f"*/{CARD}"))
+
+
+def resolve_checkpoint(name: str) -> Location:
+    """Return the directory of a checkpoint that ships, if it has this name, else of a path or URL.
+
+    Raises:
+        CheckpointError: If it is neither the name of a checkpoint that ships nor an existing path.
+    """
+    shipped = shipped_checkpoints()
+    if name in shipped:
+        return SHIPPED / name
+    directory = resolve_location(name)
+    is_name = os.sep not in name and "/" not in name
+    if is_name and not directory.exists():
+        raise CheckpointError(
+            f"{name}: no such checkpoint; {', '.join(shipped)} ship with mat2spec, others need a path"
+        )
+    return directory
 
 
 class TrainingRecord(Section):
@@ -135,7 +163,7 @@ def _stored(tensor: Tensor, config: TrainConfig) -> Tensor:
 
 def _read(directory: Location, name: str) -> bytes:
     try:
-        with errors_of_stores():
+        with store_errors_as_oserror():
             return (directory / name).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{directory}: no checkpoint here: {name} is missing") from None
@@ -153,6 +181,8 @@ def _read_card(text: bytes, directory: Location) -> Card:
         raise CheckpointError(
             f"{directory}: checkpoint version {found}; this mat2spec reads version {VERSION}; train again"
         )
+    if isinstance(record.get("config"), dict):
+        record["config"] = with_new_names(record["config"])
     try:
         return validate(Card, record, str(directory / CARD))
     except ConfigError as error:

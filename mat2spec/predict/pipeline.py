@@ -11,12 +11,12 @@ import torch
 
 from mat2spec.config import GraphConfig, InferenceConfig
 from mat2spec.data.materials.schema import read_crystals
-from mat2spec.data.materials.shards import Rows, Shard, read_shard
+from mat2spec.data.materials.shards import ShardRows, Shard, read_shard
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.predictor import Prediction, Predictor
-from mat2spec.predict.table import prediction_table
-from mat2spec.storage.location import locate, storage_failure
+from mat2spec.predict.predictor import Predictor
+from mat2spec.predict.table import Prediction, prediction_table
+from mat2spec.storage.location import locate, storage_error_message
 from mat2spec.storage.rejects import Reject, reject, reject_table
 from mat2spec.storage.run_directory import RunDirectory
 from mat2spec.structure.crystal import Crystal
@@ -122,7 +122,7 @@ class ShardReport(NamedTuple):
     failed: str = ""
 
 
-def featurize(rows: Rows, config: GraphConfig, timer: StageTimer) -> FeaturizedShard:
+def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> FeaturizedShard:
     """Build the graphs of a shard. An error in one row rejects that row only.
 
     Raises:
@@ -134,7 +134,7 @@ def featurize(rows: Rows, config: GraphConfig, timer: StageTimer) -> FeaturizedS
     for position, crystal in enumerate(read_crystals(rows.table)):
         stage = READ
         try:
-            if refused := rows.refused.get(position):
+            if refused := rows.errors.get(position):
                 raise refused
             if isinstance(crystal, StructureError):
                 raise crystal
@@ -180,7 +180,7 @@ class ShardPipeline:
         try:
             rows = read_shard(shard)
         except UNREADABLE as error:
-            return ShardReport(0, 0, timer.seconds, storage_failure(shard.files[0], error, "read"))
+            return ShardReport(0, 0, timer.seconds, storage_error_message(shard.files[0], error, "read"))
         timer.stop()
         with self._compute_lock:
             tables = self.compute(rows, timer)
@@ -193,7 +193,7 @@ class ShardPipeline:
             tables = self._predict(featurized)
         return commit(self._run, shard.name, tables, timer)
 
-    def compute(self, rows: Rows, timer: StageTimer) -> ShardTables:
+    def compute(self, rows: ShardRows, timer: StageTimer) -> ShardTables:
         """Build the graphs of rows and predict their spectra, without writing anything."""
         featurized = featurize(rows, self._checkpoint.card.config.graph, timer)
         timer.start(PREDICT)
@@ -228,6 +228,6 @@ def commit(run: RunDirectory, name: str, tables: ShardTables, timer: StageTimer)
     try:
         run.commit(name, tables.predictions, tables.rejects)
     except OSError as error:
-        failed = storage_failure(run.path, error)
+        failed = storage_error_message(run.path, error)
     timer.stop()
     return ShardReport(len(tables.predictions), len(tables.rejects), timer.seconds, failed)

@@ -1,16 +1,34 @@
-"""The tables of a run: one row for each prediction, one for each reject."""
+"""The predictions table: one row per material, with its spectrum and what follows from it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from mat2spec.data.materials.schema import COLUMNS
-from mat2spec.dos.descriptors import electron_columns, optional_floats, phonon_columns
+from mat2spec.dos.descriptors import electron_columns, phonon_columns
 from mat2spec.dos.grid import Spectra
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.predictor import Prediction
 from mat2spec.structure.crystal import Crystal
+
+
+Column: TypeAlias = pa.Array | pa.ChunkedArray
+
+
+class Prediction(NamedTuple):
+    """What a checkpoint predicts for crystals, per atom.
+
+    Args:
+        spectra: States per unit of the grid and atom (phonons: states per cm⁻¹, integral 3; electrons: states/eV).
+        spread: Mean absolute error to be expected of each spectrum, in its unit; None without an ensemble.
+        gaps: Probability of a metal, and band gap if it is none [eV]; None unless the checkpoint predicts them.
+    """
+
+    spectra: Spectra
+    spread: Float[np.ndarray, " crystals"] | None = None
+    gaps: Float[np.ndarray, "crystals 2"] | None = None
 
 
 def prediction_table(
@@ -20,49 +38,57 @@ def prediction_table(
     prediction: Prediction,
     checkpoint: Checkpoint,
 ) -> pa.Table:
-    """Put predictions beside what they are predictions of.
+    """Join predictions with the rows of the input, whose other columns follow at the end.
 
-    A material was seen in training if the network was fitted to its spectrum or chosen on it: training and validation rows.
+    A material was seen in training if the network was fitted to its spectrum or chosen on it: training and validation
+    rows.
 
     Args:
-        inputs: The rows of the materials table.
+        inputs: Rows of a materials table.
         crystals: The crystal of each row.
         nsites_primitive: Sites of the primitive cell of each.
-        prediction: What is predicted of each.
-        checkpoint: What predicted.
+        prediction: Of each row, per atom.
+        checkpoint: Of the prediction.
     """
     spectra, spread, grid = prediction.spectra, prediction.spread, checkpoint.grid
-    if grid.per_cell:  # networks predict per atom
+    if grid.per_cell:
         sizes = np.array(nsites_primitive, np.float32)
-        spectra, spread = spectra * sizes[:, None], None if spread is None else spread * sizes
-    known = frozenset(checkpoint.card.training.elements)
+        spectra = spectra * sizes[:, None]
+        spread = None if spread is None else spread * sizes
+    known_elements = frozenset(checkpoint.card.training.elements)
     elements = [crystal.elements for crystal in crystals]
-    columns = {
+    unseen_elements = [[element for element in row if element not in known_elements] for row in elements]
+    seen_in_training = [crystal.material_id in checkpoint.training_ids for crystal in crystals]
+    columns: dict[str, Column] = {
         "material_id": inputs["material_id"].cast(pa.string()),
         "formula_pretty": inputs["formula_pretty"].cast(pa.string()),
         "nsites": inputs["nsites"].cast(pa.int32()),
         "nsites_primitive": pa.array(nsites_primitive, pa.int32()),
         "elements": pa.array(elements, pa.list_(pa.string())),
         "spectrum": _fixed_size_lists(spectra),
-        "spread": optional_floats(spread, len(crystals), pa.float32()),
-        "seen_in_training": pa.array([c.material_id in checkpoint.training_ids for c in crystals], pa.bool_()),
-        "unseen_elements": pa.array(
-            [[e for e in present if e not in known] for present in elements], pa.list_(pa.string())
-        ),
-        **(
-            electron_columns(spectra, prediction.gaps, grid, inputs) if grid.per_cell else phonon_columns(spectra, grid)
-        ),
+        "spread": pa.nulls(len(crystals), pa.float32()) if spread is None else pa.array(spread, pa.float32()),
+        "seen_in_training": pa.array(seen_in_training, pa.bool_()),
+        "unseen_elements": pa.array(unseen_elements, pa.list_(pa.string())),
     }
-    further = [name for name in inputs.column_names if name not in COLUMNS]
-    for name in further:
-        free = name
-        while free in columns or (free != name and free in further):
-            free = f"input_{free}"
-        columns[free] = inputs[name]
-    return pa.table(columns)
+    if grid.per_cell:
+        columns |= electron_columns(spectra, prediction.gaps, grid, inputs)
+    else:
+        columns |= phonon_columns(spectra, grid)
+    return pa.table(_with_extra_columns(columns, inputs))
+
+
+def _with_extra_columns(columns: dict[str, Column], inputs: pa.Table) -> dict[str, Column]:
+    """Append the other columns of the input; a name that is taken gets the prefix input_, as often as needed."""
+    extra = [name for name in inputs.column_names if name not in COLUMNS]
+    joined = dict(columns)
+    for name in extra:
+        free_name = name
+        while free_name in joined or (free_name != name and free_name in extra):
+            free_name = f"input_{free_name}"
+        joined[free_name] = inputs[name]
+    return joined
 
 
 def _fixed_size_lists(spectra: Spectra) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(spectra, np.float32).ravel()), spectra.shape[1]
-    )
+    values = pa.array(np.ascontiguousarray(spectra, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(values, spectra.shape[1])

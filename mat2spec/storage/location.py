@@ -1,13 +1,12 @@
-"""Where files are: paths of this machine, and URLs of object stores that behave like them."""
+"""Paths of this machine, and URLs of object stores that are used like paths."""
 
 import glob
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import uuid4
 
 import duckdb
 import fsspec
@@ -18,9 +17,6 @@ from mat2spec.errors import Mat2SpecError, StorageError, TableError
 
 Location = Path | UPath
 
-PARTIAL = ".*.partial"
-"""Names of files that a kill left unfinished."""
-
 
 def is_url(path: str) -> bool:
     """Whether a path is a URL."""
@@ -28,36 +24,62 @@ def is_url(path: str) -> bool:
 
 
 def locate(path: str) -> Location:
-    """Give the location of a URL, as the store has it now and not as it was when it was last listed, or of an absolute path."""
+    """Return the location of a URL or of an absolute path. Listings of a store are not cached."""
     return UPath(path, use_listings_cache=False) if is_url(path) else Path(path)
 
 
-def put(place: Location, content: bytes) -> None:
-    """Write a file whole or not at all: by one put on an object store, else under another name that is then changed.
+def open_file(path: str) -> Any:
+    """Open a file or URL for reading; return a binary file that the caller closes.
 
     Raises:
-        OSError: If the storage does not take it.
+        OSError: If it cannot be opened.
     """
-    if not isinstance(place, Path):
-        with errors_of_stores():
-            place.write_bytes(content)
-        return
-    partial = place.with_name(f".{place.name}.{uuid4().hex}.partial")
+    return fsspec.open(path, "rb").open() if is_url(path) else open(path, "rb")
+
+
+def connect_duckdb(files: Iterable[str]) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB in memory that reads these files. URLs go through fsspec: DuckDB would download an extension."""
+    connection = duckdb.connect()
+    for protocol in {file.split("://")[0] for file in files if is_url(file)}:
+        connection.register_filesystem(fsspec.filesystem(protocol, use_listings_cache=False))
+    return connection
+
+
+def list_remote_files(url: str) -> Iterator[tuple[str, str, int]]:
+    """List the files at a URL: itself, those below it, or those that match it as a glob; hidden ones are skipped.
+
+    Yields:
+        URL, path relative to the given URL, and size [bytes] of each, sorted by URL.
+
+    Raises:
+        TableError: If the store cannot be reached or listed, or its package is not installed.
+    """
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # a rename may survive a power cut that its content does not
-        partial.replace(place)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
-        raise
+        filesystem, root = url_to_fs(url)
+        is_pattern = glob.has_magic(root)
+        files = filesystem.glob(root, detail=True) if is_pattern else filesystem.find(root, detail=True)
+    except ImportError as error:
+        raise TableError(f"{url}: {error}; pip install 'mat2spec[s3]' or 'mat2spec[gcs]'") from None
+    except Exception as error:  # each store has errors of its own
+        raise TableError(f"{url}: cannot be listed ({type(error).__name__}: {_one_line(error)})") from None
+    start = folders_before_pattern(root) if is_pattern else root
+    for name, info in sorted(files.items()):
+        relative = PurePosixPath(name).name if name == root else os.path.relpath(name, start)
+        is_hidden = any(part.startswith(".") for part in relative.split("/"))
+        if info["type"] == "file" and not is_hidden:
+            yield filesystem.unstrip_protocol(name), relative, info["size"]
+
+
+def folders_before_pattern(pattern: str) -> str:
+    """Return the folders of a glob that come before its first wildcard: a/b of a/b/*/POSCAR."""
+    *folders, _ = pattern.split("/")
+    fixed = "/".join(takewhile(lambda folder: not glob.has_magic(folder), folders))
+    return fixed or ("/" if pattern.startswith("/") else ".")
 
 
 @contextmanager
-def errors_of_stores() -> Iterator[None]:
-    """Make whatever a store's package raises an OSError, as a disk would."""
+def store_errors_as_oserror() -> Iterator[None]:
+    """Turn whatever the package of an object store raises into an OSError, which is what a disk raises."""
     try:
         yield
     except (OSError, Mat2SpecError):
@@ -67,8 +89,8 @@ def errors_of_stores() -> Iterator[None]:
 
 
 @contextmanager
-def storage(place: Location) -> Iterator[None]:
-    """Tell a failure of the storage in a line.
+def storage_errors(path: Location) -> Iterator[None]:
+    """Report a storage that fails during a job in one line.
 
     Raises:
         StorageError: In place of any OSError.
@@ -76,64 +98,18 @@ def storage(place: Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(storage_failure(place, error)) from None
+        raise StorageError(storage_error_message(path, error)) from None
 
 
-def storage_failure(place: Location | str, error: Exception, done: str = "written") -> str:
-    """Say that something can no longer be read or written, and what becomes of the rest."""
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{place}: cannot be {done} ({reason}); what is finished is kept, and the same command goes on from here"
+def storage_error_message(path: Location | str, error: Exception, action: str = "written") -> str:
+    """Return a line that says what can no longer be written or read, why, and how to resume the job."""
+    return f"{path}: cannot be {action} ({error_reason(error)}); finished work is kept, run the same command to resume"
 
 
-def fixed_part(pattern: str) -> str:
-    """The folders of a glob before the first that it leaves open: a/b of a/b/*/POSCAR."""
-    *folders, _ = pattern.split("/")
-    return "/".join(takewhile(lambda folder: not glob.has_magic(folder), folders)) or (
-        "/" if pattern.startswith("/") else "."
-    )
+def error_reason(error: Exception) -> str:
+    """Return the reason of a failed access to storage in one line, without the path that an OSError repeats."""
+    return getattr(error, "strerror", None) or _one_line(error) or type(error).__name__
 
 
-def open_file(path: str) -> Any:
-    """Open a file or URL for reading bytes: a binary file, to be closed.
-
-    Raises:
-        OSError: If it cannot be opened.
-    """
-    return fsspec.open(path, "rb").open() if is_url(path) else open(path, "rb")
-
-
-def connect(files: Iterable[str]) -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB in memory that can read these files; its own extension for URLs would have to be downloaded."""
-    connection = duckdb.connect()
-    for protocol in {file.split("://")[0] for file in files if is_url(file)}:
-        connection.register_filesystem(fsspec.filesystem(protocol, use_listings_cache=False))
-    return connection
-
-
-def find_remote(url: str) -> Iterator[tuple[str, str, int]]:
-    """Find the files at a URL: itself, those below it, or those that match it.
-
-    Yields:
-        URL, path below the one given, and size [bytes] of each, in order.
-
-    Raises:
-        TableError: If the store cannot be reached or listed, or its package is not installed.
-    """
-    try:
-        filesystem, path = url_to_fs(url)
-        is_pattern = glob.has_magic(path)
-        found = filesystem.glob(path, detail=True) if is_pattern else filesystem.find(path, detail=True)
-    except ImportError as error:
-        raise TableError(f"{url}: {error}; pip install 'mat2spec[s3]' or 'mat2spec[gcs]'") from None
-    except Exception as error:  # each store has errors of its own
-        raise TableError(
-            f"{url}: cannot be listed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        ) from None
-    for name, status in sorted(found.items()):
-        below = (
-            PurePosixPath(name).name
-            if name == path
-            else os.path.relpath(name, fixed_part(path) if is_pattern else path)
-        )
-        if status["type"] == "file" and not any(part.startswith(".") for part in below.split("/")):
-            yield filesystem.unstrip_protocol(name), below, status["size"]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

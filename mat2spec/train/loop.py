@@ -16,9 +16,9 @@ from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mat2spec.config import CombinedConfig, EnsembleConfig, TrainConfig, TrainingConfig
-from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits
+from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
-from mat2spec.errors import ConfigError, Mat2SpecError
+from mat2spec.errors import ConfigError, Mat2SpecError, counted
 from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
 from mat2spec.predict.forward import predict_outputs
@@ -36,13 +36,13 @@ def check_batches(rows: int, batch_size: int, workers: int) -> int:
     """Return the number of steps per epoch.
 
     Raises:
-        ConfigError: If some batch would leave a worker fewer than two rows, too few for BatchNorm and the contrastive loss.
+        ConfigError: If some batch leaves a worker fewer than two rows, too few for BatchNorm and the contrastive loss.
     """
     steps = -(-rows // batch_size)
     if rows < 2 * workers * steps:
         raise ConfigError(
-            f"{rows} rows in batches of {batch_size} leave fewer than 2 rows per batch for each of {workers} "
-            f"worker{'s' * (workers > 1)}; raise training.batch_size or lower workers.num_workers"
+            f"{rows} rows in batches of {batch_size} leave fewer than 2 rows per batch for each of "
+            f"{counted(workers, 'worker')}; raise training.batch_size or lower workers.num_workers"
         )
     return steps
 
@@ -65,7 +65,8 @@ def epoch_batches(
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Shuffle the rows and yield, for each step, this worker's rows and the number of rows over all workers.
 
-    Batch sizes differ by at most one row, so that there is no small last batch, and every worker has the same number of steps.
+    Batch sizes differ by at most one row, so that there is no small last batch. Every worker has the same number of
+    steps.
     """
     steps = check_batches(rows, config.batch_size, workers)
     order = np.random.default_rng([config.seed, epoch]).permutation(rows)
@@ -88,7 +89,7 @@ class Training:
     def __init__(
         self,
         config: TrainConfig,
-        splits: LabelledSplits,
+        splits: LabeledSplits,
         device: torch.device,
         rank: int = 0,
         workers: int = 1,
@@ -174,7 +175,7 @@ class Training:
             group["lr"] = rate
         return rate
 
-    def _train_step(self, data: LabelledCrystals, rows: np.ndarray, total_rows: int) -> dict[str, float]:
+    def _train_step(self, data: LabeledCrystals, rows: np.ndarray, total_rows: int) -> dict[str, float]:
         graphs = GraphBatch.from_graphs([data.graphs[i] for i in rows]).to(self.device)
         terms: dict[str, Tensor] = self._step(graphs, data.spectra[rows].to(self.device))
         loss = torch.stack(list(terms.values())).sum()

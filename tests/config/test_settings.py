@@ -8,7 +8,7 @@ import torch
 
 from mat2spec.config import TrainConfig
 from mat2spec.model.losses import LOSSES
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")

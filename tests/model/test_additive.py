@@ -10,7 +10,7 @@ from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.model.additive import EdgeExpansion, Peaks
 from mat2spec.model.losses import kl_divergence, wasserstein
 from mat2spec.model.registry import build_network
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from mat2spec.config import GapConfig, GraphConfig
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.metrics import gap_scores, most_likely_gap, roc_auc
 from mat2spec.model.band_gap import GapNetwork
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 

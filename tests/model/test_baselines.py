@@ -7,11 +7,11 @@ from pymatgen.core import Composition, Element
 from sklearn.metrics import mean_absolute_error
 
 from mat2spec.config import ElementalConfig, GraphConfig, MeanConfig, TrainConfig
-from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.baselines import ElementalSpectra, MeanSpectrum
 from mat2spec.model.normalization import make_normalization
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.train.loop import Training
@@ -112,7 +112,7 @@ def composition(crystal: Crystal) -> dict[int, float]:
     return {z: numbers.count(z) / len(numbers) for z in set(numbers)}
 
 
-def elemental_by_hand(splits: LabelledSplits) -> np.ndarray:
+def elemental_by_hand(splits: LabeledSplits) -> np.ndarray:
     """Densities of the validation crystals, element by element."""
     train = [
         (composition(crystal), spectrum.numpy())
@@ -131,9 +131,7 @@ def elemental_by_hand(splits: LabelledSplits) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_training_scores_a_baseline_and_changes_nothing(
-    train_config: TrainConfig, splits: LabelledSplits, architecture
-):
+def test_training_scores_a_baseline_and_changes_nothing(train_config: TrainConfig, splits: LabeledSplits, architecture):
     config = train_config.model_copy(
         update={"model": CONFIGS[architecture], "normalization": "standard", "loss": "mae"}
     )

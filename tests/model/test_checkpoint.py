@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import CheckpointError
 from mat2spec.model.checkpoint import CARD, TRAINING_IDS, WEIGHTS, Checkpoint, write_checkpoint
-from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.predict.forward import predict_outputs
+from mat2spec.predict.predictor import Predictor
 
 CPU = torch.device("cpu")
 

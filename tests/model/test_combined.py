@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from sklearn.metrics import mean_absolute_error
 
 from mat2spec.config import DataConfig, GapConfig, GraphConfig, Mat2SpecConfig, TrainConfig
-from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import CheckpointError
 from mat2spec.model.base import Network
 from mat2spec.model.checkpoint import WEIGHTS, Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.combined import Combined
 from mat2spec.model.registry import build_network
-from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.predict.forward import predict_outputs
+from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 from mat2spec.train.ensembling import write_combined
@@ -42,7 +43,7 @@ GAP = GapConfig(architecture="gap", layers=1, heads=3, width=24, head=24)
 
 
 @pytest.fixture(scope="module")
-def labels(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelledSplits:
+def labels(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> LabeledSplits:
     """Fifty electronic spectra."""
     path = tmp_path_factory.mktemp("labels") / "edos.parquet"
     table = pq.read_table(bundled.with_name("edos_gpaw.parquet"))
@@ -60,7 +61,7 @@ def config_of(
 
 
 @pytest.fixture(scope="module")
-def trained(labels: LabelledSplits) -> dict[str, Network]:
+def trained(labels: LabeledSplits) -> dict[str, Network]:
     """Three networks: random weights, BatchNorm statistics of real crystals, the scale of the labels; the first two share an encoder."""
     torch.manual_seed(0)
     networks = {
@@ -90,7 +91,7 @@ Write = Callable[..., Checkpoint]
 
 @pytest.fixture(scope="module")
 def write(
-    trained: dict[str, Network], training_record: TrainingRecord, labels: LabelledSplits, tmp_path_factory
+    trained: dict[str, Network], training_record: TrainingRecord, labels: LabeledSplits, tmp_path_factory
 ) -> Write:
     """Write a part as a finished training leaves it, perhaps with other settings or weights."""
 
@@ -237,9 +238,8 @@ def test_shape_and_scale_with_different_encoders_are_refused(parts, write, train
     weights = trained[role].state_dict()
     other = write(role, weights=weights | {name: weights[name] + 1e-3})
     message = refusal(lambda: write_combined(tmp_path, "bad", **parts | {role: other}, splits=labels))
-    assert message.startswith(
-        "scale: its encoder is not that of shape; train it with start_from shape, start_with encoder"
-    )
+    assert message.startswith("scale: its encoder differs from that of shape")
+    assert all(word in message for word in ("start_from shape", "start_with encoder", "freeze_encoder"))
     assert not list(tmp_path.iterdir())
 
 
@@ -248,7 +248,7 @@ def test_encoder_of_another_size_is_refused(parts, write, labels, tmp_path):
     torch.manual_seed(0)
     other = write("scale", config, build_network(config).state_dict())
     message = refusal(lambda: write_combined(tmp_path, "bad", **parts | {"scale": other}, splits=labels))
-    assert "its encoder is not that of shape" in message
+    assert "its encoder differs from that of shape" in message
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_parts_on_different_grids_or_graphs_are_refused(parts, write, labels, tm
         torch.manual_seed(0)
         other = write(role, config, build_network(config).state_dict())
         message = refusal(lambda other=other: write_combined(tmp_path, "bad", **parts | {role: other}, splits=labels))
-        assert message.startswith(f"{role}: its {name} is not that of shape")
+        assert message.startswith(f"{role}: its {name} differs from that of shape")
 
 
 def test_shape_alone_is_refused_as_a_predictor_of_electrons(parts):

@@ -12,7 +12,8 @@ from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.model.losses import LOSSES
 from mat2spec.model.registry import build_network
-from mat2spec.predict.predictor import Predictor, predict_outputs
+from mat2spec.predict.forward import predict_outputs
+from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.graph import GraphBatch
 
 CPU = torch.device("cpu")

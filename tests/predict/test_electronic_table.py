@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.data.materials.schema import COLUMNS, crystals
+from mat2spec.data.materials.schema import COLUMNS, read_crystals
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.predictor import Prediction
-from mat2spec.predict.table import prediction_table
+from mat2spec.predict.table import Prediction, prediction_table
 from mat2spec.structure.crystal import Crystal
 
 SINGLE = 1e-5
@@ -58,7 +57,7 @@ def make(densities, electronic):
     """The table of predictions for the first rows, whose own labels stand for predictions."""
 
     def make_table(inputs: pa.Table, gaps: np.ndarray | None = None, cells: np.ndarray | None = None) -> pa.Table:
-        rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
+        rows = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
         sizes = [len(row) for row in rows]
         of_cells = densities[: len(rows)] if cells is None else cells
         of_atoms = of_cells / np.array(sizes, np.float32)[:, None]
@@ -121,7 +120,7 @@ def test_spectrum_is_of_the_primitive_cell(make, inputs, densities):
 
 def test_cell_of_twice_the_size_counts_its_primitive_cell_once(densities, electronic, inputs):
     """nsites_primitive decides, not the sites of the cell in the file."""
-    rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
+    rows = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
     once, twice = (
         prediction_table(inputs, rows, [n] * len(rows), Prediction(densities), electronic)["dos_sum"].to_numpy()
         for n in (1, 2)
@@ -130,7 +129,7 @@ def test_cell_of_twice_the_size_counts_its_primitive_cell_once(densities, electr
 
 
 def test_expected_error_is_of_the_primitive_cell_too(densities, electronic, inputs):
-    rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
+    rows = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
     spread = np.linspace(0.1, 0.9, len(rows)).astype(np.float32)
     sizes = [1 + i % 4 for i in range(len(rows))]
     table = prediction_table(inputs, rows, sizes, Prediction(densities, spread=spread), electronic)
@@ -138,7 +137,7 @@ def test_expected_error_is_of_the_primitive_cell_too(densities, electronic, inpu
 
 
 def test_phonons_stay_per_atom(checkpoint, small_table):
-    rows = list(crystals(small_table))
+    rows = list(read_crystals(small_table))
     flat = np.full((36, 51), 3 / 1000, np.float32)
     table = prediction_table(small_table.select(list(COLUMNS)), rows, [7] * 36, Prediction(flat), checkpoint)
     np.testing.assert_array_equal(np.array(table["spectrum"].to_pylist(), np.float32), flat)

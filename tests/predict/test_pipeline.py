@@ -1,4 +1,4 @@
-"""The stages of a screening one after the other, without Ray: what becomes of each row."""
+"""The stages of a screening in this process, without Ray: every row becomes a prediction or a reject."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.symmetry import primitive_nsites
 
 SAME_SPECTRUM = 1e-5
-"""States per cm⁻¹ per atom: float32 sums in batches of another composition."""
+"""[states per cm⁻¹ per atom] Rounding of float32 sums, which depends on how crystals are batched."""
 
 
 @pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
-    """Stages set the threads of their process, which is this one."""
+    """Restore the number of torch threads, which the stages set for their process."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -35,19 +35,20 @@ def _threads() -> Iterator[None]:
 
 @pytest.fixture
 def screen(checkpoint, tmp_path):
-    """Screen a table in shards and give predictions, rejects and what the stages said."""
+    """Function that screens a table in shards and returns predictions, rejects and the counts of the reports."""
 
     def run_stages(table: pa.Table, rows_per_shard: int = 50) -> tuple[pa.Table, pa.Table, Counter]:
         pq.write_table(table, tmp_path / "input.parquet")
         run = RunDirectory(tmp_path / "run")
         run.claim({}, {})
-        screener, said = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None)), Counter()
+        pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None))
+        counts = Counter()
         for shard in MaterialsInput.open(tmp_path / "input.parquet").shards(rows_per_shard):
-            done = screener.screen(shard)
-            assert not done.failed
-            assert min(done.seconds[stage] for stage in STAGES) > 0
-            said.update(predictions=done.predictions, rejects=done.rejects)
-        return read(run.path / "predictions"), read(run.path / "rejects"), said
+            report = pipeline.screen(shard)
+            assert not report.failed
+            assert min(report.seconds[stage] for stage in STAGES) > 0
+            counts.update(predictions=report.predictions, rejects=report.rejects)
+        return read(run.path / "predictions"), read(run.path / "rejects"), counts
 
     return run_stages
 
@@ -59,17 +60,17 @@ def read(folder: Path) -> pa.Table:
 @pytest.mark.parametrize("rows_per_shard", [1, 50, 1000])
 def test_every_row_becomes_a_prediction_or_a_reject_with_its_reason(screen, spoilt, rows_per_shard):
     table, reasons = spoilt
-    predictions, rejects, said = screen(table, rows_per_shard)
-    assert (said["predictions"], said["rejects"]) == (len(predictions), len(rejects)) == (200, len(reasons))
-    found = {row["material_id"]: row for row in rejects.to_pylist()}
-    assert found.keys() == reasons.keys()
+    predictions, rejects, counts = screen(table, rows_per_shard)
+    assert (counts["predictions"], counts["rejects"]) == (len(predictions), len(rejects)) == (200, len(reasons))
+    by_id = {row["material_id"]: row for row in rejects.to_pylist()}
+    assert by_id.keys() == reasons.keys()
     for material_id, reason in reasons.items():
-        assert reason in found[material_id]["error"]
-        assert "\n" not in found[material_id]["error"]
-        assert found[material_id]["source"].startswith("/")
-    assert found["overlap"]["stage"] == found["alone"]["stage"] == "graph"
-    assert found["nan"]["stage"] == "read"
-    assert {row["error_type"] for row in found.values()} == {"StructureError", "TableError"}
+        assert reason in by_id[material_id]["error"]
+        assert "\n" not in by_id[material_id]["error"]
+        assert by_id[material_id]["source"].startswith("/")
+    assert by_id["overlap"]["stage"] == by_id["alone"]["stage"] == "graph"
+    assert by_id["nan"]["stage"] == "read"
+    assert {row["error_type"] for row in by_id.values()} == {"StructureError", "TableError"}
     good = table.filter(
         pa.array([name not in reasons or name == "mp-1000" for name in table["material_id"].to_pylist()])
     )
@@ -81,34 +82,34 @@ def test_spectra_are_those_of_the_predictor(screen, spoilt, checkpoint):
     rows = {crystal.material_id: crystal for crystal in read_crystals(spoilt[0]) if isinstance(crystal, Crystal)}
     first = [rows[name] for name in predictions["material_id"].to_pylist() if name != "mp-1000"]
     expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(first)
-    kept = predictions.filter(pc.not_equal(predictions["material_id"], "mp-1000"))
-    np.testing.assert_allclose(kept["spectrum"].to_pylist(), expected, atol=SAME_SPECTRUM)
-    assert kept["nsites_primitive"].to_pylist() == [primitive_nsites(crystal) for crystal in first]
+    others = predictions.filter(pc.not_equal(predictions["material_id"], "mp-1000"))
+    np.testing.assert_allclose(others["spectrum"].to_pylist(), expected, atol=SAME_SPECTRUM)
+    assert others["nsites_primitive"].to_pylist() == [primitive_nsites(crystal) for crystal in first]
 
 
-def test_shard_of_rejects_alone_still_has_both_files(screen, spoilt, contract):
+def test_shard_with_nothing_but_rejects_still_has_both_files(screen, spoilt, contract):
     table, reasons = spoilt
     bad = table.filter(pa.array([name in reasons and name != "mp-1000" for name in table["material_id"].to_pylist()]))
     predictions, rejects, _ = screen(bad)
     assert (len(predictions), len(rejects)) == (0, len(reasons) - 1)
     assert predictions.schema.names == [*contract, *table.column_names[6:-1], "input_spectrum"], (
-        "those of every other file"
+        "the same columns as in every other file"
     )
     assert {name: predictions.schema.field(name).type for name in contract} == contract
 
 
 @pytest.mark.parametrize("stage", ["build_graph", "primitive_nsites"])
-def test_whatever_a_structure_does_to_a_stage_is_that_rows_matter_alone(screen, materials, monkeypatch, stage):
-    works = getattr(mat2spec.predict.pipeline, stage)
+def test_error_of_any_kind_in_a_stage_rejects_that_row_only(screen, materials, monkeypatch, stage):
+    original = getattr(mat2spec.predict.pipeline, stage)
 
     def crashes(crystal, *rest):
         if crystal.material_id == "mp-1000":
-            raise ZeroDivisionError("of a kind\nthat nobody foresaw")
-        return works(crystal, *rest)
+            raise ZeroDivisionError("an unexpected\nerror")
+        return original(crystal, *rest)
 
     monkeypatch.setattr(mat2spec.predict.pipeline, stage, crashes)
     predictions, rejects, _ = screen(materials.slice(0, 10))
     (row,) = rejects.to_pylist()
     assert len(predictions) == 9
     assert (row["material_id"], row["error_type"]) == ("mp-1000", "ZeroDivisionError")
-    assert row["error"] == "mp-1000: of a kind that nobody foresaw"
+    assert row["error"] == "mp-1000: an unexpected error"

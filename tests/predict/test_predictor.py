@@ -1,129 +1,260 @@
-"""What predict_outputs does beside its invariances, which tests/properties holds."""
+"""The one call: whatever describes a structure in, spectra out, the same numbers as in a screening."""
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from pymatgen.core import Structure
+from pymatgen.electronic_structure.dos import Dos
+from pymatgen.phonon.dos import PhononDos
 
-from mat2spec.config import GraphConfig
-from mat2spec.predict.predictor import predict_outputs
+import mat2spec
+from mat2spec.config import InferenceConfig
+from mat2spec.data.materials.schema import COLUMNS, materials_table
+from mat2spec.data.materials.shards import Rows
+from mat2spec.errors import CheckpointError, MissingExtraError, StructureError, TableError
+from mat2spec.model.checkpoint import SHIPPED, shipped_checkpoints
+from mat2spec.predict import pipeline
+from mat2spec.predict.inputs import read_crystals
+from mat2spec.predict.predictor import Predictor
+from mat2spec.predict.spectrum import Spectrum
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import build_graph
 
-CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+
+SIDES = ("lower", "upper")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """A screening computes each shard in one thread, and sums have its order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def phonons() -> Predictor:
+    return mat2spec.load("phdos", "cpu")
+
+
+@pytest.fixture(scope="module")
+def electrons() -> Predictor:
+    return mat2spec.load("edos", "cpu")
+
+
+@pytest.fixture(scope="module")
+def barium_telluride(real_crystals) -> Crystal:
+    return next(crystal for crystal in real_crystals if crystal.material_id == "mp-1000")
 
 
 @pytest.fixture
-def passes(network, monkeypatch) -> list[int]:
-    """Edges of each forward pass, in order."""
-    seen, shapes = [], network.outputs
-    monkeypatch.setattr(network, "outputs", lambda batch: (seen.append(len(batch.distances)), shapes(batch))[1])
-    return seen
+def cif(barium_telluride, tmp_path) -> Path:
+    path = tmp_path / "BaTe.cif"
+    barium_telluride.to_structure().to(str(path))
+    return path
 
 
-def test_rows_come_back_in_the_order_of_the_graphs(network, real_graphs):
-    shapes = predict_outputs(network, real_graphs, CPU)
-    assert shapes.shape == (len(real_graphs), 51)
-    np.testing.assert_allclose(predict_outputs(network, real_graphs[::-1], CPU), shapes[::-1], atol=1e-6)
+def row_of_a_screening(predictor: Predictor, crystal: Crystal, folder: Path) -> dict:
+    """The row that a shard with this crystal alone has in the predictions."""
+    table = materials_table([crystal]).select(list(COLUMNS))
+    shard_pipeline = pipeline.ShardPipeline(
+        pipeline.ScreeningSpec(predictor.checkpoint, InferenceConfig(), str(folder), memory=None)
+    )
+    return shard_pipeline.compute(Rows(table, ["a test"], {}), pipeline.StageTimer()).predictions.to_pylist()[0]
 
 
-def test_no_graphs_give_no_rows(network):
-    assert predict_outputs(network, [], CPU).shape == (0, 51)
+@pytest.mark.parametrize("kind", ["phonons", "electrons"])
+def test_spectrum_is_the_row_of_a_screening_to_the_last_bit(kind, request, barium_telluride, tmp_path):
+    predictor = request.getfixturevalue(kind)
+    assert predictor.predict(barium_telluride).row == row_of_a_screening(predictor, barium_telluride, tmp_path)
 
 
-@pytest.mark.parametrize("budget", [100, 500, 5000])
-def test_no_pass_exceeds_the_budget_unless_one_crystal_does(network, real_graphs, passes, budget):
-    predict_outputs(network, real_graphs, CPU, edges_per_batch=budget)
-    sizes = [graph.num_edges for graph in real_graphs]
-    assert sum(passes) == sum(sizes)
-    assert all(edges <= budget or edges in sizes for edges in passes)
-    assert len(passes) < len(real_graphs) or budget < min(sizes) * 2
+def test_every_form_of_a_structure_gives_the_same_spectrum(phonons, barium_telluride, cif):
+    structure = barium_telluride.to_structure()
+    from_file = Structure.from_file(cif)
+    forms = [structure, structure.to_ase_atoms(), barium_telluride.to_atoms(), from_file, cif, str(cif)]
+    expected = phonons.predict(barium_telluride)
+    for form in forms:
+        spectrum = phonons.predict(form)
+        assert isinstance(spectrum, Spectrum), type(form)
+        np.testing.assert_allclose(spectrum.densities, expected.densities, atol=1e-7)
+    crystals = [Crystal.from_structure(structure), Crystal.from_atoms(structure.to_ase_atoms())]
+    for form, crystal in zip(forms[:2], crystals, strict=True):
+        np.testing.assert_array_equal(phonons.predict(form).densities, phonons.predict(crystal).densities)
 
 
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("out of memory"),
-    MemoryError(),
-    RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
-    ),
-]
+def test_sequence_gives_a_list_in_its_order(phonons, real_crystals, cif):
+    crystals = real_crystals[:3]
+    spectra = phonons.predict([*crystals, cif, crystals[1].to_structure()])
+    names = [crystal.material_id for crystal in crystals]
+    assert [spectrum.material_id for spectrum in spectra] == [*names, "BaTe", crystals[1].formula]
+    densities = np.array([spectrum.densities for spectrum in spectra])
+    np.testing.assert_allclose(densities[:3], phonons.predict_spectra(crystals), atol=1e-7)
+    np.testing.assert_allclose(densities[4], densities[1], atol=1e-7)
+    assert isinstance(phonons.predict([crystals[0]]), list)
+    assert isinstance(phonons.predict(crystals[:1]), list)
+    assert phonons.predict([]) == []
+    assert [spectrum.material_id for spectrum in phonons.predict(crystal for crystal in crystals)] == names
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_batch_that_does_not_fit_is_halved_until_it_does(network, real_graphs, monkeypatch, error):
-    expected, shapes = predict_outputs(network, real_graphs, CPU), network.outputs
-
-    def small_device(batch) -> torch.Tensor:
-        if batch.num_graphs > 2:
-            raise error
-        return shapes(batch)
-
-    monkeypatch.setattr(network, "outputs", small_device)
-    np.testing.assert_allclose(predict_outputs(network, real_graphs, CPU), expected, atol=1e-5)
+def test_file_with_several_structures_gives_a_list(phonons, real_crystals, tmp_path):
+    blocks = [crystal.to_structure().to(fmt="cif") for crystal in real_crystals[:2]]
+    path = tmp_path / "two.cif"
+    path.write_text("\n".join(blocks))
+    assert [spectrum.formula for spectrum in phonons.predict(path)] == [c.formula for c in real_crystals[:2]]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_one_crystal_that_does_not_fit_is_an_error(network, real_graphs, monkeypatch, error):
-    def tiny_device(batch) -> torch.Tensor:
-        raise error
-
-    monkeypatch.setattr(network, "outputs", tiny_device)
-    with pytest.raises(MemoryError, match=r"^\d+ edges do not fit into the memory of the cpu$"):
-        predict_outputs(network, real_graphs, CPU)
+def test_compressed_file_is_read(phonons, cif):
+    subprocess.run(["gzip", cif], check=True)
+    assert phonons.predict(f"{cif}.gz").material_id == "BaTe"
 
 
-def test_other_errors_are_not_taken_for_want_of_memory(network, real_graphs, monkeypatch):
-    tried = []
-
-    def broken(batch) -> torch.Tensor:
-        tried.append(batch.num_graphs)
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    monkeypatch.setattr(network, "outputs", broken)
-    with pytest.raises(RuntimeError, match="shapes"):
-        predict_outputs(network, real_graphs, CPU)
-    assert len(tried) == 1
-
-
-TIGHT = """
-import resource, sys
-from pathlib import Path
-import numpy as np, torch
-from mat2spec.predict import predict_outputs
-torch.set_num_threads(1)
-network, graphs = torch.load(sys.argv[1], weights_only=False)
-expected = predict_outputs(network, graphs, torch.device("cpu"), edges_per_batch=100)
-held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData:"))
-resource.setrlimit(resource.RLIMIT_DATA, (int(held.split()[1]) * 1024 + 60_000_000,) * 2)
-passes, outputs = [], network.outputs
-network.outputs = lambda batch: (passes.append(batch.num_graphs), outputs(batch))[1]
-np.testing.assert_allclose(predict_outputs(network, graphs, torch.device("cpu"), edges_per_batch=10**6), expected, atol=1e-5)
-assert passes[0] == len(graphs) and len(passes) > 1, passes
-"""
+def test_structure_has_the_name_that_it_brings_along_else_its_formula(phonons, barium_telluride):
+    structure = barium_telluride.to_structure()
+    assert phonons.predict(structure).material_id == "BaTe"
+    structure.properties["material_id"] = "mp-1000"
+    spectrum = phonons.predict(structure)
+    assert spectrum.material_id == "mp-1000"
+    assert spectrum.row["seen_in_training"] == ("mp-1000" in phonons.checkpoint.training_ids)
+    atoms = structure.to_ase_atoms()
+    atoms.info["material_id"] = "of ASE"
+    assert phonons.predict(atoms).material_id == "of ASE"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_process_that_may_hold_little_gives_the_same_in_smaller_batches(network, real_graphs, tmp_path):
-    """The allocator itself refuses, not a stand-in."""
-    torch.save((network, real_graphs * 60), tmp_path / "all.pt")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", TIGHT, tmp_path / "all.pt"], check=True)
+def test_phonon_spectrum_has_frequencies_and_three_modes_per_atom(phonons, barium_telluride):
+    spectrum = phonons.predict(barium_telluride)
+    np.testing.assert_array_equal(spectrum.frequencies, mat2spec.PHDOS_GRID.points)
+    np.testing.assert_array_equal(spectrum.points, spectrum.frequencies)
+    assert spectrum.grid.integrate(spectrum.densities[None])[0] == pytest.approx(3, rel=1e-5)
+    assert spectrum.spread > 0
+    assert not hasattr(spectrum, "energies")
+    dos = spectrum.to_pymatgen()
+    assert isinstance(dos, PhononDos)
+    assert dos.densities.sum() * (dos.frequencies[1] - dos.frequencies[0]) == pytest.approx(6, rel=0.01)
 
 
-def test_cell_of_hundreds_of_atoms_changes_nobodys_spectrum(network, real_crystals, real_graphs):
-    """448 atoms among cells of 2 to 12: a supercell, which has the spectrum of its primitive cell."""
-    silicon = next(crystal for crystal in real_crystals if crystal.material_id == "mp-149")
-    large = build_graph(Crystal("large", *_supercell(silicon, (8, 7, 4))), GraphConfig())
-    assert large.num_edges > 50 * max(graph.num_edges for graph in real_graphs) / 4
-    alone = predict_outputs(network, real_graphs, CPU)
-    together = predict_outputs(network, [*real_graphs[:5], large, *real_graphs[5:]], CPU)
-    np.testing.assert_allclose(np.delete(together, 5, axis=0), alone, atol=1e-6)
-    small = [crystal.material_id for crystal in real_crystals].index("mp-149")
-    np.testing.assert_allclose(together[5], alone[small], atol=1e-4)
+def test_electronic_spectrum_has_energies_and_gets_its_gap_back_in_pymatgen(electrons, rock_salt):
+    spectrum = electrons.predict(rock_salt)
+    np.testing.assert_array_equal(spectrum.energies, mat2spec.EDOS_GRID.points)
+    assert not hasattr(spectrum, "frequencies")
+    assert spectrum.densities.sum() == pytest.approx(spectrum.row["dos_sum"], rel=1e-5)
+    dos = spectrum.to_pymatgen()
+    assert isinstance(dos, Dos)
+    assert spectrum.row["band_gap_pred"] > 1
+    assert dos.get_gap() >= spectrum.row["band_gap_pred"] - 0.01
 
 
-def _supercell(crystal: Crystal, times: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    shifts = np.array(list(np.ndindex(*times)))
-    coords = (crystal.frac_coords[:, None] + shifts).reshape(-1, 3) / times
-    return np.repeat(crystal.atomic_numbers, len(shifts)), crystal.lattice * np.array(times)[:, None], coords
+def test_plot_draws_the_spectrum_and_shades_the_gaps_of_electrons(phonons, electrons, barium_telluride):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    spectrum = phonons.predict(barium_telluride)
+    ax = spectrum.plot()
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), spectrum.densities)
+    assert "cm⁻¹" in ax.get_xlabel()
+    spectrum = electrons.predict(barium_telluride)
+    for gaps in ({}, {"vb_gap": (-2.0, -0.5)}, {"vb_gap": (-2.0, -0.5), "cb_gap": (0.5, 3.0)}):
+        edges = {name: gaps.get(name, (None, None)) for name in ("vb_gap", "cb_gap")}
+        row = {f"{name}_{side}": edge for name in edges for side, edge in zip(SIDES, edges[name], strict=True)}
+        _, axes = pyplot.subplots()
+        assert replace(spectrum, row=spectrum.row | row).plot(axes) is axes
+        assert [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches] == [*gaps.values()]
+    pyplot.close("all")
+
+
+def test_plot_without_matplotlib_names_the_extra(phonons, barium_telluride, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"mat2spec\[plot\]"):
+        phonons.predict(barium_telluride).plot()
+
+
+def test_registered_model_without_mlflow_names_the_extra(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mat2spec.distributed.mlflow", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(MissingExtraError, match=r"mat2spec\[cluster\]"):
+        mat2spec.load("models:/anything@champion")
+
+
+def test_unknown_model_lists_those_that_ship():
+    with pytest.raises(CheckpointError) as error:
+        mat2spec.load("phdso")
+    assert all(name in str(error.value) for name in ("phdso", *shipped_checkpoints()))
+    assert {"phdos", "phdos-mat2spec", "edos", "band-gap"} <= set(shipped_checkpoints())
+
+
+def test_directory_is_loaded_and_a_shipped_name_is_found_from_any_folder(
+    phonons, checkpoint_directory, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert mat2spec.load(checkpoint_directory).checkpoint.card.name == "small"
+    assert mat2spec.load("phdos").checkpoint.fingerprint == phonons.checkpoint.fingerprint
+    assert mat2spec.load(SHIPPED / "phdos").checkpoint.fingerprint == phonons.checkpoint.fingerprint
+    with pytest.raises(CheckpointError, match=r"card\.json"):
+        mat2spec.load(tmp_path / "missing")
+
+
+def test_checkpoint_without_spectra_is_refused():
+    with pytest.raises(CheckpointError, match="band-gap"):
+        mat2spec.load("band-gap")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("words.cif", "this is no CIF", StructureError),
+        ("empty.vasp", "", StructureError),
+        ("notes.txt", "structure", StructureError),
+        ("many.parquet", "PAR1", TableError),
+        ("many.csv.gz", "a,b", TableError),
+        ("many.tar.gz", "…", TableError),
+        ("broken.cif.gz", "…", TableError),
+    ],
+)
+def test_file_that_is_no_structure_is_one_line_that_names_it(phonons, tmp_path, name, content, error):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(error) as caught:
+        phonons.predict(tmp_path / name)
+    assert name.split(".")[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder_are_one_line(phonons, tmp_path):
+    for path in (tmp_path / "missing.cif", tmp_path):
+        with pytest.raises(StructureError, match=path.name):
+            phonons.predict(path)
+
+
+def test_structure_that_cannot_be_a_graph_is_refused_with_its_name(phonons, rock_salt):
+    overlapping = Crystal("overlap", rock_salt.atomic_numbers, rock_salt.lattice, rock_salt.frac_coords * 0.02)
+    with pytest.raises(StructureError) as error:
+        phonons.predict([rock_salt, overlapping])
+    assert error.value.material_id == "overlap"
+    with pytest.raises(StructureError, match="H2O"):
+        phonons.predict(Atoms("H2O", positions=np.eye(3)))
+    disordered = Structure(rock_salt.lattice, [{"Na": 0.5, "K": 0.5}, "Cl"], rock_salt.frac_coords)
+    with pytest.raises(StructureError, match="disordered"):
+        phonons.predict(disordered)
+
+
+@pytest.mark.parametrize("wrong", [None, 3.5, [3.5], [[1, 2]]])
+def test_something_that_is_no_structure_is_a_type_error(wrong):
+    with pytest.raises(TypeError, match="is not a structure"):
+        read_crystals(wrong)
+
+
+def test_import_of_the_package_loads_no_engine_and_no_torch():
+    code = "import sys, mat2spec; mat2spec.load; mat2spec.Crystal; mat2spec.EDOS_GRID; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(loaded.stdout.split()) & {"torch", "ray", "mlflow", "mp_api", "matplotlib"}
+
+
+def test_names_of_the_package_are_all_there():
+    assert [name for name in mat2spec.__all__ if not hasattr(mat2spec, name)] == []
+    assert set(mat2spec.__all__) <= set(dir(mat2spec))
+    with pytest.raises(AttributeError, match="Predictr"):
+        mat2spec.Predictr  # noqa: B018

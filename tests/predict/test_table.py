@@ -2,11 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
-from mat2spec.predict.predictor import Prediction
-from mat2spec.predict.table import prediction_table
+from mat2spec.predict.table import Prediction, prediction_table
 from mat2spec.storage.rejects import REJECT_COLUMNS
 from mat2spec.structure.crystal import Crystal
 
@@ -16,7 +15,7 @@ def make(small_table, splits, checkpoint):
     """The table of predictions for the small table, whose own labels stand for predictions."""
 
     def make_table(inputs: pa.Table, spread: np.ndarray | None = None) -> pa.Table:
-        rows = [row for row in crystals(inputs) if isinstance(row, Crystal)]
+        rows = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
         labels = {
             i: s.numpy()
             for part in (splits.train, splits.valid, splits.test)
@@ -76,7 +75,7 @@ def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
     spectra = np.zeros((36, 51), np.float32)
     spectra[:, 10] = 1.0
     spectra[:3, -1] = 0.06, 0.04, 1.0
-    rows = list(crystals(inputs))
+    rows = list(read_crystals(inputs))
     flags = prediction_table(inputs, rows, [1] * 36, Prediction(spectra), checkpoint)["exceeds_grid"].to_pylist()
     assert flags == [True, False, True] + [False] * 33
 

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from mat2spec.config import GraphConfig
 from mat2spec.model.base import SpectrumNetwork
-from mat2spec.predict.predictor import predict_outputs
+from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
 

@@ -18,7 +18,7 @@ from mat2spec.config import (
     TrainConfig,
     validate,
 )
-from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.errors import CheckpointError, ConfigError, TableError
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.registry import build_network
@@ -54,7 +54,7 @@ def config_of(
 
 
 @pytest.fixture(scope="module")
-def start(splits: LabelledSplits, training_record: TrainingRecord, tmp_path_factory: pytest.TempPathFactory) -> Start:
+def start(splits: LabeledSplits, training_record: TrainingRecord, tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Write the checkpoint of a network with BatchNorm statistics of real crystals, as after training."""
 
     def write(model: NetworkConfig = GAP, ids: tuple[str, ...] = ("gap-1",), **others: Any) -> Path:
@@ -81,11 +81,11 @@ def encoder_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
 
 
-def initial_checkpoint(config: TrainConfig, splits: LabelledSplits) -> Checkpoint | None:
+def initial_checkpoint(config: TrainConfig, splits: LabeledSplits) -> Checkpoint | None:
     return TrainingInputs.from_config(config).initial_checkpoint(config, splits)
 
 
-def start_training(config: TrainConfig, splits: LabelledSplits) -> Training:
+def start_training(config: TrainConfig, splits: LabeledSplits) -> Training:
     return Training(config, splits, CPU, weights=initial_weights(config, initial_checkpoint(config, splits)))
 
 
@@ -126,7 +126,7 @@ def test_initial_weights_are_those_of_the_encoder_or_all(splits, gap_checkpoint)
 def test_frozen_encoder_stays_the_same_to_the_last_bit_while_the_rest_is_trained(
     splits, gap_checkpoint, architecture, averaging
 ):
-    """Its weights and the statistics of its BatchNorm; also in the running mean of the weights, which is what is kept."""
+    """Its weights and BatchNorm statistics, also in the averaged weights, which are the ones saved."""
     settings = {"freeze_encoder": True, "averaging": averaging, "clip_gradient": 1.0}
     training = start_training(config_of(MODELS[architecture], gap_checkpoint, settings, start_with="encoder"), splits)
     before = copy.deepcopy(training.network.state_dict())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mat2spec.config import TrainConfig, TrainingConfig
-from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.data.labels.dataset import LabeledCrystals
 from mat2spec.errors import ConfigError
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.train.loop import Training, TrainingDiverged, epoch_batches
@@ -31,7 +31,7 @@ def with_settings(config: TrainConfig, **changes: float) -> TrainConfig:
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
 
 
-def first(data: LabelledCrystals, rows: int) -> LabelledCrystals:
+def first(data: LabeledCrystals, rows: int) -> LabeledCrystals:
     return data.take(np.arange(rows))
 
 

@@ -81,7 +81,7 @@ def test_gradient_is_clipped_to_the_given_norm(train_config, splits, monkeypatch
 
 
 def test_averaged_weights_are_validated_and_saved(train_config, splits):
-    """Compared with a mean computed here from the weights after each step; it starts from the weights of the first step."""
+    """Compared with a mean computed here from the weights after each step, starting from those of the first."""
     decay = 0.5
     training = Training(with_settings(train_config, averaging=decay), splits, CPU)
     plain = Training(train_config, splits, CPU)
@@ -122,7 +122,7 @@ def test_interrupted_training_with_averaging_continues_to_the_same_bits(train_co
 
 @pytest.mark.parametrize("normalization", ["sum", "standard"])
 def test_fine_tuning_starts_from_the_given_weights(train_config, splits, normalization):
-    """A tiny learning rate leaves them, apart from BatchNorm statistics, unchanged, and so also scale and predictions."""
+    """With a tiny learning rate, weights other than BatchNorm statistics stay, and so do scale and predictions."""
     config = train_config.model_copy(update={"normalization": normalization, "loss": "mae"})
     first = Training(with_settings(config, learning_rate=3e-3), splits, CPU)
     for _ in range(3):
