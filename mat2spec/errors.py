@@ -1,16 +1,16 @@
-"""The errors that a user can act on: each is one line with the thing, the rule, the number and the way out."""
+"""Errors that a user can act on. The message is one line: what is wrong, the rule, the number and the way out."""
 
 
 class Mat2SpecError(Exception):
-    """Something the user gave cannot be used. Jobs print it as one line and exit with 2."""
+    """Input that cannot be used. Jobs print the message and exit with 2."""
 
 
 class MaterialError(Mat2SpecError):
-    """What is wrong with one material; it stays what it is between processes.
+    """One material that cannot be used. Can be pickled, so that it can be raised in another process.
 
     Args:
-        material_id: Which.
-        rule: What is wrong, and what to do.
+        material_id: Id of the material.
+        rule: What is wrong, and what to do about it.
     """
 
     def __init__(self, material_id: str, rule: str) -> None:
@@ -23,7 +23,7 @@ class MaterialError(Mat2SpecError):
 
 
 class StructureError(MaterialError):
-    """A crystal that cannot become a graph. In a screening it is a row of rejects, never a dead job."""
+    """A structure that cannot become a graph. In a screening it becomes a row of rejects and does not stop the job."""
 
 
 class SpectrumError(MaterialError):
@@ -31,11 +31,11 @@ class SpectrumError(MaterialError):
 
 
 class MissingError(MaterialError):
-    """A material, or what was computed of it, that a database does not have."""
+    """A material, or a computed property of it, that a database does not have."""
 
 
 class CalculationError(MaterialError):
-    """A calculation that gave no spectrum. In a verification it is a row of rejects."""
+    """A calculation that gave no spectrum. In a verification it becomes a row of rejects."""
 
 
 class ConfigError(Mat2SpecError):
@@ -47,7 +47,7 @@ class TableError(Mat2SpecError):
 
 
 class CheckpointError(Mat2SpecError):
-    """A checkpoint that is missing, incomplete, of another version or for another purpose."""
+    """A checkpoint that is missing, incomplete, of another version or made for another purpose."""
 
 
 class MissingExtraError(Mat2SpecError):
@@ -68,23 +68,23 @@ class MissingExtraError(Mat2SpecError):
 
 
 class RunError(Mat2SpecError):
-    """A run directory that cannot be written or belongs to another screening."""
+    """A run directory that cannot be written or belongs to another run."""
 
 
 class UnfinishedError(Mat2SpecError):
-    """A job that had to stop under way. What is finished is kept, and the same command goes on; jobs exit with 1."""
+    """A job that stopped early. Finished work is saved, and the same command resumes it; jobs exit with 1."""
 
 
 class StorageError(UnfinishedError):
-    """Storage that fails under way: full, gone, read-only."""
+    """Storage that failed during a job: full, unreachable or read-only."""
 
 
 class ServiceError(UnfinishedError):
-    """A service on the network that does not answer, or no longer as it did."""
+    """A network service that does not answer, or not as expected."""
 
 
 class QueryError(Mat2SpecError):
-    """SQL that failed, or a named question that does not exist."""
+    """SQL that failed, or a named query that does not exist."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,6 +1,7 @@
-"""Faults in other processes: what some materials do to the process that computes them.
+"""Fault injection: chosen materials crash, hang or exhaust the memory of the process that computes them.
 
-Production code has no hook for it. Python imports `sitecustomize` at its start, so a folder with one on PYTHONPATH reaches every process.
+Production code has no hook for it. Python imports `sitecustomize` when it starts, so a folder with that module on
+PYTHONPATH reaches every process.
 """
 
 import importlib.abc
@@ -10,13 +11,16 @@ import os
 import sys
 
 VARIABLE = "MAT2SPEC_TEST_FAULTS"
-"""JSON: material_id, or * for all others → what it does when its graph is built, or with "predict:" before it when it is predicted."""
+"""JSON object from material_id, or * for all others, to a fault.
+
+It happens when the graph is built; with "predict:" before its name, when the spectrum is predicted.
+"""
 
 SITECUSTOMIZE = "import sys\nsys.path.append({folder!r})\nimport faults\nfaults.install()\n"
 
 
 def raises() -> None:
-    raise ZeroDivisionError("of a kind\nthat nobody foresaw")
+    raise ZeroDivisionError("an unexpected\nerror")
 
 
 def segv() -> None:
@@ -48,16 +52,22 @@ def nap() -> None:
 
 
 def memory() -> None:
-    kept = []
+    blocks = []
     while True:
-        kept.append(bytearray(50_000_000))
+        blocks.append(bytearray(50_000_000))
 
 
-DEEDS = {"raise": raises, "segv": segv, "kill": kill, "hang": hang, "pause": pause, "nap": nap, "memory": memory}
+FAULTS = {"raise": raises, "segv": segv, "kill": kill, "hang": hang, "pause": pause, "nap": nap, "memory": memory}
 
 
 class Patch(importlib.abc.MetaPathFinder):
-    """Changes a module when it is imported."""
+    """Import hook that wraps one function of a module.
+
+    Args:
+        module: Full name of the module.
+        name: Name of the function.
+        wrap: Returns the function to use instead of the original.
+    """
 
     def __init__(self, module: str, name: str, wrap) -> None:
         self._module, self._name, self._wrap = module, name, wrap
@@ -78,23 +88,23 @@ class Patch(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Make primitive_nsites and prediction_table, the last steps of their stages, do the deeds."""
-    deeds = json.loads(os.environ.get(VARIABLE, "{}"))
-    of_graph = {name: deed for name, deed in deeds.items() if not deed.startswith("predict:")}
-    of_predict = {name: deed.removeprefix("predict:") for name, deed in deeds.items() if name not in of_graph}
+    """Inject the faults of VARIABLE into primitive_nsites and prediction_table, the last steps of their stages."""
+    faults = json.loads(os.environ.get(VARIABLE, "{}"))
+    graph_faults = {name: fault for name, fault in faults.items() if not fault.startswith("predict:")}
+    predict_faults = {name: faults[name].removeprefix("predict:") for name in faults if name not in graph_faults}
 
-    def faulty_graph(works):
+    def faulty_graph(original):
         def primitive_nsites(crystal, *rest):
-            DEEDS.get(of_graph.get(crystal.material_id, of_graph.get("*")), int)()
-            return works(crystal, *rest)
+            FAULTS.get(graph_faults.get(crystal.material_id, graph_faults.get("*")), int)()
+            return original(crystal, *rest)
 
         return primitive_nsites
 
-    def faulty_predict(works):
+    def faulty_predict(original):
         def prediction_table(inputs, *rest):
             for material_id in inputs["material_id"].to_pylist():
-                DEEDS.get(of_predict.get(material_id), int)()
-            return works(inputs, *rest)
+                FAULTS.get(predict_faults.get(material_id), int)()
+            return original(inputs, *rest)
 
         return prediction_table
 

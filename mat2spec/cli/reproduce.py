@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from mat2spec.cli.command import print_table, read_command_line
 from mat2spec.config import TableConfig
-from mat2spec.distributed.training.table import Reproduction
+from mat2spec.distributed.training.table import BenchmarkTable
 from mat2spec.storage.paths import resolve_output
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Train what is missing; what is finished stays as it is."""
     config, name = read_command_line(TableConfig, __doc__ or "")
     output, results = resolve_output(config.output or f"runs/{name}"), resolve_output(config.results, directory=False)
-    reproduction = Reproduction(config, output, results)
+    reproduction = BenchmarkTable(config, output, results)
     plan = reproduction.plan()
     if plan:
         print_table(pa.Table.from_pylist(plan))

@@ -30,7 +30,8 @@ class InferenceConfig(Section):
     memory_per_process: float | None = Field(
         None,
         gt=0,
-        description="memory limit of a worker process [GB]; default: its share of the memory known to Ray, no limit with GPUs",
+        description="memory limit of a worker process [GB]; default: its share of the memory known to Ray, "
+        "no limit with GPUs",
     )
     fault_limit: Positive = Field(
         100, description="rows that may crash their process or exceed its time or memory limit before the job stops"
@@ -41,7 +42,8 @@ class ScreenConfig(Section):
     """A screening: structures in, a run directory out."""
 
     input: str = Field(
-        description="materials table (Parquet file, folder or glob) or structure files (file, folder, glob or archive); path or URL"
+        description="materials table (Parquet file, folder or glob) or structure files (file, folder, glob, archive); "
+        "path or URL"
     )
     checkpoint: str = Field(
         description="name of a checkpoint that ships, checkpoint directory, URL, or MLflow models:/ URI"
@@ -54,5 +56,10 @@ class ScreenConfig(Section):
     allow_new_rows: bool = Field(
         False,
         description="when resuming, also screen rows added to the input since (recognized by material_id)",
+    )
+    force_unlock: bool = Field(
+        False,
+        description="remove the lock that a killed job left in an object store, or on a disk without flock; "
+        "only if that job is known to be dead",
     )
     track: bool = Field(True, description="record the screening in MLflow")

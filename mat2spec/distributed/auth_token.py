@@ -1,4 +1,4 @@
-"""Who may speak to a Ray: its token, made explicit, so that no session depends on what another left in the home directory."""
+"""Ray's authentication token, set explicitly so that no session depends on a file that another has left at home."""
 
 import secrets
 from collections.abc import Mapping
@@ -11,11 +11,12 @@ DEFAULT_TOKEN_FILE = Path(".ray/auth_token")
 
 
 def token_settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """Give what a process must add to its environment before it starts or joins a Ray.
+    """Return the environment variables that a process must set before it starts or joins a Ray cluster.
 
-    Whatever address Ray is given, its control store, node manager and agents listen on every interface of the machine (seen in 2.60), and
-    who reaches them can run code. So a Ray that starts here asks for a token: the user's, else one that is made now and ends with it.
-    To join another's, a process presents the token that it finds. A mode that is already set stays.
+    Whatever address Ray is given, its control store, node manager and agents listen on every interface of the machine
+    (seen in 2.60), and whoever reaches them can run code. A cluster that this process starts therefore requires a
+    token: the user's, or else a new one that is valid for this cluster only. A process that joins another cluster
+    presents the token that it finds. An authentication mode that is already set is kept.
 
     Args:
         variables: The process's environment.

@@ -1,4 +1,7 @@
-"""Where runs are remembered: the only door to MLflow. SQLite beside the results, or the server of MLFLOW_TRACKING_URI."""
+"""MLflow runs of trainings and screenings, in SQLite beside the results or on the server of MLFLOW_TRACKING_URI.
+
+The only module that imports mlflow.
+"""
 
 import logging
 import os
@@ -22,17 +25,17 @@ RUN_ID_FILE = "mlflow_run_id"
 
 
 def store_uri(output: Path) -> str:
-    """Give the tracking store for a run: MLFLOW_TRACKING_URI, else SQLite in the directory that holds the run's."""
+    """Return the tracking store of a run: MLFLOW_TRACKING_URI, or else SQLite in the parent of its directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.parent / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One MLflow run; can be sent to the process that logs to it.
+    """One MLflow run; can be pickled and sent to the process that logs to it.
 
     Args:
         uri: Tracking store.
-        run_id: MLflow's name of the run.
+        run_id: MLflow's id of the run.
     """
 
     uri: str
@@ -40,27 +43,24 @@ class TrackedRun:
 
     @classmethod
     def open(cls, output: Path, name: str, params: Mapping[str, Any]) -> "TrackedRun":
-        """Open the run of a directory: the one that an earlier, interrupted attempt left, else a new one."""
+        """Open the MLflow run of a directory: that of an interrupted attempt if there is one, or else a new one."""
         uri = store_uri(output)
         _connect(uri)
-        remembered = output / RUN_ID_FILE
-        if remembered.exists():
-            run = cls(uri, remembered.read_text().strip())
+        run_id_file = output / RUN_ID_FILE
+        if run_id_file.exists():
+            run = cls(uri, run_id_file.read_text().strip())
             if run._exists():
                 run._client.set_terminated(run.run_id, "RUNNING")
                 return run
-        run = cls(uri, cls._client_of(uri).create_run(_experiment(uri, output), run_name=name).info.run_id)
+        created = _client(uri).create_run(_experiment_id(uri, output), run_name=name)
+        run = cls(uri, created.info.run_id)
         run._client.log_batch(run.run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        remembered.write_text(run.run_id)
+        run_id_file.write_text(run.run_id)
         return run
-
-    @staticmethod
-    def _client_of(uri: str) -> mlflow.MlflowClient:
-        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     @property
     def _client(self) -> mlflow.MlflowClient:
-        return self._client_of(self.uri)
+        return _client(self.uri)
 
     def _exists(self) -> bool:
         try:
@@ -70,29 +70,29 @@ class TrackedRun:
         return True
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers at an epoch."""
+        """Log metrics of one epoch."""
         now = int(time.time() * 1000)
         self._client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
     def last_epoch(self) -> int:
-        """Give the last epoch of which anything is logged; -1 if there is none."""
+        """Return the last epoch that has been logged; -1 if there is none."""
         return max(self.history("train_loss"), default=-1)
 
     def history(self, metric: str) -> dict[int, float]:
-        """Give what is logged of a number, by epoch; of an epoch that was run twice, the second."""
+        """Return the logged values of a metric by epoch; of an epoch that ran twice, the second value."""
         return {point.step: point.value for point in self._client.get_metric_history(self.run_id, metric)}
 
     def log_file(self, file: Path) -> None:
-        """Keep a file beside the run."""
+        """Log a file as an artifact."""
         self._client.log_artifact(self.run_id, str(file))
 
     def log_checkpoint(self, directory: Path, register_as: str | None) -> None:
-        """Log a checkpoint's directory as a model that can be registered and served; it holds no pickle."""
+        """Log a checkpoint's directory as a model that can be registered and served; it contains no pickle."""
         _connect(self.uri)
         with mlflow.start_run(run_id=self.run_id):
             mlflow.pyfunc.log_model(
                 name="checkpoint",
-                loader_module="mat2spec.serving",
+                loader_module="mat2spec.serving",  # stored in registered models: must stay importable
                 data_path=str(directory),
                 pip_requirements=["mat2spec"],
                 registered_model_name=register_as,
@@ -104,15 +104,16 @@ class TrackedRun:
 
 
 def open_screening(output: Location, record: Mapping[str, Any], training_run: str | None) -> TrackedRun | None:
-    """Open the record of a screening: the one that run.json names, else a new one, linked to the training of its checkpoint.
+    """Open the MLflow run of a screening: the one in run.json, or else a new one linked to its checkpoint's training.
 
     Args:
-        output: The run's directory.
-        record: What run.json says so far.
-        training_run: MLflow's name of the training, if there was one.
+        output: The run directory.
+        record: Content of run.json so far.
+        training_run: MLflow's id of the training, if there is one.
 
     Returns:
-        The run; None if the directory is in an object store and no server is named: there is nowhere for the store.
+        The run; None if the directory is in an object store and MLFLOW_TRACKING_URI is not set, because SQLite needs
+        a disk.
     """
     if not isinstance(output, Path) and "MLFLOW_TRACKING_URI" not in os.environ:
         return None
@@ -126,21 +127,19 @@ def open_screening(output: Location, record: Mapping[str, Any], training_run: st
     tags = {"kind": "screening"}
     if training_run and TrackedRun(uri, training_run)._exists():
         tags |= {"training_run_id": training_run, "mlflow.parentRunId": training_run}
-    client = TrackedRun._client_of(uri)
-    run = TrackedRun(
-        uri, client.create_run(_experiment(uri, Path(str(output))), run_name=output.name, tags=tags).info.run_id
-    )
+    client = _client(uri)
+    created = client.create_run(_experiment_id(uri, Path(str(output))), run_name=output.name, tags=tags)
     params = {
         "output": str(output),
         **record["identity"],
         **{f"checkpoint_{key}": value for key, value in record["checkpoint"].items()},
     }
-    client.log_batch(run.run_id, params=[Param(key, str(value)[:500]) for key, value in params.items()])
-    return run
+    client.log_batch(created.info.run_id, params=[Param(key, str(value)[:500]) for key, value in params.items()])
+    return TrackedRun(uri, created.info.run_id)
 
 
 def close_screening(run: TrackedRun, record: Mapping[str, Any]) -> None:
-    """Log counts, times and run.json of a finished screening."""
+    """Log the counts, the stage times and run.json of a finished screening, and close its MLflow run."""
     numbers = {**record["counts"], **record["stages"]}
     run.log_metrics({key: float(value) for key, value in numbers.items() if not isinstance(value, str)})
     run._client.set_tag(run.run_id, "bottleneck", record["stages"].get("bottleneck", ""))
@@ -148,17 +147,21 @@ def close_screening(run: TrackedRun, record: Mapping[str, Any]) -> None:
     run.finish()
 
 
-def _experiment(uri: str, output: Path) -> str:
-    """Id of the project's experiment; in an embedded store its artifacts lie beside the database, at an absolute place."""
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    if found := client.get_experiment_by_name(EXPERIMENT):
-        return found.experiment_id
-    embedded = uri.startswith("sqlite:")
-    return client.create_experiment(EXPERIMENT, (output.parent / "mlflow-artifacts").as_uri() if embedded else None)
+def _client(uri: str) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _experiment_id(uri: str, output: Path) -> str:
+    """Id of the project's experiment, created if needed; artifacts of an SQLite store go beside it (absolute path)."""
+    client = _client(uri)
+    if experiment := client.get_experiment_by_name(EXPERIMENT):
+        return experiment.experiment_id
+    is_embedded = uri.startswith("sqlite:")
+    return client.create_experiment(EXPERIMENT, (output.parent / "mlflow-artifacts").as_uri() if is_embedded else None)
 
 
 def _connect(uri: str) -> None:
-    """Make a store the one that MLflow speaks to, without its advice on migrations and signatures."""
+    """Make a store MLflow's current one, and silence its hints about migrations and signatures."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
@@ -166,28 +169,34 @@ def _connect(uri: str) -> None:
 
 
 def fetch_checkpoint(uri: str, output: Location) -> Path:
-    """Download the checkpoint of a models:/NAME@ALIAS or models:/NAME/VERSION address, beside the results that it will make.
+    """Download a registered checkpoint into the folder .checkpoints beside the output.
+
+    Args:
+        uri: models:/NAME@ALIAS or models:/NAME/VERSION.
+        output: Directory of the run that will use it.
 
     Raises:
-        CheckpointError: If the registry has no such model, or it is no checkpoint of ours.
+        CheckpointError: If the registry has no such model, or the model holds no checkpoint.
     """
     store = store_uri(output)
     if store.startswith("sqlite:///") and not Path(store.removeprefix("sqlite:///")).exists():
         raise CheckpointError(
-            f"{uri}: not found in {store}, which does not exist; set MLFLOW_TRACKING_URI, or give an --output beside the training"
+            f"{uri}: not found in {store}, which does not exist; "
+            "set MLFLOW_TRACKING_URI, or choose an --output beside the directory of the training"
         )
     _connect(store)
-    place = output.parent / ".checkpoints" / re.sub(r"\W+", "-", uri)
+    directory = output.parent / ".checkpoints" / re.sub(r"\W+", "-", uri)
     try:
-        made_by = mlflow.models.get_model_info(uri).run_id
-        place.mkdir(parents=True, exist_ok=True)
-        model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(place)))
+        training_run = mlflow.models.get_model_info(uri).run_id
+        directory.mkdir(parents=True, exist_ok=True)
+        model = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
     except (MlflowException, OSError) as error:
         raise CheckpointError(f"{uri}: not found in {store}: {' '.join(str(error).split())}") from None
-    found = next(model.rglob(CARD), None)
-    if found is None:
+    card = next(model.rglob(CARD), None)
+    if card is None:
         raise CheckpointError(
-            f"{uri}: the registered model holds no {CARD}; register a checkpoint that jobs/train.py logged"
+            f"{uri}: the registered model holds no {CARD}; register a checkpoint that `mat2spec train` has logged"
         )
-    (found.parent.parent / RUN_ID_FILE).write_text(made_by)  # where a checkpoint lies beside its training, so does this
-    return found.parent
+    checkpoint = card.parent
+    (checkpoint.parent / RUN_ID_FILE).write_text(training_run)  # where a local training has it
+    return checkpoint

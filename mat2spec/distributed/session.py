@@ -1,4 +1,4 @@
-"""The Ray session that a job works in."""
+"""Ray sessions: join the cluster of RAY_ADDRESS, start a local Ray, or start a local head with a job server."""
 
 import logging
 import os
@@ -17,28 +17,29 @@ import psutil
 from mat2spec.distributed.auth_token import token_settings
 from mat2spec.errors import RunError
 
-# Before Ray is imported, which reads them once.
+# Before Ray is imported, because it reads them once.
 os.environ.update(token_settings(os.environ))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # isort: split
 import ray
 
-_PORT_OF_NEXT_HEAD = "RAY_GCS_SERVER_PORT"
+_HEAD_PORT = "RAY_GCS_SERVER_PORT"
+"""Variable with the port of the next head that this process starts."""
 
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS (set in every submitted job), else have a Ray of this process alone.
+    """Join the cluster of RAY_ADDRESS (set in every submitted job), or else start a local Ray that ends with the block.
 
     Raises:
-        RunError: If none answers there.
+        RunError: If no Ray answers at RAY_ADDRESS.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if address := os.environ.get("RAY_ADDRESS"):
         _join(address)
     else:
-        _start_here()
+        _start_local()
     try:
         yield
     finally:
@@ -47,19 +48,22 @@ def ray_session() -> Iterator[None]:
 
 def _join(address: str) -> None:
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_knows_its_cluster(address))
-    except ConnectionError:  # also of a Ray that asks for another token: it does not say so
-        hint = f"give this process its token (RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']}; see docs/clusters.md)"
-        raise RunError(f"RAY_ADDRESS {address}: no Ray answers; start it, or {hint}") from None
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env(address))
+    except ConnectionError:  # also raised for a missing or wrong token, without saying so
+        mode = os.environ["RAY_AUTH_MODE"]
+        raise RunError(
+            f"RAY_ADDRESS {address}: no Ray answers; start the cluster, or pass this process the cluster's token "
+            f"(RAY_AUTH_MODE is {mode}; see docs/clusters.md)"
+        ) from None
 
 
 class Head(NamedTuple):
     """A running Ray with a job server.
 
     Args:
-        address: Of the job server.
-        pid: Process that started it; all its others descend from this one.
-        gcs: Address that further nodes join (`ray start --address`), and RAY_ADDRESS of drivers.
+        address: Address of the job server.
+        pid: Process that started it; all its other processes descend from this one.
+        gcs: Address for further nodes (`ray start --address`) and for drivers (RAY_ADDRESS).
     """
 
     address: str
@@ -69,24 +73,19 @@ class Head(NamedTuple):
 
 @contextmanager
 def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None = None) -> Iterator[Head]:
-    """Run `ray start --head` here for as long as the block lasts, on free ports, so that it can stand beside any other Ray.
+    """Run `ray start --head` on free ports, so that other Rays may run beside it, for as long as the block lasts.
 
     Args:
-        variables: Environment of the head and its jobs; default: this process's. Jobs find this process's python first.
-        num_cpus: Cores that the head offers; default: all.
+        variables: Environment of the head and its jobs, which find this process's python first; None: this process's.
+        num_cpus: Cores that the head offers; None: all.
 
     Raises:
         RunError: If Ray does not start.
     """
     python = Path(sys.executable).parent
     inherited = os.environ if variables is None else variables
-    ports = dict(
-        zip(
-            ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"),
-            _free_ports(4),
-            strict=True,
-        )
-    )
+    port_options = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    ports = dict(zip(port_options, _free_ports(len(port_options)), strict=True))
     options = [
         "--block",
         "--disable-usage-stats",
@@ -104,7 +103,7 @@ def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None 
         ) as process,
     ):
         try:
-            while not all(_listens(ports[name]) for name in ("dashboard-port", "dashboard-agent-listen-port")):
+            while not all(_is_listening(ports[name]) for name in ("dashboard-port", "dashboard-agent-listen-port")):
                 if process.poll() is not None:
                     log.seek(0)
                     raise RunError(f"Ray did not start: {' '.join(log.read().split())[-500:]}")
@@ -119,7 +118,7 @@ def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None 
 
 
 def _kill_with_children(pid: int) -> None:
-    """End a Ray; asked politely, each of its processes waits half a minute for the others."""
+    """Kill a Ray; after a SIGTERM each of its processes would wait half a minute for the others."""
     with suppress(psutil.NoSuchProcess):
         for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
             with suppress(psutil.NoSuchProcess):
@@ -127,25 +126,25 @@ def _kill_with_children(pid: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _start_here() -> None:
+def _start_local() -> None:
     """Start a Ray that ends with this process.
 
-    The dashboard is no ornament: Ray Train asks it whether its controller lives, and stops the workers if the answer is no.
+    It needs the dashboard: Ray Train asks it whether the controller is alive, and stops the workers if it is not.
     """
     (port,) = _free_ports(1)
-    os.environ[_PORT_OF_NEXT_HEAD] = str(port)
+    os.environ[_HEAD_PORT] = str(port)
     try:
         ray.init(
             address="local",
@@ -153,16 +152,16 @@ def _start_here() -> None:
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env=_knows_its_cluster(f"{ray.util.get_node_ip_address()}:{port}"),
+            runtime_env=_runtime_env(f"{ray.util.get_node_ip_address()}:{port}"),
         )
     finally:
-        del os.environ[_PORT_OF_NEXT_HEAD]
+        del os.environ[_HEAD_PORT]
 
 
-def _knows_its_cluster(address: str) -> dict[str, dict[str, str]]:
-    """Tell workers which Ray is theirs.
+def _runtime_env(address: str) -> dict[str, dict[str, str]]:
+    """Runtime environment that tells workers which cluster they belong to.
 
-    Where two run on a machine, a worker asks whichever it finds for the state of the cluster; a training was stopped after five
-    minutes because another's dashboard did not know its controller.
+    Where two clusters run on one machine, a worker asks whichever it finds for the state of the cluster: a training
+    was stopped after five minutes because another cluster's dashboard did not know its controller.
     """
     return {"env_vars": {"RAY_ADDRESS": address}}

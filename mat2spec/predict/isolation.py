@@ -1,10 +1,11 @@
-"""Rows that end their process: found by bisection, each try in a process of its own, and rejected so that their neighbours are not."""
+"""Isolation of rows that crash, hang or exhaust memory: bisect a shard in subprocesses and reject only those rows."""
 
 import multiprocessing
 import resource
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,30 +13,38 @@ import pyarrow as pa
 
 from mat2spec.data.materials.shards import Shard, material_id_of, read_shard, source_of
 from mat2spec.errors import StorageError
-from mat2spec.predict.pipeline import READ, UNREADABLE, Clock, Done, Outcome, Recipe, Screener, commit
-from mat2spec.storage.location import locate, storage_failure
+from mat2spec.predict.pipeline import (
+    READ,
+    UNREADABLE,
+    ScreeningSpec,
+    ShardPipeline,
+    ShardReport,
+    ShardTables,
+    StageTimer,
+    commit,
+)
+from mat2spec.storage.location import locate, storage_error_message
 from mat2spec.storage.rejects import reject_table
 from mat2spec.storage.run_directory import RunDirectory
 
 CONFIRMATIONS = 3
-"""Times that a row by itself must end its process before it is blamed: others kill processes, too."""
+"""Times that a single row must kill its process before it is rejected: processes are also killed for other reasons."""
 
-SHORTEST = 0.1
-"""Of a shard's time limit, what even a single row is given."""
+MIN_TIME_SHARE = 0.1
+"""Smallest share of a shard's time limit that a part of it gets, even a single row."""
 
-_START = multiprocessing.get_context(
-    "forkserver"
-)  # forked of a clean process that has imported torch once: 0.1 s instead of 5
+# Forked from a clean process that has imported torch once: 0.1 s per process instead of 5.
+_FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 class Fault(NamedTuple):
-    """Why a process gave no outcome.
+    """Why a subprocess returned no result.
 
     Args:
-        stage: Which stage it was in.
-        error_type: Name of the error.
-        error: What it says.
-        died: Whether the process ended, so that it may have been another's doing.
+        stage: Stage in which it failed.
+        error_type: Class of the error.
+        error: Message.
+        died: Whether the process died, so that the cause may lie outside it.
     """
 
     stage: str
@@ -45,103 +54,110 @@ class Fault(NamedTuple):
 
 
 class TooManyFaultsError(Exception):
-    """More rows are at fault than a run may have."""
+    """More rows failed than `inference.fault_limit` allows."""
 
 
 def find_faults(
-    shard: Shard, compute: Callable[[Shard], Outcome | Fault], limit: int
-) -> tuple[list[Outcome], dict[int, Fault]]:
-    """Halve a shard until each part either has an outcome or is one row that has none.
+    shard: Shard, compute: Callable[[Shard], ShardTables | Fault], limit: int
+) -> tuple[list[ShardTables], dict[int, Fault]]:
+    """Bisect a shard until every part either has results or is a single row that fails.
 
     Args:
         shard: The rows.
-        compute: Gives the outcome of some of them, or why there is none.
-        limit: Rows that may be at fault.
+        compute: Returns the results of a part, or why it has none.
+        limit: Number of rows that may fail.
 
     Returns:
-        The outcomes in the order of the rows, and the faults by position.
+        The results in row order, and the faults by position in the shard.
 
     Raises:
-        TooManyFaultsError: If more than `limit` rows are at fault.
+        TooManyFaultsError: If more than `limit` rows fail.
     """
-    outcomes: list[Outcome] = []
+    results: list[ShardTables] = []
     faults: dict[int, Fault] = {}
     parts = [(0, len(shard))]
     while parts:
         start, stop = parts.pop()
-        tries = 0
-        while isinstance(found := compute(shard.part(start, stop)), Fault) and stop - start == 1 and found.died:
-            tries += 1
-            if tries == CONFIRMATIONS:
-                break
-        if isinstance(found, Outcome):
-            outcomes.append(found)
+        result = _compute_part(shard.part(start, stop), compute)
+        if isinstance(result, ShardTables):
+            results.append(result)
         elif stop - start > 1:
             middle = (start + stop) // 2
             parts += [(middle, stop), (start, middle)]
         else:
-            faults[start] = found
+            faults[start] = result
             if len(faults) > limit:
-                raise TooManyFaultsError(found.error)
-    return outcomes, faults
+                raise TooManyFaultsError(result.error)
+    return results, faults
 
 
-def isolate(recipe: Recipe, shard: Shard, limit: int) -> tuple[Done, int]:
-    """Do a shard some of whose rows may end their process, exceed their time or their memory: these become rejects.
+def _compute_part(part: Shard, compute: Callable[[Shard], ShardTables | Fault]) -> ShardTables | Fault:
+    """Compute a part; a single row whose process dies is tried again, until it has died CONFIRMATIONS times."""
+    result = compute(part)
+    deaths = 1
+    while isinstance(result, Fault) and result.died and len(part) == 1 and deaths < CONFIRMATIONS:
+        result = compute(part)
+        deaths += 1
+    return result
+
+
+def isolate(spec: ScreeningSpec, shard: Shard, limit: int) -> tuple[ShardReport, int]:
+    """Process a shard in which rows may kill their process or exceed the limits of time or memory; reject those rows.
 
     Returns:
-        What became of it, and how many rows were at fault.
+        The report of the shard, and how many rows failed.
 
     Raises:
-        TooManyFaultsError: If more than `limit` rows are at fault.
+        TooManyFaultsError: If more than `limit` rows fail.
     """
     try:
-        with Process(recipe, len(shard)) as process:
-            outcomes, faults = find_faults(shard, process.compute, limit)
-            outcomes = outcomes or [process.columns(shard)]
+        with IsolatedProcess(spec, len(shard)) as process:
+            results, faults = find_faults(shard, process.compute, limit)
+            results = results or [process.compute_empty(shard)]
     except StorageError as error:
-        return Done(0, 0, Clock().seconds, str(error)), 0
-    blamed = reject_table(_reject(shard, position, fault) for position, fault in faults.items())
-    predictions, rejects = (pa.concat_tables(tables) for tables in zip(*outcomes, strict=True))
-    whole = Outcome(predictions, pa.concat_tables([rejects, blamed]))
-    return commit(RunDirectory(locate(recipe.output)), shard.name, whole, Clock()), len(faults)
+        return ShardReport(0, 0, StageTimer().seconds, str(error)), 0
+    fault_rejects = reject_table(_reject(shard, position, fault) for position, fault in faults.items())
+    predictions, rejects = (pa.concat_tables(tables) for tables in zip(*results, strict=True))
+    tables = ShardTables(predictions, pa.concat_tables([rejects, fault_rejects]))
+    return commit(RunDirectory(locate(spec.output)), shard.name, tables, StageTimer()), len(faults)
 
 
-class Process:
-    """A process that computes what may end it, and begins anew when it has.
+class IsolatedProcess:
+    """A subprocess for rows that may kill it; started again after it died.
 
     Args:
-        recipe: What it does.
-        rows: Size of a whole shard, for which the time limit is meant.
+        spec: What it computes.
+        rows: Size of the whole shard, to which the time limit applies.
     """
 
-    def __init__(self, recipe: Recipe, rows: int) -> None:
-        self._recipe, self._rows = recipe, max(rows, 1)
-        self._process: Any = None
+    def __init__(self, spec: ScreeningSpec, rows: int) -> None:
+        self._spec = spec
+        self._rows = max(rows, 1)
+        self._process: ForkServerProcess | None = None
         self._pipe: Connection | None = None
 
-    def __enter__(self) -> "Process":
-        _START.set_forkserver_preload(["mat2spec.predict.isolation"])
+    def __enter__(self) -> "IsolatedProcess":
+        _FORKSERVER.set_forkserver_preload(["mat2spec.predict.isolation"])
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._stop()
 
-    def columns(self, shard: Shard) -> Outcome:
-        """Give the outcome of no rows."""
-        outcome = self.compute(shard.part(0, 0))
-        if isinstance(outcome, Fault):
-            raise TooManyFaultsError(outcome.error)
-        return outcome
+    def compute_empty(self, shard: Shard) -> ShardTables:
+        """Return results without rows, which have the columns of this shard."""
+        result = self.compute(shard.part(0, 0))
+        if isinstance(result, Fault):
+            raise TooManyFaultsError(result.error)
+        return result
 
-    def compute(self, shard: Shard) -> Outcome | Fault:
-        """Do some rows; an outcome, or why there is none.
+    def compute(self, shard: Shard) -> ShardTables | Fault:
+        """Compute rows; return their results, or why there are none.
 
         Raises:
-            StorageError: If the input cannot be read, which is no row's fault.
+            StorageError: If the input cannot be read; no row is responsible for that.
         """
-        pipe = self._pipe or self._begin()
-        limit = self._recipe.inference.seconds_per_shard * max(len(shard) / self._rows, SHORTEST)
+        pipe = self._pipe or self._start()
+        limit = self._spec.inference.seconds_per_shard * max(len(shard) / self._rows, MIN_TIME_SHARE)
         stage = READ
         try:
             pipe.send((shard, limit))
@@ -149,100 +165,105 @@ class Process:
                 kind, content = pipe.recv()
                 if kind == "stage":
                     stage = content
-                elif kind == "outcome":
+                elif kind == "tables":
                     return content
                 elif kind == "unreadable":
                     raise StorageError(content)
                 else:
-                    self._end()  # an error may leave a process, or its GPU, unfit for more
+                    self._stop()  # an error may leave the process, or its GPU, unusable
                     return Fault(stage, *content, died=False)
         except (EOFError, OSError):
-            return Fault(stage, *self._cause(limit), died=True)
+            return Fault(stage, *self._cause_of_death(limit), died=True)
 
-    def _begin(self) -> Connection:
-        self._pipe, theirs = _START.Pipe()
-        self._process = _START.Process(target=_serve, args=(theirs, self._recipe), daemon=True)
+    def _start(self) -> Connection:
+        self._pipe, child_pipe = _FORKSERVER.Pipe()
+        self._process = _FORKSERVER.Process(target=_serve, args=(child_pipe, self._spec), daemon=True)
         self._process.start()
-        theirs.close()
+        child_pipe.close()
         return self._pipe
 
-    def _cause(self, limit: float) -> tuple[str, str]:
-        """Why the process ended."""
-        self._process.join()
-        code = self._process.exitcode
-        self._end()
+    def _cause_of_death(self, limit: float) -> tuple[str, str]:
+        """Error type and message for a process that died."""
+        code = None
+        if self._process:
+            self._process.join()
+            code = self._process.exitcode
+        self._stop()
         if code == -signal.SIGALRM:
             return "TimeLimitError", f"took more than {limit:g} s (inference.seconds_per_shard)"
         if code is not None and code < 0:
-            told = signal.Signals(-code).name
-            return (
-                "WorkerDiedError",
-                f"its process was ended by {told}{' (memory may have run out)' * (told in ('SIGKILL', 'SIGABRT'))}",
-            )
-        return "WorkerDiedError", f"its process ended with code {code}"
+            name = signal.Signals(-code).name
+            hint = " (memory may have run out)" if name in ("SIGKILL", "SIGABRT") else ""
+            return "WorkerDiedError", f"its process was killed by {name}{hint}"
+        return "WorkerDiedError", f"its process exited with code {code}"
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self._process:
             self._process.kill()
             self._process.join()
-            self._pipe.close()  # type: ignore[union-attr]
+        if self._pipe:
+            self._pipe.close()
         self._process = self._pipe = None
 
 
-def _serve(pipe: Connection, recipe: Recipe) -> None:
-    """Life of the process: rows come, stages and outcomes go."""
-    limit_memory(recipe.memory)
-    screener = Screener(recipe)
+def _serve(pipe: Connection, spec: ScreeningSpec) -> None:
+    """Main loop of the subprocess: receive rows, send the name of each stage and then the result."""
+    limit_memory(spec.memory)
+    pipeline = ShardPipeline(spec)
     while True:
         try:
             shard, limit = pipe.recv()
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_REAL, limit)  # by default its signal ends the process, whatever it hangs in
-        answer = _answer(screener, shard, Clock(lambda stage: pipe.send(("stage", stage))))
+        signal.setitimer(signal.ITIMER_REAL, limit)  # SIGALRM kills the process by default, whatever it hangs in
+        answer = _answer(pipeline, shard, StageTimer(lambda stage: pipe.send(("stage", stage))))
         signal.setitimer(signal.ITIMER_REAL, 0)
         pipe.send(answer)
 
 
-def _answer(screener: Screener, shard: Shard, clock: Clock) -> tuple[str, Any]:
-    clock.begin(READ)
+def _answer(pipeline: ShardPipeline, shard: Shard, timer: StageTimer) -> tuple[str, Any]:
+    """Kind of the answer ("tables", "unreadable" or "raised") and its content."""
+    timer.start(READ)
     try:
         rows = read_shard(shard)
     except UNREADABLE as error:
-        return "unreadable", storage_failure(shard.files[0], error, "read")
+        return "unreadable", storage_error_message(shard.files[0], error, "read")
     try:
-        return "outcome", screener.outcome(rows, clock)
+        return "tables", pipeline.compute(rows, timer)
     except MemoryError as error:
-        return "raised", (
-            "MemoryError",
-            " ".join(str(error).split())[:300] or "does not fit into memory (inference.memory_per_process)",
-        )
-    except Exception as error:  # to be told, whatever it is
-        return "raised", (type(error).__name__, " ".join(str(error).split())[:300])
+        message = _one_line(error) or "does not fit into memory (inference.memory_per_process)"
+        return "raised", ("MemoryError", message)
+    except Exception as error:  # of any kind: it becomes the reason of a reject
+        return "raised", (type(error).__name__, _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def limit_memory(data: int | None) -> None:
-    """Make this process run out of memory by itself, where it can still say so, before the machine does.
+    """Limit the data of this process, so that it fails with a MemoryError before the machine runs out of memory.
 
     Args:
-        data: What it may hold beside what it holds now [bytes]; None: any.
+        data: How much it may allocate beyond what it has now [bytes]; None: unlimited.
     """
-    if data is not None:
-        held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData:"))
-        soft = int(held.split()[1]) * 1024 + data
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    if data is None:
+        return
+    lines = Path("/proc/self/status").read_text().splitlines()
+    current = next(line for line in lines if line.startswith("VmData:"))
+    soft = int(current.split()[1]) * 1024 + data
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def _reject(shard: Shard, position: int, fault: Fault) -> dict[str, str | None]:
     try:
         material_id = material_id_of(shard, position)
-    except Exception:  # unreadable, which may be what is wrong with it
+    except Exception:  # the row cannot be read, which may be why it failed
         material_id = None
-    error = f"{material_id}: {fault.error}"
     return {
         "material_id": material_id,
         "source": source_of(shard, position),
         "stage": fault.stage,
         "error_type": fault.error_type,
-        "error": error,
+        "error": f"{material_id}: {fault.error}",
     }

@@ -9,7 +9,7 @@ import pytest
 from nodes import DEADLINE, Cluster, kill, wait_until
 from standins import FakeGpaw, write_run
 
-from mat2spec.query.catalog import ask
+from mat2spec.query.catalog import run_query
 
 MATERIALS = 42
 """Of which training has seen one, and two are one crystal."""
@@ -72,7 +72,7 @@ def campaign(
 def test_every_material_has_a_result_or_a_reject(campaign):
     run, _, wrong, _, _ = campaign
     rejects, results = (
-        [row["material_id"] for row in ask(run, f"SELECT material_id FROM {view}").to_pylist()]
+        [row["material_id"] for row in run_query(run, f"SELECT material_id FROM {view}").to_pylist()]
         for view in ("verified_rejects", "verified")
     )
     assert sorted(rejects) == sorted(wrong.values())
@@ -83,7 +83,7 @@ def test_every_material_has_a_result_or_a_reject(campaign):
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failure_is_told_in_one_line(campaign, failure):
     run, _, wrong, _, _ = campaign
-    (row,) = ask(run, f"SELECT error FROM verified_rejects WHERE material_id = '{wrong[failure]}'").to_pylist()
+    (row,) = run_query(run, f"SELECT error FROM verified_rejects WHERE material_id = '{wrong[failure]}'").to_pylist()
     assert row["error"].startswith(f"{wrong[failure]}: ")
     assert "\n" not in row["error"]
     assert re.search(FAILURES[failure], row["error"])
@@ -109,10 +109,10 @@ def test_scores_are_printed_with_counts_and_are_those_of_the_spectra(campaign):
     run, out, wrong, _, _ = campaign
     assert f"{MATERIALS - 1} materials: " in out
     assert f"{MATERIALS - 1 - len(wrong)} computed, {len(wrong)} rejected" in out
-    (row,) = ask(run, "@verification").to_pylist()
+    (row,) = run_query(run, "@verification").to_pylist()
     hits = [
         row["hit"]
-        for row in ask(run, f"SELECT ({WHERE}) AS hit FROM predictions WHERE NOT seen_in_training").to_pylist()
+        for row in run_query(run, f"SELECT ({WHERE}) AS hit FROM predictions WHERE NOT seen_in_training").to_pylist()
     ]
     assert row["hits"] + row["others"] == MATERIALS - 1 - len(wrong)
     assert row["confirmed"] + row["missed"] == MATERIALS - 1 - len(wrong) - 1

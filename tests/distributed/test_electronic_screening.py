@@ -15,8 +15,8 @@ from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.to_pymatgen import to_pymatgen
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import Recipe, Screener
-from mat2spec.query.catalog import ask, create_catalog
+from mat2spec.predict.pipeline import ScreeningSpec, ShardPipeline
+from mat2spec.query.catalog import create_catalog, run_query
 from mat2spec.query.plot import plot_answer
 from mat2spec.storage.run_directory import RunDirectory
 
@@ -34,7 +34,7 @@ def run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     threads, run = torch.get_num_threads(), RunDirectory(folder / "run")
     run.claim({}, {"grid": EDOS_GRID.to_json()})
     checkpoint = Checkpoint.load(SHIPPED)
-    screener = Screener(Recipe(checkpoint, InferenceConfig(), str(run.path), None))
+    screener = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None))
     materials = MaterialsInput.open(folder / "input.parquet")
     for shard in materials.shards(300):
         assert not screener.screen(shard).failed
@@ -46,7 +46,7 @@ def run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(run: Path) -> pa.Table:
-    return ask(run, "SELECT * FROM predictions ORDER BY material_id")
+    return run_query(run, "SELECT * FROM predictions ORDER BY material_id")
 
 
 def test_known_gaps_decide_and_the_network_says_the_rest(rows):
@@ -71,7 +71,7 @@ def test_columns_hold_what_the_rule_says_of_the_spectra(rows):
 
 
 def test_gapped_metals_are_found_by_name_and_drawn(run, rows, tmp_path):
-    found = ask(run, "@gapped_metals")
+    found = run_query(run, "@gapped_metals")
     wanted = rows.filter(pc.and_(pc.is_valid(rows["vb_gap_width"]), rows["is_metal"]))
     assert set(found["material_id"].to_pylist()) <= set(wanted["material_id"].to_pylist())
     plot_answer(run, rows.select(["material_id"]).slice(0, 7), tmp_path / "spectra.png")

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import mat2spec.distributed.ingest.substitute
-from mat2spec.config.loading import validate
 from mat2spec.config.substitution import SubstituteConfig
-from mat2spec.distributed.ingest.substitute import Distinguish, Make, substitute
+from mat2spec.config.validation import validate
+from mat2spec.distributed.ingest.substitute import Deduplicate, MakeCandidates, substitute
 from mat2spec.errors import ConfigError, RunError, TableError
 
 pytestmark = [
@@ -105,7 +105,7 @@ def test_ray_changes_nothing(whole, table, tmp_path):
 
 
 @pytest.mark.usefixtures("_without_ray")
-@pytest.mark.parametrize(("step", "shards"), [(Make, 3), (Distinguish, 1)])
+@pytest.mark.parametrize(("step", "shards"), [(MakeCandidates, 3), (Deduplicate, 1)])
 def test_interrupted_run_continues_to_the_same_result(whole, table, tmp_path, monkeypatch, step, shards):
     done = []
 

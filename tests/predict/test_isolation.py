@@ -20,7 +20,7 @@ from mat2spec.predict.isolation import (
     find_faults,
     isolate,
 )
-from mat2spec.predict.pipeline import StageTimer, ShardTables, ScreeningSpec, ShardPipeline
+from mat2spec.predict.pipeline import ScreeningSpec, ShardPipeline, ShardTables, StageTimer
 from mat2spec.storage.rejects import reject_table
 from mat2spec.storage.run_directory import RunDirectory
 

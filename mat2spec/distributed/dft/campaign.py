@@ -1,7 +1,7 @@
-"""Verification: materials of a run computed from first principles beside what was predicted of them."""
+"""Verification campaigns: compute materials of a run from first principles, and compare with the predictions."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,140 +13,147 @@ from mat2spec.storage.progress import Progress
 
 # isort: split
 from mat2spec.config import VerifyConfig
-from mat2spec.data.materials.lookup import read_selected
+from mat2spec.data.materials.lookup import read_crystals_by_id
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.dft.engine import Engine, Limits, PendingError, key_of, refuse_large
+from mat2spec.dft.engine import Engine, Limits, PendingError, calculation_key, check_size
 from mat2spec.dft.registry import build_engine
 from mat2spec.distributed.dft.tasks import Task, compute
 from mat2spec.dos.grid import SpectrumGrid
-from mat2spec.errors import CalculationError, ConfigError, Mat2SpecError, RunError, UnfinishedError
-from mat2spec.query.catalog import ask, create_catalog
-from mat2spec.storage.location import locate, storage
-from mat2spec.storage.lock import LOCK, Lease
+from mat2spec.errors import CalculationError, ConfigError, Mat2SpecError, RunError, UnfinishedError, counted
+from mat2spec.query.catalog import create_catalog, run_query
+from mat2spec.storage.location import locate, storage_errors
+from mat2spec.storage.lock import RunLock
 from mat2spec.storage.rejects import reject
 from mat2spec.storage.run_directory import RunDirectory
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.symmetry import standard_primitive
-from mat2spec.verify.campaign import conclude, verified_row
-from mat2spec.verify.sampling import Draw, draw
-from mat2spec.verify.store import ComputedFiles
+from mat2spec.verify.campaign import record_campaign, verified_row
+from mat2spec.verify.sampling import Sample, draw_sample
+from mat2spec.verify.store import CalculationStore
 
 STAGE = "verify"
 
-REFUSED: dict[str, Any] = {}
-"""Limits of what was never tried: it is looked at again each time."""
+NO_LIMITS: dict[str, Any] = {}
+"""Recorded limits of a material that was rejected before it was tried; it is checked again each time."""
 
-Outcome = pa.Table | Mat2SpecError | PendingError
+Result = pa.Table | Mat2SpecError | PendingError
 
 
 @dataclass(frozen=True)
 class Verification:
-    """A campaign of calculations in a run.
+    """A verification campaign in a run.
 
     Args:
         config: The settings.
-        path: The run's directory, absolute.
+        path: The run directory, absolute.
     """
 
     config: VerifyConfig
     path: Path
 
     def run(self) -> str:
-        """Compute what is not yet done; give lines that say what came of it.
+        """Compute the materials that are not computed yet; return lines with the scores.
 
         Raises:
-            ConfigError: If the engine is not installed or is one for other spectra, or the condition cannot be used.
-            RunError: If there is no finished run, its input has changed or gone, or another job works on it.
-            UnfinishedError: If calculations wait for somebody to run them, or the job had to stop under way.
+            ConfigError: If the engine is not installed or computes other spectra, or if the condition cannot be used.
+            RunError: If there is no finished run, its input has changed or is gone, or another job is working on it.
+            UnfinishedError: If calculations wait for the user to run them, or the job had to stop.
         """
         record = RunDirectory(self.path).read_record()
-        grid = _grid_of(record, self.path)
+        grid = _grid(record, self.path)
         engine = build_engine(self.config, self.path)
         if engine.grid != grid.name:
             raise ConfigError(
-                f"engine {self.config.engine} computes {engine.grid}, and {self.path} holds {grid.name}; take another engine"
+                f"engine {self.config.engine} computes {engine.grid}, but {self.path} holds {grid.name}; "
+                "choose another engine"
             )
         engine.check()
-        drawn = draw(self.path, self.config)
-        materials = _input_of(record, self.path)
-        with Lease(self.path / LOCK).held() as lease, storage(self.path):
-            files = ComputedFiles(self.path, grid)
-            files.open()
+        sample = draw_sample(self.path, self.config)
+        materials = _input(record, self.path)
+        with RunLock(self.path, force_unlock=self.config.force_unlock), storage_errors(self.path):
+            store = CalculationStore(self.path, grid)
+            store.prepare()
             create_catalog(self.path, grid)
-            keys, tasks = self._plan(drawn, materials, engine, files)
-            waiting = self._compute(tasks, engine, files, lease)
-            campaign = conclude(self.path, grid, self.config, drawn, keys)
-        if waiting:
+            keys, tasks = self._plan(sample, materials, engine, store)
+            pending = self._compute(tasks, engine, store)
+            campaign = record_campaign(self.path, grid, self.config, sample, keys)
+        if pending:
             raise UnfinishedError(
-                f"{len(waiting)} of {len(drawn.ids)} calculations wait in {Path(waiting[0]).parent}: run them, then this command again"
+                f"{len(pending)} of {counted(len(sample.ids), 'calculation')} waiting in {Path(pending[0]).parent}; "
+                "run them, then run this command again"
             )
-        return _told(self.path, campaign, drawn)
+        return _summary(self.path, campaign, sample)
 
     def _plan(
-        self, drawn: Draw, materials: MaterialsInput, engine: Engine, files: ComputedFiles
+        self, sample: Sample, materials: MaterialsInput, engine: Engine, store: CalculationStore
     ) -> tuple[list[str], list[Task]]:
-        """Key of each material, and what is still to be computed; what cannot be is rejected at once."""
-        found = read_selected(materials, drawn.ids)
-        keys: list[str] = []
-        crystals: dict[str, tuple[Crystal, list[str]]] = {}
-        for name in drawn.ids:
-            crystal = found.get(name) or RunError(f"{name}: not in the input of the run any more")
-            if isinstance(crystal, Crystal):
-                primitive = standard_primitive(crystal)
-                keys.append(key_of(primitive, engine.settings(primitive)))
-                crystals.setdefault(keys[-1], (primitive, []))[1].append(name)
-            else:
-                keys.append(f"unread-{hashlib.sha256(name.encode()).hexdigest()[:25]}")
-                files.reject(keys[-1], reject(name, str(self.path), "read", crystal), [name], REFUSED)
+        """Return the calculation of each material, and the tasks that remain; reject what cannot be computed."""
+        keys, crystals = self._keys(sample, materials, engine, store)
         tasks = []
         for key, (crystal, ids) in crystals.items():
-            if files.computed(key, ids):
+            if store.reuse_result(key, ids):
                 continue
             try:
-                refuse_large(crystal, self.config.limits.max_sites, self.config.limits.max_volume)
-                engine.refuse(crystal)
+                check_size(crystal, self.config.limits.max_sites, self.config.limits.max_volume)
+                engine.check_crystal(crystal)
             except CalculationError as error:
-                files.reject(key, reject(ids[0], str(self.path), STAGE, error), ids, REFUSED)
+                store.write_reject(key, reject(ids[0], str(self.path), STAGE, error), ids, NO_LIMITS)
                 continue
-            again = self.config.retry_rejects or not engine.on_nodes  # who runs it himself mends it himself
-            if again or not files.rejected(key, ids, self._limits):
+            # A user who runs the calculations also fixes those that failed.
+            retry = self.config.retry_rejects or not engine.runs_on_cluster
+            if retry or not store.reuse_reject(key, ids, self._limits):
                 tasks.append(Task(key, crystal, tuple(ids)))
         return keys, tasks
 
-    def _compute(self, tasks: list[Task], engine: Engine, files: ComputedFiles, lease: Lease) -> list[str]:
-        """Compute, and write each result as it comes; give the folders of those that are for others to run."""
-        waiting: list[str] = []
-        if not tasks:
-            return waiting
-        progress = Progress(len(tasks), "materials")
-
-        def tick() -> None:
-            lease.check()
-            progress.step(0)
-
-        outcomes = self._on_nodes if engine.on_nodes else self._here
-        for task, outcome in outcomes(tasks, engine, files.grid, tick):
-            if isinstance(outcome, PendingError):
-                waiting.append(str(outcome))
-            elif isinstance(outcome, Mat2SpecError):
-                files.reject(
-                    task.key, reject(task.ids[0], str(self.path), STAGE, outcome), list(task.ids), self._limits
-                )
+    def _keys(
+        self, sample: Sample, materials: MaterialsInput, engine: Engine, store: CalculationStore
+    ) -> tuple[list[str], dict[str, tuple[Crystal, list[str]]]]:
+        """Return the key of each material's calculation, and by key the primitive cell and its materials."""
+        inputs = read_crystals_by_id(materials, sample.ids)
+        keys: list[str] = []
+        crystals: dict[str, tuple[Crystal, list[str]]] = {}
+        for name in sample.ids:
+            crystal = inputs.get(name) or RunError(f"{name}: no longer in the input of the run")
+            if isinstance(crystal, Crystal):
+                primitive = standard_primitive(crystal)
+                key = calculation_key(primitive, engine.settings(primitive))
+                crystals.setdefault(key, (primitive, []))[1].append(name)
             else:
-                files.commit(task.key, outcome, list(task.ids))
-            progress.step(rejects=int(isinstance(outcome, Mat2SpecError)))
-        return waiting
+                key = f"unread-{hashlib.sha256(name.encode()).hexdigest()[:25]}"
+                store.write_reject(key, reject(name, str(self.path), "read", crystal), [name], NO_LIMITS)
+            keys.append(key)
+        return keys, crystals
 
-    def _on_nodes(
-        self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, tick: Any
-    ) -> Iterator[tuple[Task, Outcome]]:
+    def _compute(self, tasks: list[Task], engine: Engine, store: CalculationStore) -> list[str]:
+        """Compute, writing each result as it comes; return the folders of calculations that the user has to run."""
+        pending: list[str] = []
+        if not tasks:
+            return pending
+        compute_all = self._compute_on_nodes if engine.runs_on_cluster else self._compute_here
+        with Progress(len(tasks), "material") as progress:
+            for task, result in compute_all(tasks, engine, store.grid, lambda: progress.step(0)):
+                if isinstance(result, PendingError):
+                    pending.append(str(result))
+                elif isinstance(result, Mat2SpecError):
+                    row = reject(task.ids[0], str(self.path), STAGE, result)
+                    store.write_reject(task.key, row, list(task.ids), self._limits)
+                else:
+                    store.write_result(task.key, result, list(task.ids))
+                progress.step(reject=int(isinstance(result, Mat2SpecError)))
+        return pending
+
+    def _compute_on_nodes(
+        self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, heartbeat: Callable[[], None]
+    ) -> Iterator[tuple[Task, Result]]:
         with ray_session():
-            yield from compute(engine, grid, self.config.limits, tasks, tick)
+            yield from compute(engine, grid, self.config.limits, tasks, heartbeat)
 
-    def _here(self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, tick: Any) -> Iterator[tuple[Task, Outcome]]:
+    def _compute_here(
+        self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, heartbeat: Callable[[], None]
+    ) -> Iterator[tuple[Task, Result]]:
         limits = Limits(self.config.limits.memory_gb, self.config.limits.time_limit)
         for task in tasks:
-            tick()
+            heartbeat()
             try:
                 yield task, verified_row(engine.calculate(task.crystal, limits), task.key, grid)
             except (Mat2SpecError, PendingError) as error:
@@ -157,38 +164,40 @@ class Verification:
         return self.config.limits.model_dump(mode="json", exclude={"max_sites", "max_volume"})
 
 
-def _grid_of(record: dict[str, Any], path: Path) -> SpectrumGrid:
+def _grid(record: dict[str, Any], path: Path) -> SpectrumGrid:
     if "grid" not in record:
-        raise RunError(f"{path}: is no screening: it holds no spectra to verify")
+        raise RunError(f"{path}: is not a screening: it holds no spectra to verify")
     if record["status"] != "finished":
         raise RunError(f"{path}: the screening is not finished; run its command again")
     return SpectrumGrid.from_json(record["grid"])
 
 
-def _input_of(record: dict[str, Any], path: Path) -> MaterialsInput:
-    """Open the input that was screened: a run holds no structures.
+def _input(record: dict[str, Any], path: Path) -> MaterialsInput:
+    """Open the input of the screening, because a run holds no structures.
 
     Raises:
-        RunError: If it has changed or gone.
+        RunError: If it has changed or is gone.
     """
     source = record["input"]["path"]
     try:
         materials = MaterialsInput.open(locate(source), record["identity"]["where"])
     except Mat2SpecError as error:
-        raise RunError(f"{path}: its input cannot be read any more ({error}); put it back where it was") from None
+        raise RunError(f"{path}: its input can no longer be read ({error}); put it back where it was") from None
     if materials.fingerprint != record["identity"]["input"]:
-        raise RunError(f"{path}: its input {source} has changed since the screening; screen again, and verify that run")
+        raise RunError(
+            f"{path}: its input {source} has changed since the screening; screen it again, and verify the new run"
+        )
     return materials
 
 
-def _told(path: Path, campaign: str, drawn: Draw) -> str:
-    """Say what was computed, and how right the predictions are."""
-    row = next(row for row in ask(path, "@verification").to_pylist() if row["campaign"] == campaign)
-    hits = sum(drawn.predicted)
+def _summary(path: Path, campaign: str, sample: Sample) -> str:
+    """Format what was computed, and the scores of the predictions."""
+    row = next(row for row in run_query(path, "@verification").to_pylist() if row["campaign"] == campaign)
+    hits = sum(sample.predicted_hit)
     lines = [
-        f"{len(drawn.ids)} materials: {hits} of {drawn.hits} on the shortlist, {len(drawn.ids) - hits} of {drawn.others} others; "
-        f"{row['computed']} computed, {row['rejected']} rejected",
-        f"of the {row['judged']} that training had not seen: {row['hits']} hits ({row['confirmed']} confirmed), "
+        f"{counted(len(sample.ids), 'material')}: {hits} of {sample.shortlist_size} on the shortlist, "
+        f"{len(sample.ids) - hits} of {sample.others_size} others; {row['computed']} computed, {row['rejected']} rejected",
+        f"of the {row['judged']} not seen in training: {counted(row['hits'], 'hit')} ({row['confirmed']} confirmed), "
         f"{row['others']} others ({row['missed']} of them should have been hits)",
     ]
     for score in ("precision", "recall", "f1"):
@@ -197,8 +206,9 @@ def _told(path: Path, campaign: str, drawn: Draw) -> str:
     if row["others"] and not row["missed"]:
         bound = 1 - 0.05 ** (1 / row["others"])
         lines.append(
-            f"no hit among {row['others']} others: up to {bound:.0%} of all others may be hits (95 %); the recall does not show it"
+            f"no hit among {row['others']} others: up to {bound:.0%} of all others may be hits (95 %), "
+            "which the recall does not show"
         )
     if row["rejected"]:
-        lines.append(f'why not: jobs/query.py {path} "SELECT material_id, error FROM verified_rejects"')
-    return "\n".join([*lines, f"jobs/query.py {path} @verified --plot FILE.png"])
+        lines.append(f'reasons of the rejects: mat2spec query {path} "SELECT material_id, error FROM verified_rejects"')
+    return "\n".join([*lines, f"mat2spec query {path} @verified --plot FILE.png"])

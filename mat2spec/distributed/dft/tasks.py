@@ -1,4 +1,4 @@
-"""Calculations on the cluster: each crystal a task of its own, tried once more by safer settings, and no third time."""
+"""DFT calculations as Ray tasks: one per crystal, with one more attempt by safer settings."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +16,11 @@ from mat2spec.errors import CalculationError, ConfigError, Mat2SpecError, Unfini
 from mat2spec.structure.crystal import Crystal
 from mat2spec.verify.campaign import verified_row
 
-PATIENCE = 5
-"""Nodes that a calculation may lose without being blamed for it."""
+MAX_NODE_FAILURES = 5
+"""Nodes that may die under a calculation before the job stops."""
 
-AT_ONCE = 1000
-"""Tasks that are with Ray at a time: all that may run, and enough waiting for an autoscaler to see."""
+MAX_SUBMITTED = 1000
+"""Tasks submitted to Ray at a time: all that may run, and enough waiting ones for an autoscaler to see."""
 
 _GIGABYTE = 10**9
 
@@ -30,88 +30,92 @@ class Task:
     """One calculation, for all materials that are the same crystal.
 
     Args:
-        key: Its name.
-        crystal: What is computed.
-        ids: Of the materials.
-        failed: Why the first attempt gave no spectrum.
-        lost: How many nodes died under it.
+        key: Key of the calculation.
+        crystal: The crystal to compute.
+        ids: Ids of the materials.
+        first_error: Why the first attempt failed; None before.
+        lost_nodes: Number of nodes that died while computing it.
     """
 
     key: str
     crystal: Crystal
     ids: tuple[str, ...]
-    failed: str | None = None
-    lost: int = 0
+    first_error: str | None = None
+    lost_nodes: int = 0
 
 
 def compute(
-    engine: Engine, grid: SpectrumGrid, config: LimitsConfig, tasks: Sequence[Task], tick: Callable[[], None]
+    engine: Engine, grid: SpectrumGrid, config: LimitsConfig, tasks: Sequence[Task], heartbeat: Callable[[], None]
 ) -> Iterator[tuple[Task, pa.Table | Mat2SpecError]]:
-    """Compute crystals, in any order; give the row of each, or why there is none.
+    """Compute crystals, in any order; yield the row of each, or the error.
 
     Args:
-        engine: What computes.
+        engine: The DFT engine.
         grid: Axis of the spectra.
-        config: What one of them may take.
-        tasks: The crystals.
-        tick: Called every second or so.
+        config: Limits of a calculation.
+        tasks: The calculations.
+        heartbeat: Called about once a second.
 
     Raises:
-        UnfinishedError: If a node lacks the engine, or too many die.
+        UnfinishedError: If a node lacks the engine, or too many nodes die.
     """
     limits = Limits(config.memory_gb, config.time_limit, config.cores)
     attempt = _attempt.options(**_resources(config))
-    waiting, running = deque(tasks), dict[Any, Task]()
+    waiting = deque(tasks)
+    running: dict[Any, Task] = {}
     while waiting or running:
-        while waiting and len(running) < AT_ONCE:
+        while waiting and len(running) < MAX_SUBMITTED:
             task = waiting.popleft()
             running[attempt.remote(engine, task, grid, limits)] = task
         for ref in ray.wait(list(running), timeout=1)[0]:
             task = running.pop(ref)
-            outcome = _outcome(ref, task)
-            if isinstance(outcome, Task):
-                waiting.append(outcome)
+            result = _result(ref, task)
+            if isinstance(result, Task):
+                waiting.append(result)
             else:
-                yield task, outcome
-        tick()
+                yield task, result
+        heartbeat()
 
 
 def _resources(config: LimitsConfig) -> dict[str, float]:
-    """What Ray reserves: never more than the largest node has, where a task would wait for ever."""
+    """Resources that Ray reserves: never more than the largest node has, because the task would wait forever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores, memory = (max(node.get(name, 0.0) for node in nodes) for name in ("CPU", "memory"))
     return {"num_cpus": min(config.cores, cores), "memory": min(config.memory_gb * _GIGABYTE, memory)}
 
 
-def _outcome(ref: Any, task: Task) -> pa.Table | Mat2SpecError | Task:
-    """What came of an attempt: a row, why there is none, or the next attempt."""
+def _result(ref: Any, task: Task) -> pa.Table | Mat2SpecError | Task:
+    """Result of an attempt: a row, the final error, or the task to try again."""
     name = task.ids[0]
     try:
-        found = ray.get(ref)
+        result = ray.get(ref)
     except RayTaskError as error:
-        raise UnfinishedError(f"{name}: {error.cause}; what is computed is kept") from None
+        raise UnfinishedError(f"{name}: {error.cause}; finished calculations are kept") from None
     except NodeDiedError:
-        if task.lost == PATIENCE:
-            raise UnfinishedError(f"{name}: {PATIENCE + 1} nodes died under it; give the same command again") from None
-        return replace(task, lost=task.lost + 1)
+        if task.lost_nodes == MAX_NODE_FAILURES:
+            raise UnfinishedError(
+                f"{name}: {MAX_NODE_FAILURES + 1} nodes died while computing it; run the same command again"
+            ) from None
+        return replace(task, lost_nodes=task.lost_nodes + 1)
     except RayError as error:
-        found = AttemptError(
+        result = AttemptError(
             f"its worker died ({type(error).__name__}), most likely for lack of memory; lower the load on the machine"
         )
-    if not isinstance(found, AttemptError):
-        return found
-    if task.failed is None:
-        return replace(task, failed=str(found))
-    return CalculationError(name, f"{task.failed}; again with safer settings: {found}")
+    if not isinstance(result, AttemptError):
+        return result
+    if task.first_error is None:
+        return replace(task, first_error=str(result))
+    return CalculationError(name, f"{task.first_error}; again with safer settings: {result}")
 
 
-@ray.remote(max_retries=0)  # with one retry or more Ray begins anew, without end, what its memory monitor has ended
+@ray.remote(max_retries=0)  # with retries, Ray restarts without end a task that its memory monitor has killed
 def _attempt(engine: Engine, task: Task, grid: SpectrumGrid, limits: Limits) -> pa.Table | Mat2SpecError | AttemptError:
-    """Compute one crystal; whatever goes wrong with it is its own matter."""
+    """Compute one crystal; return its row, or what went wrong with it."""
     try:
         engine.check()
-        return verified_row(engine.calculate(task.crystal, limits, safer=task.failed is not None), task.key, grid)
-    except ConfigError:  # the node's matter
+        calculation = engine.calculate(task.crystal, limits, safer=task.first_error is not None)
+        return verified_row(calculation, task.key, grid)
+    except ConfigError:  # the node lacks the engine
         raise
     except (Mat2SpecError, AttemptError) as error:
         return error

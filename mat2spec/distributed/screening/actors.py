@@ -1,4 +1,4 @@
-"""A worker of a screening as Ray runs it: an actor that holds the network, and tasks for what is done beside it."""
+"""Ray actors and tasks of a screening: the worker that holds the model, graph building, and the isolation of faults."""
 
 import signal
 import threading
@@ -9,78 +9,99 @@ import ray
 
 from mat2spec.data.materials.shards import Shard, read_shard
 from mat2spec.predict.isolation import isolate, limit_memory
-from mat2spec.predict.pipeline import READ, UNREADABLE, Clock, Done, Featurized, Recipe, Screener, featurize
-from mat2spec.storage.location import storage_failure
+from mat2spec.predict.pipeline import (
+    READ,
+    UNREADABLE,
+    FeaturizedShard,
+    ScreeningSpec,
+    ShardPipeline,
+    ShardReport,
+    StageTimer,
+    featurize,
+)
+from mat2spec.storage.location import storage_error_message
 
-SHARDS_AT_ONCE = 2
-"""Of a worker: while one is computed the other is read or written."""
+SHARDS_PER_WORKER = 2
+"""Shards that a worker holds at once: while it computes one, the other is read or written."""
+
+GraphsOrFailure = tuple[FeaturizedShard, StageTimer] | ShardReport
 
 
 class Watchdog:
-    """Ends this process when it has work and finishes none of it for too long; whatever it hangs in, the kernel ends it.
+    """Kills this process if it has work and finishes none of it for too long, whatever it hangs in.
+
+    The kernel does it, by SIGALRM.
 
     Args:
-        seconds: How long that is.
+        seconds: Time limit [s].
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._at_work, self._lock = seconds, 0, threading.Lock()
+        self._seconds = seconds
+        self._active = 0
+        self._lock = threading.Lock()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch over the block, from any thread."""
+        """Watch over the block; from any thread."""
         with self._lock:
-            self._at_work += 1
-            if self._at_work == 1:
+            self._active += 1
+            if self._active == 1:
                 signal.setitimer(signal.ITIMER_REAL, self._seconds)
         try:
             yield
         finally:
             with self._lock:
-                self._at_work -= 1
-                signal.setitimer(signal.ITIMER_REAL, self._seconds if self._at_work else 0)
+                self._active -= 1
+                signal.setitimer(signal.ITIMER_REAL, self._seconds if self._active else 0)
 
 
-@ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=SHARDS_AT_ONCE)
 class Worker:
-    """Holds the network; Ray begins it anew when it dies, on another node if need be."""
+    """Holds the model and processes shards."""
 
-    _screener: Screener
+    _pipeline: ShardPipeline
     _watchdog: Watchdog
 
-    def begin(self, recipe: Recipe) -> None:
-        """Take up the work; by a call and not when it is made, for Ray would warn that what it is made with may be gone the next time."""
-        limit_memory(recipe.memory)
-        self._watchdog = Watchdog(recipe.inference.seconds_per_shard)
-        self._screener = Screener(recipe)
+    def initialize(self, spec: ScreeningSpec) -> None:
+        """Load the model.
 
-    def screen(self, shard: Shard) -> Done:
-        """Do a shard."""
+        A method rather than `__init__`: Ray warns that constructor arguments may be lost when an actor restarts.
+        """
+        limit_memory(spec.memory)
+        self._watchdog = Watchdog(spec.inference.seconds_per_shard)
+        self._pipeline = ShardPipeline(spec)
+
+    def screen(self, shard: Shard) -> ShardReport:
+        """Run a shard through all stages."""
         with self._watchdog.watching():
-            return self._screener.screen(shard)
+            return self._pipeline.screen(shard)
 
-    def predict(self, shard: Shard, built: tuple[Featurized, Clock] | Done) -> Done:
-        """Do the rest of a shard whose graphs were built elsewhere."""
-        if isinstance(built, Done):
+    def predict(self, shard: Shard, built: GraphsOrFailure) -> ShardReport:
+        """Predict and commit a shard whose graphs were built elsewhere."""
+        if isinstance(built, ShardReport):
             return built
         with self._watchdog.watching():
-            return self._screener.predict(shard, *built)
+            return self._pipeline.predict(shard, *built)
+
+
+WorkerActor = ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=SHARDS_PER_WORKER)(Worker)
+"""The worker as an actor; when it dies Ray restarts it, on another node if need be."""
 
 
 @ray.remote(num_cpus=1, max_retries=0)
-def build_graphs(recipe: Recipe, shard: Shard) -> tuple[Featurized, Clock] | Done:
-    """Do the first half of a shard, for a worker that has better to do."""
-    clock = Clock()
-    with Watchdog(recipe.inference.seconds_per_shard).watching():
+def build_graphs(spec: ScreeningSpec, shard: Shard) -> GraphsOrFailure:
+    """Read a shard and build its graphs on a CPU, so that the GPU actor only predicts."""
+    timer = StageTimer()
+    with Watchdog(spec.inference.seconds_per_shard).watching():
+        timer.start(READ)
         try:
-            clock.begin(READ)
             rows = read_shard(shard)
         except UNREADABLE as error:
-            return Done(0, 0, clock.seconds, storage_failure(shard.files[0], error, "read"))
-        return featurize(rows, recipe.checkpoint.card.config.graph, clock), clock
+            return ShardReport(0, 0, timer.seconds, storage_error_message(shard.files[0], error, "read"))
+        return featurize(rows, spec.checkpoint.card.config.graph, timer), timer
 
 
 @ray.remote(max_retries=0)
-def isolate_faults(recipe: Recipe, shard: Shard, limit: int) -> tuple[Done, int]:
-    """Do a shard that a worker died of, or with."""
-    return isolate(recipe, shard, limit)
+def isolate_faults(spec: ScreeningSpec, shard: Shard, limit: int) -> tuple[ShardReport, int]:
+    """Reprocess, in isolation, a shard whose worker crashed; return its report and the number of rows that failed."""
+    return isolate(spec, shard, limit)

@@ -1,4 +1,4 @@
-"""A screening on the cluster: every input row becomes one prediction or one reject, however often the job is stopped."""
+"""A screening on Ray: every input row becomes one prediction or one reject, however often the job is interrupted."""
 
 import time
 from collections.abc import Iterator
@@ -14,22 +14,22 @@ from mat2spec.storage.progress import Progress
 from mat2spec.config import ScreenConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.materials.shards import Shard
-from mat2spec.distributed.screening.scheduler import Crew, memory_of_process
+from mat2spec.distributed.screening.scheduler import Scheduler, memory_per_process
 from mat2spec.distributed.screening.tracking import Tracking
-from mat2spec.errors import StorageError
+from mat2spec.errors import StorageError, counted
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import Done, Recipe
-from mat2spec.predict.timing import StageTimes, told
+from mat2spec.predict.pipeline import ScreeningSpec, ShardReport
+from mat2spec.predict.timing import StageTimes, summary
 from mat2spec.provenance import environment
 from mat2spec.query.catalog import create_catalog
-from mat2spec.storage.location import Location, storage
-from mat2spec.storage.lock import LOCK, Lease
+from mat2spec.storage.location import Location, storage_errors
+from mat2spec.storage.lock import RunLock
 from mat2spec.storage.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
 class Screening:
-    """A screening and the directory that holds it.
+    """A screening and its run directory.
 
     Args:
         config: The settings.
@@ -44,46 +44,45 @@ class Screening:
     output: Location
 
     def run(self) -> str:
-        """Screen what is not yet done; say what the run holds, and after work where the time went.
+        """Screen the rows that are not done yet; return the counts, and the stage times if there was anything to do.
 
         Raises:
             TableError: If the input cannot be read.
             CheckpointError: If the checkpoint cannot be used.
-            RunError: If the directory holds another run, cannot be written, or another job works on it.
-            UnfinishedError: If the job had to stop under way; what is finished is kept.
+            RunError: If the directory holds another run, cannot be written, or another job is working on it.
+            UnfinishedError: If the job had to stop; finished shards are kept.
         """
         start = time.perf_counter()
         checkpoint = Checkpoint.load(self.checkpoint)
         materials = MaterialsInput.open(self.input, self.config.where)
-        run, identity, new_rows = (
-            RunDirectory(self.output),
-            self._identity(checkpoint, materials),
-            self.config.allow_new_rows,
-        )
+        run = RunDirectory(self.output)
+        identity = self._identity(checkpoint, materials)
+        new_rows = self.config.allow_new_rows
         if not run.check(identity, new_rows=new_rows):
-            materials.shards(
-                self.config.inference.rows_per_shard
-            )  # a condition that is no SQL is refused before anything is written
+            materials.shards(self.config.inference.rows_per_shard)  # refuses a bad condition before anything is written
         elif run.is_finished(identity):
-            return self._told(run)
+            return self._summary(run)
         run.make_folders()
-        with Lease(run.path / LOCK).held() as lease, storage(self.output):
+        with RunLock(run.path, force_unlock=self.config.force_unlock), storage_errors(self.output):
             run.claim(identity, self._details(checkpoint, materials), new_rows=new_rows)
             with Tracking(self.checkpoint, run) if self.config.track else nullcontext() as tracking:
-                shards, before = self._shards(materials, run)
-                report = self._screen(checkpoint, shards, lease, start)
+                shards, rows_before = self._shards(materials, run)
+                stages = self._screen(checkpoint, shards, start)
                 create_catalog(run.path, checkpoint.grid)
                 if tracking:
                     tracking.wait()
-                run.finish(sum(map(len, shards)) + before, {"stages": report})
-        return "\n".join([*([told(report)] if report else []), self._told(run)])
+                run.finish(sum(map(len, shards)) + rows_before, {"stages": stages})
+        return "\n".join([*([summary(stages)] if stages else []), self._summary(run)])
 
-    def _told(self, run: RunDirectory) -> str:
+    def _summary(self, run: RunDirectory) -> str:
         counts = run.read_record()["counts"]
-        return f"{counts['input']} input rows: {counts['predictions']} predictions, {counts['rejects']} rejects in {self.output}"
+        return (
+            f"{counted(counts['input'], 'input row')}: {counted(counts['predictions'], 'prediction')}, "
+            f"{counted(counts['rejects'], 'reject')} in {self.output}"
+        )
 
     def _identity(self, checkpoint: Checkpoint, materials: MaterialsInput) -> dict[str, Any]:
-        """What two attempts at one run must share."""
+        """Everything that must stay the same when the run is resumed."""
         return {
             "checkpoint": checkpoint.fingerprint,
             "input": materials.fingerprint,
@@ -105,49 +104,51 @@ class Screening:
         }
 
     def _shards(self, materials: MaterialsInput, run: RunDirectory) -> tuple[list[Shard], int]:
-        """Cut the input; where rows were added, those that were not done before, and the number of the others."""
-        size, additions = self.config.inference.rows_per_shard, len(run.read_record().get("additions", []))
+        """Cut the input into shards; return them and the number of rows that need none.
+
+        When rows were added to the input of a run, only the new rows are cut.
+        """
+        size = self.config.inference.rows_per_shard
+        additions = len(run.read_record().get("additions", []))
         if not additions:
             return materials.shards(size), 0
         prefix = f"added-{additions:03d}"
         before = run.rows_by_id(name for name in run.committed() if not name.startswith(prefix))
         return materials.shards(size, prefix, before), sum(before["rows"].to_pylist())
 
-    def _screen(
-        self, checkpoint: Checkpoint, shards: list[Shard], lease: Lease, start: float
-    ) -> dict[str, float | int | str]:
-        """Do those shards that are not done; give where the time went."""
-        done = RunDirectory(self.output).committed()
-        shards = [shard for shard in shards if shard.name not in done]
-        if not shards:
+    def _screen(self, checkpoint: Checkpoint, shards: list[Shard], start: float) -> dict[str, float | int | str]:
+        """Process the shards that are not done yet; return the stage times."""
+        committed = RunDirectory(self.output).committed()
+        missing = [shard for shard in shards if shard.name not in committed]
+        if not missing:
             return {}
+        inference = self.config.inference
         with ray_session():
-            ready, progress = time.perf_counter(), Progress(sum(map(len, shards)), "rows")
+            ray_ready = time.perf_counter()
             times = StageTimes(start)
+            spec = ScreeningSpec(checkpoint, inference, str(self.output), memory_per_process(inference))
+            rows = sum(map(len, shards))
+            with Progress(rows, "row", initial=rows - sum(map(len, missing))) as progress:
+                scheduler = Scheduler(spec, heartbeat=lambda: progress.step(0))
+                for report, isolated in _process(scheduler, missing):
+                    if report.failed:
+                        raise StorageError(report.failed)
+                    times.add(report, isolated=isolated)
+                    progress.step(report.predictions + report.rejects, reject=report.rejects)
+            return times.record(min(scheduler.layout.predictors, len(missing)), ray_ready, scheduler.first_ready)
 
-            def tick() -> None:
-                lease.check()
-                progress.step(0)
 
-            recipe = Recipe(
-                checkpoint, self.config.inference, str(self.output), memory_of_process(self.config.inference)
-            )
-            crew = Crew(recipe, tick)
-            for done, isolated in self._done(crew, shards):
-                if done.failed:
-                    raise StorageError(done.failed)
-                times.add(done, isolated=isolated)
-                progress.step(done.predictions + done.rejects, rejects=done.rejects)
-            return times.record(min(crew.layout.predictors, len(shards)), ready, crew.began)
+def _process(scheduler: Scheduler, shards: list[Shard]) -> Iterator[tuple[ShardReport, bool]]:
+    """Process all shards, then isolate those whose worker died.
 
-    @staticmethod
-    def _done(crew: Crew, shards: list[Shard]) -> Iterator[tuple[Done, bool]]:
-        """Do all shards, then by themselves those that died with their worker."""
-        lost = []
-        for shard, done in crew.work(shards):
-            if done:
-                yield done, False
-            else:
-                lost.append(shard)
-        for _, done in crew.isolate(lost):
-            yield done, True
+    Yields:
+        Each report, and whether it comes from isolation.
+    """
+    lost = []
+    for shard, report in scheduler.run(shards):
+        if report:
+            yield report, False
+        else:
+            lost.append(shard)
+    for _, report in scheduler.isolate(lost):
+        yield report, True

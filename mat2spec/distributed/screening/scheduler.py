@@ -1,4 +1,4 @@
-"""The workers of a screening: given shards as they become free, begun anew when they die, joined by others when nodes come."""
+"""Scheduler of a screening: assigns shards to workers, restarts those that die, and adds workers when nodes join."""
 
 import math
 import time
@@ -7,231 +7,247 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.shards import Shard
-from mat2spec.distributed.screening.actors import SHARDS_AT_ONCE, Worker, build_graphs, isolate_faults
-from mat2spec.errors import UnfinishedError
+from mat2spec.distributed.screening.actors import SHARDS_PER_WORKER, WorkerActor, build_graphs, isolate_faults
+from mat2spec.errors import UnfinishedError, counted
 from mat2spec.predict.isolation import TooManyFaultsError
-from mat2spec.predict.pipeline import Done, Recipe
+from mat2spec.predict.pipeline import ScreeningSpec, ShardReport
 
-RECRUITING = 5.0
-"""[s] Between two looks at whether nodes came."""
+NODE_POLL_SECONDS = 5.0
+"""How often the scheduler checks whether nodes have joined."""
 
-PATIENCE = 5
-"""Times that an isolation, or the start of a worker, may fail for reasons of its machine."""
+MAX_RETRIES = 5
+"""How often an isolation, or the start of a worker, may fail for external reasons."""
 
-RESTARTING = 600
-"""Times, half a second apart, that a worker may be found restarting before it is given up."""
+MAX_RESTART_POLLS = 600
+"""How often, half a second apart, a worker may be unavailable because Ray restarts it."""
 
-SMALLEST_MEMORY = 2_000_000_000
-"""[bytes] Given to a process even where Ray counts less for each core."""
+RESTART_POLL_SECONDS = 0.5
 
-Tick = Callable[[], None]
+MIN_MEMORY = 2_000_000_000
+"""Memory limit of a process [bytes] where a core's share of the node's memory is smaller."""
+
+Heartbeat = Callable[[], None]
 
 
 class Layout(NamedTuple):
-    """Which processes work, and with what.
+    """How the cluster's resources are divided among processes.
 
     Args:
-        predictors: Processes that hold the network.
-        options: Ray's resources of each.
-        apart: Whether graphs are built by other tasks.
+        predictors: Number of processes that hold the model.
+        options: Ray resources of each.
+        separate_featurization: Whether graphs are built in tasks of their own.
         cores: Cores of the cluster.
     """
 
     predictors: int
     options: dict[str, float]
-    apart: bool
+    separate_featurization: bool
     cores: int
 
     @classmethod
-    def of_cluster(cls, inference: InferenceConfig) -> "Layout":
-        """Give a predictor each GPU, or each core where there are none."""
+    def from_cluster(cls, inference: InferenceConfig) -> "Layout":
+        """One predictor per GPU, or per core where there are no GPUs."""
         resources = ray.cluster_resources()
-        gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+        gpus = int(resources.get("GPU", 0))
+        cores = max(1, int(resources.get("CPU", 1)))
         predictors = inference.predictors or gpus or cores
-        options = {
-            "num_cpus": 1 / math.ceil(predictors / cores)
-        }  # shares of which a whole number fits: none may span two
+        # One over a whole number, so that no predictor spans two cores or GPUs.
+        options = {"num_cpus": 1 / math.ceil(predictors / cores)}
         if gpus:
             options["num_gpus"] = 1 / math.ceil(predictors / gpus)
-        apart = bool(gpus) if inference.featurize_apart is None else inference.featurize_apart
-        if apart:
-            options["num_cpus"] /= 2  # so that on a single core both find room
-        return cls(predictors, options, apart, cores)
+        separate = bool(gpus) if inference.separate_featurization is None else inference.separate_featurization
+        if separate:
+            options["num_cpus"] /= 2  # so that a predictor and a featurization task fit on a single core
+        return cls(predictors, options, separate, cores)
 
 
-def memory_of_process(inference: InferenceConfig) -> int | None:
-    """Give the data that a process may hold [bytes]: as configured, else the share of a core in its node's memory; with GPUs any."""
+def memory_per_process(inference: InferenceConfig) -> int | None:
+    """Memory limit per process [bytes]: as configured, else node memory / cores; unlimited on GPU nodes."""
     if inference.memory_per_process:
         return int(inference.memory_per_process * 1e9)
     if ray.cluster_resources().get("GPU", 0):
-        return None  # CUDA reserves addresses far beyond any memory
+        return None  # CUDA reserves far more address space than there is memory
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     shares = [resources.get("memory", 0) / resources["CPU"] for resources in nodes if resources.get("CPU")]
-    return max(SMALLEST_MEMORY, int(min(shares, default=0)))
+    return max(MIN_MEMORY, int(min(shares, default=0)))
 
 
-class _Member:
-    """A worker as the driver sees it.
+class WorkerHandle:
+    """The scheduler's view of a worker.
 
     Args:
-        actor: Its process.
-        recipe: What it is given.
+        actor: The worker's process.
+        spec: The screening, in Ray's object store.
     """
 
-    def __init__(self, actor: Any, recipe: Any) -> None:
+    def __init__(self, actor: ActorHandle[Any], spec: "ray.ObjectRef[ScreeningSpec]") -> None:
         self.actor = actor
-        self.busy: dict[Any, Shard] = {}
-        self._recipe = recipe
-        self.begin()
+        self.in_flight: dict[Any, Shard] = {}
+        self.starting: Any = None
+        self._spec = spec
+        self.initialize()
 
-    def begin(self) -> None:
-        """Make it ready; until it is, it is given nothing."""
-        self.starting = self.actor.begin.remote(self._recipe)
+    def initialize(self) -> None:
+        """Load the model; the worker gets no shards until that is done."""
+        self.starting = self.actor.initialize.remote(self._spec)
 
-    def give(self, shard: Shard, apart: bool) -> None:
-        """Give it a shard."""
-        done = (
-            self.actor.predict.remote(shard, build_graphs.remote(self._recipe, shard))
-            if apart
-            else self.actor.screen.remote(shard)
-        )
-        self.busy[done] = shard
+    def submit(self, shard: Shard, separate_featurization: bool) -> None:
+        """Submit a shard."""
+        if separate_featurization:
+            ref = self.actor.predict.remote(shard, build_graphs.remote(self._spec, shard))
+        else:
+            ref = self.actor.screen.remote(shard)
+        self.in_flight[ref] = shard
 
 
-class Crew:
-    """All workers of a screening.
+class Scheduler:
+    """Assigns shards to the workers of a cluster.
 
     Args:
-        recipe: What they do.
-        tick: Called every second or so.
+        spec: What the workers do.
+        heartbeat: Called about once a second.
     """
 
-    def __init__(self, recipe: Recipe, tick: Tick) -> None:
-        self._inference, self._recipe, self._tick = recipe.inference, ray.put(recipe), tick
-        self._members: list[_Member] = []
+    def __init__(self, spec: ScreeningSpec, heartbeat: Heartbeat) -> None:
+        self._inference = spec.inference
+        self._spec = ray.put(spec)
+        self._heartbeat = heartbeat
+        self._workers: list[WorkerHandle] = []
         self._failed_starts = 0
-        self.began = 0.0  # when the first worker was ready, by time.perf_counter
-        self.layout = Layout.of_cluster(self._inference)
+        self.first_ready = 0.0
+        """When the first worker was ready, by `time.perf_counter`."""
+        self.layout = Layout.from_cluster(self._inference)
 
-    def work(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Done | None]]:
-        """Do shards once each, in any order; of those that died with their worker there is no outcome.
+    def run(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardReport | None]]:
+        """Process every shard once, in any order; the report is None if the worker died or raised an error.
 
         Raises:
             UnfinishedError: If no worker can be started.
         """
-        waiting, unlucky, recruited = deque(shards), 0, 0.0
-        while waiting or any(member.busy for member in self._members):
-            if time.monotonic() - recruited > RECRUITING:
-                self._recruit(len(waiting))
-                recruited = time.monotonic()
+        waiting = deque(shards)
+        consecutive_failures = 0
+        last_poll = 0.0
+        while waiting or any(worker.in_flight for worker in self._workers):
+            if time.monotonic() - last_poll > NODE_POLL_SECONDS:
+                self._add_workers(len(waiting))
+                last_poll = time.monotonic()
             self._assign(waiting)
-            for shard, done in self._wait():
-                unlucky = 0 if done else unlucky + 1
-                yield shard, done
-            self._tick()
-            if unlucky > max(
-                20, 4 * self.layout.predictors
-            ):  # something kills whatever it is given: to be looked at one by one
+            for shard, report in self._wait():
+                consecutive_failures = 0 if report else consecutive_failures + 1
+                yield shard, report
+            self._heartbeat()
+            if consecutive_failures > max(20, 4 * self.layout.predictors):
+                # Every shard kills its worker: leave the rest to the isolation.
                 yield from ((shard, None) for shard in waiting)
                 waiting.clear()
-        for member in self._members:
-            ray.kill(member.actor)
+        for worker in self._workers:
+            ray.kill(worker.actor)
 
-    def isolate(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, Done]]:
-        """Do shards that died with their worker; rows that are to blame for it become rejects.
+    def isolate(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, ShardReport]]:
+        """Reprocess shards whose worker died; the rows that cause it become rejects.
 
         Raises:
-            UnfinishedError: If more rows are to blame than may be, or the machines give no peace.
+            UnfinishedError: If more than `fault_limit` rows fail, or workers keep being killed for external reasons.
         """
-        waiting, running, faults = deque((shard, 0) for shard in shards), dict[Any, tuple[Shard, int]](), 0
-        options = {"num_cpus": 1.0, "num_gpus": self.layout.options.get("num_gpus", 0.0)}
+        waiting = deque((shard, 0) for shard in shards)
+        running: dict[Any, tuple[Shard, int]] = {}
+        failed_rows = 0
+        task = isolate_faults.options(num_cpus=1.0, num_gpus=self.layout.options.get("num_gpus", 0.0))
         while waiting or running:
             while waiting and len(running) < self.layout.predictors:
-                shard, tries = waiting.popleft()
-                left = self._inference.fault_limit - faults
-                running[isolate_faults.options(**options).remote(self._recipe, shard, left)] = (shard, tries)
-            for ref in _ready(list(running)):
-                shard, tries = running.pop(ref)
+                shard, retries = waiting.popleft()
+                remaining = self._inference.fault_limit - failed_rows
+                running[task.remote(self._spec, shard, remaining)] = (shard, retries)
+            for ref in _wait_for_any(list(running)):
+                shard, retries = running.pop(ref)
                 try:
-                    done, found = ray.get(ref)
+                    report, failed = ray.get(ref)
                 except TooManyFaultsError as error:
                     raise UnfinishedError(_too_many(shard, self._inference.fault_limit, error)) from None
                 except RayTaskError:
                     raise
                 except RayError:
-                    if tries == PATIENCE:
+                    if retries == MAX_RETRIES:
                         raise UnfinishedError(
-                            f"{shard.name}: its processes were killed {tries} times; give the same command again"
+                            f"{shard.name}: its processes were killed {retries + 1} times; run the same command again"
                         ) from None
-                    waiting.append((shard, tries + 1))
+                    waiting.append((shard, retries + 1))
                     continue
-                faults += found
-                yield shard, done
-            self._tick()
+                failed_rows += failed
+                yield shard, report
+            self._heartbeat()
 
-    def _recruit(self, shards: int) -> None:
-        """Have as many workers as the cluster has room for now, and no more than there are shards."""
-        self.layout = Layout.of_cluster(self._inference)
-        at_work = sum(len(member.busy) for member in self._members)
-        while len(self._members) < min(self.layout.predictors, shards + at_work):
-            self._members.append(_Member(self._enlist(), self._recipe))
+    def _add_workers(self, waiting: int) -> None:
+        """Start workers until the cluster is full, or there are as many as shards waiting and in flight."""
+        self.layout = Layout.from_cluster(self._inference)
+        in_flight = sum(len(worker.in_flight) for worker in self._workers)
+        while len(self._workers) < min(self.layout.predictors, waiting + in_flight):
+            self._workers.append(WorkerHandle(self._start_worker(), self._spec))
 
-    def _enlist(self) -> Any:
-        return Worker.options(**self.layout.options).remote()  # type: ignore[attr-defined]
+    def _start_worker(self) -> ActorHandle[Any]:
+        return WorkerActor.options(**self.layout.options).remote()
 
     def _assign(self, waiting: deque[Shard]) -> None:
-        """Give shards to the workers that have fewest."""
-        at_once = SHARDS_AT_ONCE + (self.layout.cores // self.layout.predictors if self.layout.apart else 0)
-        for number in range(at_once):
-            for member in self._members:
-                if waiting and not member.starting and len(member.busy) == number:
-                    member.give(waiting.popleft(), self.layout.apart)
+        """Submit shards to the workers with the fewest in flight, up to the limit of each."""
+        limit = SHARDS_PER_WORKER
+        if self.layout.separate_featurization:
+            limit += self.layout.cores // self.layout.predictors
+        for in_flight in range(limit):
+            for worker in self._workers:
+                if waiting and not worker.starting and len(worker.in_flight) == in_flight:
+                    worker.submit(waiting.popleft(), self.layout.separate_featurization)
 
-    def _wait(self) -> Iterator[tuple[Shard, Done | None]]:
-        by_ref = {
-            ref: member
-            for member in self._members
-            for ref in (*member.busy, *([member.starting] if member.starting else []))
-        }
-        for ref in _ready(list(by_ref)):
-            member = by_ref[ref]
-            if ref == member.starting:
-                self._welcome(member)
+    def _wait(self) -> Iterator[tuple[Shard, ShardReport | None]]:
+        """Yield the shards that are finished, and note which workers have become ready."""
+        by_ref = {}
+        for worker in self._workers:
+            by_ref |= dict.fromkeys(worker.in_flight, worker)
+            if worker.starting:
+                by_ref[worker.starting] = worker
+        for ref in _wait_for_any(list(by_ref)):
+            worker = by_ref[ref]
+            if ref == worker.starting:
+                self._on_ready(worker)
             else:
-                yield member.busy.pop(ref), self._outcome(member, ref)
+                yield worker.in_flight.pop(ref), self._report(worker, ref)
 
-    def _welcome(self, member: _Member) -> None:
-        """Note that a worker is ready, or try again."""
+    def _on_ready(self, worker: WorkerHandle) -> None:
+        """Mark a worker as ready, or start it again if its start failed."""
         try:
-            ray.get(member.starting)
-            member.starting, self._failed_starts = None, 0
-            self.began = self.began or time.perf_counter()
+            ray.get(worker.starting)
         except RayError as error:
             self._failed_starts += 1
-            restarting = isinstance(error, ActorUnavailableError)  # which takes a while
-            if self._failed_starts >= (RESTARTING if restarting else PATIENCE):
-                raise UnfinishedError(f"no worker can be started: {str(error).strip().splitlines()[-1]}") from None
-            time.sleep(0.5)
-            member.begin()
+            is_restarting = isinstance(error, ActorUnavailableError)
+            if self._failed_starts >= (MAX_RESTART_POLLS if is_restarting else MAX_RETRIES):
+                reason = str(error).strip().splitlines()[-1]
+                raise UnfinishedError(f"no worker can be started: {reason}") from None
+            time.sleep(RESTART_POLL_SECONDS)
+            worker.initialize()
+        else:
+            worker.starting = None
+            self._failed_starts = 0
+            self.first_ready = self.first_ready or time.perf_counter()
 
-    def _outcome(self, member: _Member, ref: Any) -> Done | None:
+    def _report(self, worker: WorkerHandle, ref: Any) -> ShardReport | None:
+        """Report of a finished shard; None if the worker died or raised an error, after which it is started again."""
         try:
             return ray.get(ref)
-        except RayTaskError:  # an error may leave a process, or its GPU, unfit for more
-            ray.kill(member.actor, no_restart=False)
+        except RayTaskError:
+            ray.kill(worker.actor, no_restart=False)  # an error may leave the process, or its GPU, unusable
         except RayError:
-            pass  # dead; Ray begins it anew
-        if not member.starting:
-            member.begin()
+            pass  # the worker is dead; Ray restarts it
+        if not worker.starting:
+            worker.initialize()
         return None
 
 
-def _ready(refs: list[Any]) -> list[Any]:
-    """Wait up to a second for one of what was asked for, and take with it all others that are there: many workers end within one wait."""
+def _wait_for_any(refs: list[Any]) -> list[Any]:
+    """Return every finished ref, waiting at most 1 s for the first."""
     if not refs or not ray.wait(refs, timeout=1)[0]:
         return []
     return ray.wait(refs, num_returns=len(refs), timeout=0)[0]
@@ -239,6 +255,6 @@ def _ready(refs: list[Any]) -> list[Any]:
 
 def _too_many(shard: Shard, limit: int, error: TooManyFaultsError) -> str:
     return (
-        f"{shard.name}: more than {limit} rows end their process or exceed its limits, the last one {error}; "
-        "if the rows are to blame, raise inference.fault_limit"
+        f"{shard.name}: more than {counted(limit, 'row')} killed their process or exceeded its limits; "
+        f"the last one {error}; if the rows are the cause, raise inference.fault_limit"
     )

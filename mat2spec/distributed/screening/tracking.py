@@ -1,36 +1,40 @@
-"""A screening's record in MLflow: opened beside the work, for that takes seconds, and closed with what came of it."""
+"""MLflow record of a screening: opened in the background, because that takes seconds, and closed with the results."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mat2spec.errors import Mat2SpecError
 from mat2spec.storage.location import Location
 from mat2spec.storage.run_directory import RunDirectory
 
+if TYPE_CHECKING:
+    from mat2spec.distributed.mlflow import TrackedRun
+
 RUN_ID = "mlflow_run_id"
-"""In run.json: the record of the screening."""
+"""Key of the MLflow run in run.json."""
 
 
 class Tracking(AbstractContextManager["Tracking"]):
-    """Keeps the record for as long as the block lasts; a store that fails costs the record, not the screening.
+    """Keeps an MLflow run open for as long as the block lasts. If MLflow fails, the screening goes on without a record.
 
     Args:
         checkpoint: Directory of the checkpoint.
-        run: The run's directory, which has its run.json.
+        run: The run directory, with its run.json.
     """
 
     def __init__(self, checkpoint: Location, run: RunDirectory) -> None:
-        self._checkpoint, self._run = checkpoint, run
+        self._checkpoint = checkpoint
+        self._run = run
         self._thread = ThreadPoolExecutor(1)
 
     def __enter__(self) -> "Tracking":
-        self._opened = self._thread.submit(self._open)
+        self._opened: Future[TrackedRun | None] = self._thread.submit(self._open)
         return self
 
     def wait(self) -> None:
-        """Await that it is open and run.json says so, before anything else is written there."""
+        """Wait until the MLflow run is open and noted in run.json, before anything else is written there."""
         wait([self._opened])
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -38,16 +42,15 @@ class Tracking(AbstractContextManager["Tracking"]):
             if kind is None or issubclass(kind, Mat2SpecError):
                 self._close(finished=kind is None)
         except Exception as error:
-            print(f"not in MLflow: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+            print(f"not recorded in MLflow: {' '.join(str(error).split())[:300]}", file=sys.stderr)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self) -> Any:
+    def _open(self) -> "TrackedRun | None":
         from mat2spec.distributed.mlflow import RUN_ID_FILE, open_screening  # MLflow takes seconds to import
 
-        beside = self._checkpoint.parent / RUN_ID_FILE
-        opened = open_screening(
-            self._run.path, self._run.read_record(), beside.read_text().strip() if beside.exists() else None
-        )
+        training_run_file = self._checkpoint.parent / RUN_ID_FILE
+        training_run = training_run_file.read_text().strip() if training_run_file.exists() else None
+        opened = open_screening(self._run.path, self._run.read_record(), training_run)
         if opened:
             self._run.note(**{RUN_ID: opened.run_id})
         return opened
@@ -55,8 +58,8 @@ class Tracking(AbstractContextManager["Tracking"]):
     def _close(self, *, finished: bool) -> None:
         from mat2spec.distributed.mlflow import close_screening
 
-        if opened := self._opened.result():
-            if finished:
-                close_screening(opened, self._run.read_record())
-            else:
-                opened.finish("FAILED")
+        opened = self._opened.result()
+        if opened and finished:
+            close_screening(opened, self._run.read_record())
+        elif opened:
+            opened.finish("FAILED")

@@ -1,4 +1,4 @@
-"""Training on the cluster: workers that share the batches, checkpoints from which a killed run goes on, one MLflow run."""
+"""Training on Ray Train: data-parallel workers, checkpoints from which a killed run resumes, and one MLflow run."""
 
 import json
 import tempfile
@@ -17,69 +17,80 @@ from mat2spec.distributed.session import ray_session  # before ray itself: sets 
 import ray
 import ray.train
 import torch
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import get_device
+
+# Where ray.train takes these from at run time; ray.train itself declares the types of an older API.
+from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2.api.result import Result
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mat2spec.config import TrainConfig
-from mat2spec.errors import ConfigError, Mat2SpecError, RunError
+from mat2spec.config.renamed import with_new_names
+from mat2spec.errors import ConfigError, Mat2SpecError, RunError, counted
 from mat2spec.provenance import environment
-from mat2spec.train.inputs import Sources, first_weights
+from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training, check_batches, check_trainable
-from mat2spec.train.result import CHECKPOINT, FIGURE, RESULT, mark_finished, write_outcome
+from mat2spec.train.result import CHECKPOINT, FIGURE, RESULT, mark_finished, write_result
 
 CONFIG, STATE = "config.json", "training.pt"
+
+PRINTED_EPOCHS = 20
+"""About how many lines of progress a training prints."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training and the directory that holds it.
+    """A training and its run directory.
 
     Args:
-        config: The experiment.
-        name: Its name, in MLflow and in the checkpoint.
-        sources: Its labels and first weights.
-        output: Directory of the run, at an absolute path that every worker writes.
+        config: The settings.
+        name: Name in MLflow and of the checkpoint.
+        inputs: Labels and initial weights.
+        output: The run directory, an absolute path that every worker can write.
     """
 
     config: TrainConfig
     name: str
-    sources: Sources
+    inputs: TrainingInputs
     output: Path
 
     @property
     def checkpoint(self) -> Path:
-        """Where the finished network lies."""
+        """Directory of the finished checkpoint."""
         return self.output / CHECKPOINT
 
     def run(self) -> Path:
-        """Train, or go on where an earlier attempt stopped; give the checkpoint's directory.
+        """Train, or resume an interrupted training; return the directory of the checkpoint.
 
         Raises:
             TableError: If the labels cannot be used.
-            CheckpointError: If the checkpoint to start from cannot be.
-            ConfigError: If the network is made of others, batches are too small for the workers, or the workers too many for the cluster.
-            RunError: If the directory belongs to another experiment.
+            CheckpointError: If the initial checkpoint cannot be used.
+            ConfigError: If the network is one made of other checkpoints, if batches are too small for the number of
+                workers, or if the cluster is too small for the workers.
+            RunError: If the directory holds another training.
         """
         check_trainable(self.config)
-        splits = self.sources.splits(self.config)
-        beginning = self.sources.beginning(self.config, splits)
+        splits = self.inputs.splits(self.config)
+        initial = self.inputs.initial_checkpoint(self.config, splits)
         check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)
-        identity = settings_of(self.config) | {"labels": splits.fingerprint}
+        identity = identifying_settings(self.config) | {"labels": splits.fingerprint}
         refuse_other_settings(self.output, identity)
         if (self.output / RESULT).exists():
             return self.checkpoint
-        made_by = environment()  # now: the checkout may change while the training runs
+        provenance = environment()  # before training, during which the checkout may change
         with ray_session():
-            scaling = self._scaling()
+            scaling, cpus = self._scaling()
             self.output.mkdir(parents=True, exist_ok=True)
             (self.output / CONFIG).write_text(json.dumps(identity, indent=1) + "\n")
             tracked = TrackedRun.open(self.output, self.name, flat_settings(self.config.model_dump(mode="json")))
             try:
-                state = self._fit(tracked, scaling)
-                result = write_outcome(self.output, self.name, self.config, state, splits, beginning, made_by)
-                log_outcome(tracked, result, self.output, self.config)
+                state = self._fit(tracked, scaling, cpus)
+                result = write_result(self.output, self.name, self.config, state, splits, initial, provenance)
+                log_result(tracked, result, self.output, self.config)
                 mark_finished(self.output, result)
             except BaseException as error:
                 tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -87,36 +98,43 @@ class TrainingRun:
             tracked.finish()
         return self.checkpoint
 
-    def _scaling(self) -> ScalingConfig:
-        """Say how many workers of which size; refuse what the cluster does not hold, for which Ray would wait for ever."""
-        workers, resources = self.config.workers, ray.cluster_resources()
-        held, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-        fewest = workers.min_workers or workers.num_workers
-        use_gpu = gpus >= fewest if workers.use_gpu is None else workers.use_gpu
-        cpus = workers.cpus_per_worker or max(1, held // workers.num_workers)
-        if fewest * cpus > held or (use_gpu and fewest > gpus):
-            asked = f"{fewest} workers of {cpus} CPUs{' and a GPU' * use_gpu}"
+    def _scaling(self) -> tuple[ScalingConfig, int]:
+        """Number and resources of the workers, and the CPUs of each.
+
+        Raises:
+            ConfigError: If the cluster is too small; Ray would wait forever.
+        """
+        workers = self.config.workers
+        resources = ray.cluster_resources()
+        cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        min_workers = workers.min_workers or workers.num_workers
+        use_gpu = gpus >= min_workers if workers.use_gpu is None else workers.use_gpu
+        cpus_per_worker = workers.cpus_per_worker or max(1, cpus // workers.num_workers)
+        if min_workers * cpus_per_worker > cpus or (use_gpu and min_workers > gpus):
+            needed = f"{counted(min_workers, 'worker')} with {counted(cpus_per_worker, 'CPU')}"
+            needed += " and a GPU each" if use_gpu else " each"
             setting = "num_workers" if workers.min_workers is None else "min_workers"
-            has = f"{held} CPUs and {gpus} GPUs"
+            available = f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
             raise ConfigError(
-                f"workers: {asked} do not fit the cluster, which has {has}; lower workers.{setting} or add nodes first"
+                f"workers: {needed} do not fit the cluster, which has {available}; "
+                f"lower workers.{setting}, or add nodes first"
             )
-        return ScalingConfig(
-            num_workers=workers.num_workers if workers.min_workers is None else (fewest, workers.num_workers),
+        scaling = ScalingConfig(
+            num_workers=workers.num_workers if workers.min_workers is None else (min_workers, workers.num_workers),
             elastic_resize_monitor_interval_s=workers.resize_interval,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)},
+            resources_per_worker={"CPU": cpus_per_worker, "GPU": int(use_gpu)},
         )
+        return scaling, cpus_per_worker
 
-    def _fit(self, tracked: TrackedRun, scaling: ScalingConfig) -> dict[str, Any]:
-        """Run the workers to the last epoch and give the final training state."""
-        threads = scaling.resources_per_worker["CPU"]
-        with _printed_lines() as lines:
+    def _fit(self, tracked: TrackedRun, scaling: ScalingConfig, threads: int) -> dict[str, Any]:
+        """Run the workers to the last epoch; return the final training state."""
+        with _print_queue() as lines:
             trainer = TorchTrainer(
                 _train_worker,
                 train_loop_config={
                     "config": self.config.model_dump(mode="json"),
-                    "sources": self.sources,
+                    "inputs": self.inputs,
                     "threads": threads,
                 },
                 scaling_config=scaling,
@@ -129,32 +147,36 @@ class TrainingRun:
                     logging_config=LoggingConfig(log_level="WARNING"),
                 ),
             )
-            result = _fit_or_explain(trainer)
-        with result.checkpoint.as_directory() as directory:
+            checkpoint = _fit_or_raise_cause(trainer).checkpoint
+        if checkpoint is None:
+            raise RunError(f"{self.output}: Ray Train returned no checkpoint; run the same command again")
+        with checkpoint.as_directory() as directory:
             return torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
 
 
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """What two attempts at one training must share: everything but where and by how many it is done."""
+def identifying_settings(config: TrainConfig) -> dict[str, Any]:
+    """Settings that must stay the same when a training is resumed: all but workers, output and register_as."""
     return config.model_dump(mode="json", exclude={"workers", "output", "register_as"})
 
 
 def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Make sure that a directory holds this training or none.
+    """Check that a directory holds a training with these settings, or none.
 
     Raises:
-        RunError: If it holds another.
+        RunError: If it holds a training with other settings.
     """
     record = output / CONFIG
-    if record.exists():
-        old, new = flat_settings(json.loads(record.read_text())), flat_settings(settings)
-        if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
-            changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
-            raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
+    if not record.exists():
+        return
+    old = flat_settings(with_new_names(json.loads(record.read_text())))
+    new = flat_settings(settings)
+    if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+        changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
+        raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
 
 
-def log_outcome(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
-    """Log the scores of a finished training, its checkpoint, configuration and picture."""
+def log_result(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
+    """Log the scores of a finished training, its checkpoint, configuration and figure."""
     scores = {f"best_valid_{key}": value for key, value in result["valid"].items()}
     scores |= {f"test_{key}": value for key, value in next(iter(result["test"].values())).items()}
     tracked.log_metrics(scores, config.training.epochs)
@@ -163,12 +185,12 @@ def log_outcome(tracked: TrackedRun, result: dict[str, Any], output: Path, confi
     tracked.log_checkpoint(output / CHECKPOINT, config.register_as)
 
 
-def _fit_or_explain(trainer: TorchTrainer) -> ray.train.Result:
-    """Train; what is wrong with the user's settings comes back as itself, without Ray's account of where it happened."""
+def _fit_or_raise_cause(trainer: TorchTrainer) -> Result:
+    """Train; a user's mistake found by a worker is raised as itself, without Ray's account of where it happened."""
     try:
         return trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        for failure in getattr(error, "worker_failures", {}).values():
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
             cause = getattr(failure, "_base_exc", failure)
             if isinstance(cause, Mat2SpecError):
                 raise cause from None
@@ -176,20 +198,20 @@ def _fit_or_explain(trainer: TorchTrainer) -> ray.train.Result:
 
 
 def _train_worker(loop: dict[str, Any]) -> None:
-    """What each worker runs: epochs, and every few of them a checkpoint."""
+    """Training loop of each worker: run epochs, and write a checkpoint every few of them."""
     torch.set_num_threads(loop["threads"])
     config = TrainConfig.model_validate(loop["config"])
-    splits = loop["sources"].splits(config)
-    beginning = loop["sources"].beginning(config, splits)
+    inputs: TrainingInputs = loop["inputs"]
+    splits = inputs.splits(config)
+    initial = inputs.initial_checkpoint(config, splits)
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
-    training = Training(config, splits, device, rank, context.get_world_size(), first_weights(config, beginning))
+    training = Training(config, splits, device, rank, context.get_world_size(), initial_weights(config, initial))
     if saved := ray.train.get_checkpoint():
         with saved.as_directory() as directory:
             training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
-    attempt = uuid.uuid4().hex[
-        :8
-    ]  # a killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch
+    # A killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch.
+    attempt = uuid.uuid4().hex[:8]
     while training.next_epoch < config.training.epochs:
         metrics = training.run_epoch() | {"workers": training.workers}
         epoch = training.next_epoch
@@ -203,37 +225,36 @@ def _train_worker(loop: dict[str, Any]) -> None:
 
 
 class _EpochLog(UserCallback):
-    """Logs each epoch from Ray's controller, so that one process writes, wherever the workers run.
+    """Logs each epoch from Ray's controller, so that a single process writes to MLflow wherever the workers run.
 
     Args:
-        tracked: Where to log.
-        epochs: How many there will be; about twenty of them are announced.
-        lines: Takes the announcements.
+        tracked: The MLflow run.
+        epochs: Number of epochs.
+        lines: Queue of lines to print.
     """
 
     def __init__(self, tracked: TrackedRun, epochs: int, lines: Queue) -> None:
-        self._tracked, self._epochs, self._lines = tracked, epochs, lines
+        self._tracked = tracked
+        self._epochs = epochs
+        self._lines = lines
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        of_rank_zero = next(m for m in metrics if "valid_mae" in m)
-        epoch = int(of_rank_zero["epoch"])
-        self._tracked.log_metrics({key: float(value) for key, value in of_rank_zero.items() if key != "epoch"}, epoch)
-        if epoch % max(1, self._epochs // 20) == 0 or epoch + 1 == self._epochs:
-            scores = told_scores(
-                {key.removeprefix("valid_"): value for key, value in of_rank_zero.items() if key.startswith("valid_")}
-            )
-            self._lines.put(
-                f"epoch {epoch + 1}/{self._epochs}: loss {of_rank_zero['train_loss']:.4f}, validation {scores}"
-            )
+        """Log the metrics of an epoch, which the worker of rank zero has."""
+        rank_zero = next(m for m in metrics if "valid_mae" in m)
+        epoch = int(rank_zero["epoch"])
+        self._tracked.log_metrics({key: float(value) for key, value in rank_zero.items() if key != "epoch"}, epoch)
+        if epoch % max(1, self._epochs // PRINTED_EPOCHS) == 0 or epoch + 1 == self._epochs:
+            valid = {key.removeprefix("valid_"): rank_zero[key] for key in rank_zero if key.startswith("valid_")}
+            loss = rank_zero["train_loss"]
+            self._lines.put(f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4f}, validation {format_scores(valid)}")
 
 
 @contextmanager
-def _printed_lines() -> Iterator[Queue]:
-    """Print here what other processes put into the queue: their own output would come with all of Ray's."""
-    here = NodeAffinitySchedulingStrategy(
-        ray.get_runtime_context().get_node_id(), soft=False
-    )  # the queue dies with no other node
-    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+def _print_queue() -> Iterator[Queue]:
+    """Queue whose lines this process prints: the workers' own output would come with all of Ray's."""
+    # On this node, so that the queue does not die with another one.
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": this_node})
 
     def print_until_none() -> None:
         while (line := lines.get()) is not None:
@@ -249,13 +270,13 @@ def _printed_lines() -> Iterator[Queue]:
         lines.shutdown()
 
 
-def told_scores(scores: Mapping[str, float]) -> str:
-    """The scores that are worth a line."""
+def format_scores(scores: Mapping[str, float]) -> str:
+    """Format the most important scores for a line of progress."""
     return ", ".join(f"{name} {scores[name]:.4g}" for name in ("r2", "mae", "wd", "roc_auc") if name in scores)
 
 
 def flat_settings(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as section.field."""
+    """Flatten nested settings to section.field keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
