@@ -17,8 +17,8 @@ from mat2spec.active_learning.acquisition import (
 from mat2spec.config import ProposeConfig
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import ConfigError, QueryError, RunError
-from mat2spec.query.catalog import ask
-from mat2spec.storage.location import Location, errors_of_stores
+from mat2spec.query.catalog import run_query
+from mat2spec.storage.location import Location, store_errors_as_oserror
 from mat2spec.storage.run_directory import PREDICTIONS, VERIFIED, VERIFIED_REJECTS, RunDirectory
 
 
@@ -64,7 +64,7 @@ def _read(config: ProposeConfig, grid: SpectrumGrid, run: Location) -> pa.Table:
     condition = f"coalesce(CAST(({config.where or 'true'}) AS BOOLEAN), false) AS wanted"
     columns = ", ".join(["material_id", "formula_pretty", "seen_in_training", condition, *_needed(config, grid)])
     try:
-        return ask(run, f"SELECT {columns} FROM {PREDICTIONS} ORDER BY material_id")
+        return run_query(run, f"SELECT {columns} FROM {PREDICTIONS} ORDER BY material_id")
     except QueryError as error:
         given = {"where": config.where, "criterion": config.criterion}
         told = ", ".join(f"--{name} {value!r}" for name, value in given.items() if value is not None)
@@ -95,7 +95,7 @@ def _ids(folder: Location) -> pa.Array:
     """Ids of the materials in the tables of a folder, if it is there."""
     ids = [pa.array([], pa.string())]
     try:
-        with errors_of_stores():
+        with store_errors_as_oserror():
             for file in folder.glob("*.parquet"):
                 with file.open("rb") as stream:
                     ids += pq.read_table(stream, columns=["material_id"])["material_id"].chunks

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mat2spec.cli.command import print_table
-from mat2spec.query.catalog import ask, cookbook
+from mat2spec.query.catalog import cookbook, run_query
 from mat2spec.storage.paths import resolve_location, resolve_output
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE", help="draw the predicted spectra of the answer's materials")
     arguments = parser.parse_args()
     picture = resolve_output(arguments.plot, directory=False) if arguments.plot else None
-    answer = ask(resolve_location(arguments.run), arguments.question)
+    answer = run_query(resolve_location(arguments.run), arguments.question)
     if arguments.format == "csv":
         pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
     elif arguments.format == "json":

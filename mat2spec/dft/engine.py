@@ -13,7 +13,7 @@ from mat2spec.dos.electronic import resample
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.dos.phonon import resample_phonons
 from mat2spec.errors import CalculationError
-from mat2spec.structure.crystal import Crystal, content_hash
+from mat2spec.structure.crystal import Crystal
 
 Level = Literal["dft", "surrogate"]
 """Whether states or forces are those of density functional theory, or of a model fitted to it."""
@@ -44,7 +44,7 @@ class Calculation:
     settings: Mapping[str, Any]
     cpu_seconds: float
 
-    def on(self, grid: SpectrumGrid) -> Float32[np.ndarray, " bins"]:
+    def on_grid(self, grid: SpectrumGrid) -> Float32[np.ndarray, " bins"]:
         """Bring the curve to the grid of a checkpoint, as labels are: states/eV per primitive cell, or states per cm⁻¹ per atom.
 
         The integral of a phonon spectrum over the grid is 3, as that of a predicted one, whatever lies beyond the grid.
@@ -90,7 +90,7 @@ class Engine(Protocol):
     grid: str
     """Name of the axis of its spectra."""
 
-    on_nodes: bool
+    runs_on_cluster: bool
     """Whether it computes, on any node; else it only reads and writes files where the job runs."""
 
     def check(self) -> None:
@@ -103,7 +103,7 @@ class Engine(Protocol):
     def settings(self, crystal: Crystal) -> dict[str, Any]:
         """All that goes in besides the crystal, name of the engine included."""
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse what it cannot describe, before anything is computed.
 
         Raises:
@@ -125,13 +125,13 @@ class Engine(Protocol):
         """
 
 
-def key_of(crystal: Crystal, settings: Mapping[str, Any]) -> str:
+def calculation_key(crystal: Crystal, settings: Mapping[str, Any]) -> str:
     """Name of a calculation: the same for the same crystal and settings, whatever the material is called."""
-    text = f"{content_hash(crystal)}\n{json.dumps(settings, sort_keys=True)}"
+    text = f"{crystal.content_hash}\n{json.dumps(settings, sort_keys=True)}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def refuse_large(crystal: Crystal, max_sites: int, max_volume: float) -> None:
+def check_size(crystal: Crystal, max_sites: int, max_volume: float) -> None:
     """Keep to the limits of sites and of the volume [Å³].
 
     Raises:

@@ -48,7 +48,7 @@ class Forces(Protocol):
     def settings(self, crystal: Crystal) -> dict[str, Any]:
         """All that they depend on besides the crystal; `calculator` is their name."""
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse what they cannot describe.
 
         Raises:
@@ -93,7 +93,7 @@ class AseForces:
         """Its name; the version of its package stands for its weights."""
         return {"calculator": self._calculator, "calculator_version": self._version()}
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse nothing: which elements a calculator knows it says itself."""
 
     def safer(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -139,9 +139,9 @@ class GpawForces:
         chosen = self._gpaw.settings(crystal)
         return {"calculator": "gpaw"} | {name: chosen[name] for name in _OF_FORCES}
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse elements without a setup, and those that need spin."""
-        self._gpaw.refuse(crystal)
+        self._gpaw.check_crystal(crystal)
 
     def safer(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Smaller steps, and more of them."""

@@ -50,7 +50,7 @@ class Gpaw:
     """
 
     grid = "edos"
-    on_nodes = True
+    runs_on_cluster = True
 
     def __init__(self, config: GpawConfig) -> None:
         self._config = config
@@ -82,7 +82,7 @@ class Gpaw:
         chosen = self._config.cutoff_ev or (450.0 if hard else 350.0)
         return {"engine": "gpaw", **self._config.model_dump(exclude={"without_spin"}), "cutoff_ev": chosen}
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse elements that have no setup, and those that a calculation without spin does not describe.
 
         Raises:

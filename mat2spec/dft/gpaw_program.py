@@ -69,12 +69,13 @@ def forces(structure: dict[str, Any], settings: dict[str, Any], log: str) -> dic
 
 
 def atoms_of(structure: dict[str, Any]) -> Any:
-    """A crystal as ASE takes it."""
+    """ASE atoms of a row of a materials table: `Crystal.to_atoms` for a Python that need not have mat2spec."""
+    import numpy as np
     from ase import Atoms
 
-    return Atoms(
-        structure["atomic_numbers"], cell=structure["lattice"], scaled_positions=structure["frac_coords"], pbc=True
-    )
+    lattice = np.reshape(structure["lattice"], (3, 3))
+    frac_coords = np.reshape(structure["frac_coords"], (-1, 3))
+    return Atoms(structure["atomic_numbers"], cell=lattice, scaled_positions=frac_coords, pbc=True)
 
 
 def ground_state(mesh: list[int], settings: dict[str, Any], log: str, **further: Any) -> Any:

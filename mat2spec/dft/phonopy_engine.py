@@ -26,7 +26,7 @@ class Phonons:
     """
 
     grid = "phdos"
-    on_nodes = True
+    runs_on_cluster = True
 
     def __init__(self, forces: Forces, config: PhononConfig) -> None:
         self._forces, self._config = forces, config
@@ -45,13 +45,13 @@ class Phonons:
         """All that goes in."""
         return {"engine": "phonopy", **self._forces.settings(crystal), **self._config.model_dump()}
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse what the forces cannot describe.
 
         Raises:
             CalculationError: Naming the elements and the reason.
         """
-        self._forces.refuse(crystal)
+        self._forces.check_crystal(crystal)
 
     def calculate(self, crystal: Crystal, limits: Limits, *, safer: bool = False) -> Calculation:
         """Compute one crystal.

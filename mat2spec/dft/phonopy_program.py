@@ -26,10 +26,10 @@ def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> di
     import phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
-    cell = PhonopyAtoms(
-        numbers=structure["atomic_numbers"], cell=structure["lattice"], scaled_positions=structure["frac_coords"]
-    )
-    lengths = np.linalg.norm(structure["lattice"], axis=1)
+    lattice = np.reshape(structure["lattice"], (3, 3))
+    frac_coords = np.reshape(structure["frac_coords"], (-1, 3))
+    cell = PhonopyAtoms(numbers=structure["atomic_numbers"], cell=lattice, scaled_positions=frac_coords)
+    lengths = np.linalg.norm(lattice, axis=1)
     supercell = np.maximum(1, np.ceil(settings["supercell_length"] / lengths - 1e-6)).astype(int)
     phonons: Any = phonopy.Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=np.eye(3), log_level=0)
     phonons.generate_displacements(distance=settings["displacement"])
@@ -112,9 +112,9 @@ def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> d
 
 
 def structure_of(cell: Any) -> dict[str, Any]:
-    """A cell of phonopy as programs take it."""
+    """Lattice and sites of a phonopy cell, laid out as in a row of a materials table."""
     return {
         "atomic_numbers": cell.numbers.tolist(),
-        "lattice": np.asarray(cell.cell).tolist(),
-        "frac_coords": np.asarray(cell.scaled_positions).tolist(),
+        "lattice": np.ravel(cell.cell).tolist(),
+        "frac_coords": np.ravel(cell.scaled_positions).tolist(),
     }

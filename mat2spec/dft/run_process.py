@@ -45,12 +45,7 @@ def run_program(
         CalculationError: If it needs more memory than it may have: so would another attempt.
     """
     request = {
-        "structure": {
-            "material_id": crystal.material_id,
-            "atomic_numbers": crystal.atomic_numbers.tolist(),
-            "lattice": crystal.lattice.tolist(),
-            "frac_coords": crystal.frac_coords.tolist(),
-        },
+        "structure": crystal.to_row(),
         "settings": dict(settings),
         "function": "compute",
         "memory": int(limits.memory_gb * _GIGABYTE),

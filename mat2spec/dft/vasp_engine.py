@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 from pymatgen.io.vasp import Vasprun
 from pymatgen.io.vasp.sets import MPNonSCFSet, MPStaticSet, VaspInputSet
 
-from mat2spec.dft.engine import Calculation, Limits, PendingError, key_of
+from mat2spec.dft.engine import Calculation, Limits, PendingError, calculation_key
 from mat2spec.dos.electronic import METAL_GAP, band_edges
 from mat2spec.errors import CalculationError
 from mat2spec.structure.crystal import Crystal
@@ -32,7 +32,7 @@ class Vasp:
     """
 
     grid = "edos"
-    on_nodes = False
+    runs_on_cluster = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class Vasp:
         """Names of the input sets."""
         return {"engine": "vasp", "static": MPStaticSet.__name__, "dos": f"{MPNonSCFSet.__name__} uniform"}
 
-    def refuse(self, crystal: Crystal) -> None:
+    def check_crystal(self, crystal: Crystal) -> None:
         """Refuse nothing: the input sets give magnetic elements their moments, and the Hubbard U of the Materials Project."""
 
     def calculate(self, crystal: Crystal, limits: Limits, *, safer: bool = False) -> Calculation:
@@ -56,7 +56,7 @@ class Vasp:
         """
         settings = self.settings(crystal)
         name = re.sub(r"[^\w.-]", "_", crystal.material_id)
-        ours = self._folder / f"{name}-{key_of(crystal, settings)[:8]}"
+        ours = self._folder / f"{name}-{calculation_key(crystal, settings)[:8]}"
         places = (ours / BANDS, self._folder / name / BANDS, self._folder / name)
         found = [place / result for place in places for result in RESULTS if (place / result).exists()]
         if not found:
@@ -67,7 +67,7 @@ class Vasp:
 
 def write_inputs(crystal: Crystal, folder: Path) -> None:
     """Write the inputs of both calculations; what is there already stays."""
-    structure = _structure(crystal)
+    structure = crystal.to_structure()
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -141,14 +141,10 @@ def _check_structure(crystal: Crystal, found: Structure, file: Path) -> None:
         raise CalculationError(
             crystal.material_id, f"{file} is of {found.composition.reduced_formula}, not {crystal.formula}"
         )
-    if not StructureMatcher(scale=False).fit(_structure(crystal), found):
+    if not StructureMatcher(scale=False).fit(crystal.to_structure(), found):
         raise CalculationError(
             crystal.material_id, f"{file} is of another structure of {crystal.formula}; put the right one there"
         )
-
-
-def _structure(crystal: Crystal) -> Structure:
-    return Structure(Lattice(crystal.lattice), crystal.atomic_numbers.tolist(), crystal.frac_coords)
 
 
 def _edges(run: Any) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""Questions to a run, in SQL."""
+"""SQL queries on a run."""

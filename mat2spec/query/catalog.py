@@ -1,8 +1,9 @@
-"""The catalog of a run: views over its Parquet files, and macros that know the axis of its spectra."""
+"""The SQL catalog of a run: views of its Parquet files, and macros for its spectra."""
 
+import glob
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,8 @@ import pyarrow as pa
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import QueryError, RunError
 from mat2spec.query.macros import macros
-from mat2spec.storage.location import Location, connect, locate, put
+from mat2spec.storage.atomic import write_bytes
+from mat2spec.storage.location import Location, connect_duckdb, locate
 from mat2spec.storage.run_directory import (
     CATALOG,
     MATERIALS,
@@ -30,144 +32,189 @@ _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
 
 def create_catalog(run: Location, grid: SpectrumGrid | None, results: str = PREDICTIONS) -> None:
-    """Write RUN/catalog.duckdb: views of the files, and the macros of the grid. Its paths are relative, so that the run can be moved.
+    """Write RUN/catalog.duckdb, which the duckdb shell opens with RUN as its current directory.
+
+    The paths in its views are relative, so that the run can be moved. DuckDB reads the columns of a view's files when
+    the view is created, and looks for relative paths in `file_search_path` before the current directory.
 
     Args:
-        run: The directory.
-        grid: Axis of its spectra; None if it has none.
-        results: Folder of what the run made.
+        run: The run's directory.
+        grid: Grid of its spectra; None if it has no spectra.
+        results: Folder of its result tables.
     """
     with TemporaryDirectory() as folder:
+        mirror = Path(folder, "run")
+        if isinstance(run, Path):
+            mirror.symlink_to(run.absolute(), target_is_directory=True)
+        else:
+            _download_first_files(run, (results, REJECTS), mirror)
         file = Path(folder, CATALOG)
-        here = run if isinstance(run, Path) else Path(folder)
-        if here != run:  # a view needs a file, which tells it its columns
-            for view in (results, REJECTS):
-                (here / view).mkdir()
-                first = locate(min(map(str, (run / view).glob("*.parquet"))))
-                (here / view / "first.parquet").write_bytes(first.read_bytes())
-        with chdir(here), duckdb.connect(str(file)) as connection:
-            _fill(connection, (results, REJECTS), "", grid)
-            if (here / VERIFIED).is_dir():
-                _add_verified(connection, here)
-        put(run / CATALOG, file.read_bytes())
+        with duckdb.connect(str(file)) as connection:
+            # Folders separated by commas; the link above stands for a run with a comma in its path.
+            connection.execute(f"SET file_search_path = {_quote(str(mirror))}")
+            _create_views(connection, mirror, "", results)
+            _create_macros(connection, grid)
+        write_bytes(run / CATALOG, file.read_bytes())
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, views: Iterable[str], base: str, grid: SpectrumGrid | None) -> None:
+def _download_first_files(run: Location, views: tuple[str, ...], mirror: Path) -> None:
+    """Copy one file of each view from an object store."""
     for view in views:
-        connection.execute(
-            f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{base}{view}/*.parquet', union_by_name = true)"
-        )
+        (mirror / view).mkdir(parents=True)
+        first = locate(min(map(str, (run / view).glob("*.parquet"))))
+        (mirror / view / "first.parquet").write_bytes(first.read_bytes())
+
+
+def _create_macros(connection: duckdb.DuckDBPyConnection, grid: SpectrumGrid | None) -> None:
     for macro in macros(grid) if grid else ():
         connection.execute(macro)
 
 
-def _add_verified(connection: duckdb.DuckDBPyConnection, run: Path) -> None:
-    """Views of computed beside predicted spectra, of calculations that failed, and of campaigns.
+def _create_views(connection: duckdb.DuckDBPyConnection, run: Location, base: str, results: str) -> None:
+    """Create the views of a run: results, rejects and, where there are any, computed spectra.
 
-    A predicted column that has a computed namesake is called predicted_….
+    In the view of computed spectra the predicted columns are beside the computed ones; a predicted column whose name
+    a computed one has too is called predicted_….
+
+    Args:
+        connection: Where they are created.
+        run: The run's directory.
+        base: Prefix of the paths: that directory, or empty for relative paths.
+        results: Folder of its result tables.
     """
-    views = [view for view in (VERIFIED_REJECTS, VERIFICATION) if any((run / view).glob("*.parquet"))]
-    _fill(connection, views, "", None)
-    files = f"read_parquet('{VERIFIED}/*.parquet', union_by_name = true)"
+    views = [results, REJECTS]
+    views += [view for view in (VERIFIED_REJECTS, VERIFICATION) if _has_tables(run, view)]
+    for view in views:
+        connection.execute(f"CREATE VIEW {view} AS SELECT * FROM {parquet_files(base, view)}")
+    if not _has_tables(run, VERIFIED):
+        return
+    files = parquet_files(base, VERIFIED)
     computed, predicted = (connection.sql(f"SELECT * FROM {source} LIMIT 0").columns for source in (files, PREDICTIONS))
-    beside = [
+    predicted_columns = [
         f'p."{name}" AS "{f"predicted_{name}" if name in computed else name}"'
         for name in predicted
         if name != "material_id"
     ]
     connection.execute(
-        f"CREATE VIEW {VERIFIED} AS SELECT v.*, {', '.join(beside)} FROM {files} v JOIN {PREDICTIONS} p USING (material_id)"
+        f"CREATE VIEW {VERIFIED} AS "
+        f"SELECT v.*, {', '.join(predicted_columns)} FROM {files} v JOIN {PREDICTIONS} p USING (material_id)"
     )
 
 
-def ask(run: Location, question: str) -> pa.Table:
-    """Answer SQL, or a question of the cookbook by its `@name`; the catalog is opened read-only.
+def _has_tables(run: Location, folder: str) -> bool:
+    """Whether a folder of computed spectra has files; a campaign writes to a disk only."""
+    return isinstance(run, Path) and any((run / folder).glob("*.parquet"))
+
+
+def parquet_files(run: Location | str, folder: str) -> str:
+    """Return the SQL table expression of all Parquet files in a folder of a run, whatever characters its path has.
+
+    Args:
+        run: The run's directory; if empty, the path is relative.
+        folder: Name of the folder.
+    """
+    base = f"{glob.escape(str(run))}/" if str(run) else ""
+    return f"read_parquet({_quote(f'{base}{folder}/*.parquet')}, union_by_name = true)"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def open_catalog(run: Location, record: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a read-only connection with the views and macros of a run.
+
+    They are created in memory, with absolute paths: those in RUN/catalog.duckdb are relative to the current
+    directory, which is the whole process's, and DuckDB cannot open a database in an object store.
+
+    Args:
+        run: The run's directory, absolute.
+        record: Content of its run.json.
+    """
+    grid = SpectrumGrid.from_json(record["grid"]) if "grid" in record else None
+    with connect_duckdb([str(run)]) as connection:
+        connection.execute("SET parquet_metadata_cache = true")  # or a query would read again what its view has read
+        _create_views(connection, run, str(run), PREDICTIONS if grid else MATERIALS)
+        _create_macros(connection, grid)
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        yield connection
+
+
+def run_query(run: Location, query: str) -> pa.Table:
+    """Run a query on a run, read-only.
+
+    Args:
+        run: The run's directory, absolute.
+        query: SQL, or `@name` of a query in the cookbook.
 
     Raises:
         RunError: If there is no finished run.
-        QueryError: If the SQL fails, or no question for this kind of spectra has the name.
+        QueryError: If the SQL fails, or no query of this name applies to the run.
     """
     record = RunDirectory(run).read_record()
     if not (run / CATALOG).exists():
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
-    sql = cookbook_question(question[1:], record) if question.startswith("@") else question
-    if question[1:] in (VERIFIED, VERIFICATION) and not has_computed(run):
-        raise QueryError(
-            f"{question} is about computed spectra, and this run has none; compute some with jobs/verify.py"
-        )
+    sql = cookbook_sql(query[1:], record) if query.startswith("@") else query
+    if query[1:] in (VERIFIED, VERIFICATION) and not has_campaign(run):
+        raise QueryError(f"{query} needs computed spectra, and this run has none; compute some with mat2spec verify")
     try:
-        with _open(run, record) as connection:
+        with open_catalog(run, record) as connection:
             answer = connection.sql(sql)
             return pa.table({"answer": []}) if answer is None else answer.to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(" ".join(str(error).split())) from None
 
 
-def has_computed(run: Location) -> bool:
-    """Whether a run holds a campaign of jobs/verify.py, which it can on a disk only."""
-    return isinstance(run, Path) and any((run / VERIFICATION).glob("*.parquet"))
-
-
-@contextmanager
-def _open(run: Location, record: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the catalog of a run; in an object store DuckDB cannot open it, so the same is made in memory, over the files there."""
-    if isinstance(run, Path):
-        with chdir(run), duckdb.connect(CATALOG, read_only=True) as connection:
-            yield connection
-        return
-    with connect([str(run)]) as connection:
-        grid = SpectrumGrid.from_json(record["grid"]) if "grid" in record else None
-        _fill(connection, (PREDICTIONS if grid else MATERIALS, REJECTS), f"{run}/", grid)
-        yield connection
+def has_campaign(run: Location) -> bool:
+    """Whether a run holds a campaign of `mat2spec verify`."""
+    return _has_tables(run, VERIFICATION)
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question of the cookbook.
+class CookbookQuery:
+    """A named query of the cookbook.
 
     Args:
-        grid: Name of the grid of the runs that can answer it; none if all can.
-        title: What it asks, in words.
-        sql: The same in SQL.
+        grid: Name of the grid of the runs to which it applies; None if it applies to all.
+        title: The question it answers.
+        sql: The query.
     """
 
     grid: str | None
     title: str
     sql: str
 
-    def fits(self, grid: str) -> bool:
-        """Whether a run with spectra on this grid can answer."""
+    def applies_to(self, grid: str) -> bool:
+        """Whether it can be run on spectra on this grid."""
         return self.grid in (None, grid)
 
 
-def cookbook() -> dict[str, Question]:
-    """Give all questions by name."""
+def cookbook() -> dict[str, CookbookQuery]:
+    """Return all queries of the cookbook by name."""
     sections = re.split(r"^-- @(\w+)(?: \[(\w+)\])?: (.*)$", _COOKBOOK.read_text(), flags=re.MULTILINE)[1:]
-    named = zip(sections[::4], sections[1::4], sections[2::4], sections[3::4], strict=True)
-    return {name: Question(grid, title, sql.strip()) for name, grid, title, sql in named}
+    parts = zip(sections[::4], sections[1::4], sections[2::4], sections[3::4], strict=True)
+    return {name: CookbookQuery(grid, title, sql.strip()) for name, grid, title, sql in parts}
 
 
-def cookbook_question(name: str, record: dict[str, Any]) -> str:
-    """Give the SQL of a question to a run of this record.
+def cookbook_sql(name: str, record: dict[str, Any]) -> str:
+    """Return the SQL of a named query, for the run of this record.
 
     Raises:
-        QueryError: If there is no such question, or none for its spectra; the message lists those there are.
+        QueryError: If there is no such query, or it does not apply to the run; the message lists those that do.
     """
-    questions = cookbook()
-    if "grid" not in record:
-        without_spectra = [known for known, question in questions.items() if PREDICTIONS not in question.sql]
-        if name in without_spectra:
-            return questions[name].sql
-        known = ", ".join(f"@{question}" for question in without_spectra)
-        raise QueryError(
-            f"@{name} is a question to a screening, and this run holds no spectra; there are {known}, or ask in SQL"
-        )
-    grid = record["grid"]["name"]
-    fitting = ", ".join(f"@{known}" for known, question in questions.items() if question.fits(grid))
-    if name not in questions:
-        raise QueryError(f"no question @{name}; there are {fitting}")
-    if not questions[name].fits(grid):
-        raise QueryError(
-            f"@{name} is a question to {questions[name].grid} runs, and this is one of {grid}; there are {fitting}"
-        )
-    return questions[name].sql
+    queries = cookbook()
+    if "grid" in record:
+        grid = record["grid"]["name"]
+        available = {known: query for known, query in queries.items() if query.applies_to(grid)}
+        kind = f"runs with {grid} spectra"
+    else:
+        available = {known: query for known, query in queries.items() if PREDICTIONS not in query.sql}
+        kind = "runs without spectra"
+    if name in available:
+        return available[name].sql
+    ways_out = f"for {kind} there are {', '.join(f'@{known}' for known in available)}, or write SQL"
+    if name not in queries:
+        raise QueryError(f"there is no query @{name}; {ways_out}")
+    needed = f"{queries[name].grid} spectra" if queries[name].grid else "predictions"
+    raise QueryError(f"@{name} needs {needed}, which this run does not have; {ways_out}")

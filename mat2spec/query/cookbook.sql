@@ -1,22 +1,23 @@
--- Questions to a screening, each answered by `python jobs/query.py RUN @name`; in brackets the kind of run, none where all can answer.
--- [phdos]: spectra in states per cm⁻¹ per atom. [edos]: spectra in states/eV per primitive cell; 0 eV is the Fermi level of a metal, and
--- for others both band edges, the gap being cut out. is_metal is the input's band gap where it has one, the predicted one elsewhere.
+-- Named queries on a run: `mat2spec query RUN @name`. In brackets the kind of spectra that a query needs; without brackets, any run will do.
+-- [phdos]: spectra in states per cm⁻¹ per atom. [edos]: spectra in states/eV per primitive cell. 0 eV is the Fermi level of a metal; for
+-- other crystals it is both band edges, as the gap is cut out. is_metal comes from the input's band gap if it has one, else from the
+-- predicted gap.
 
--- @stiff_oxides [phdos]: Stiff, light oxides: the ten highest mean frequencies among ternary oxides of at most 12 sites.
+-- @stiff_oxides [phdos]: Which ternary oxides of at most 12 sites are the stiffest and lightest (highest mean frequencies)? The first ten.
 SELECT material_id, formula_pretty, nsites, round(mean_frequency, 1) AS mean_frequency, exceeds_grid, seen_in_training
 FROM predictions
 WHERE len(elements) = 3 AND list_contains(elements, 'O') AND nsites <= 12
 ORDER BY predictions.mean_frequency DESC
 LIMIT 10;
 
--- @cold_lattices [phdos]: Heavy, soft crystals that no training row showed: the ten lowest mean frequencies among known elements.
+-- @cold_lattices [phdos]: Which crystals are the heaviest and softest (lowest mean frequencies)? The first ten not in the training set, of elements that are in it.
 SELECT material_id, formula_pretty, nsites, round(mean_frequency, 1) AS mean_frequency, round(heat_capacity_300K, 2) AS heat_capacity_300K
 FROM predictions
 WHERE NOT seen_in_training AND len(unseen_elements) = 0
 ORDER BY predictions.mean_frequency
 LIMIT 10;
 
--- @phononic_gaps [phdos]: An empty window between 400 and 500 cm⁻¹ with vibrations above it: where one phonon cannot decay into two.
+-- @phononic_gaps [phdos]: Which crystals have no vibrations from 400 to 500 cm⁻¹ but some above, so that one phonon cannot decay into two?
 SELECT material_id, formula_pretty, round(dos_integral(spectrum, 400, 500), 4) AS states_in_window,
        round(dos_integral(spectrum, 500, 1000), 2) AS states_above, seen_in_training
 FROM predictions
@@ -24,14 +25,14 @@ WHERE dos_integral(spectrum, 400, 500) < 0.03 AND dos_integral(spectrum, 500, 10
 ORDER BY states_above DESC, material_id
 LIMIT 10;
 
--- @like_magnesia [phdos]: The ten crystals whose spectra have most nearly the shape of MgO's (mp-1265), oxides left out.
+-- @like_magnesia [phdos]: Which ten crystals without oxygen have spectra closest in shape to that of MgO (mp-1265)?
 SELECT material_id, formula_pretty, round(list_cosine_similarity(spectrum, magnesia.shape), 4) AS similarity
 FROM predictions, (SELECT spectrum AS shape FROM predictions WHERE material_id = 'mp-1265') AS magnesia
 WHERE NOT list_contains(elements, 'O')
 ORDER BY list_cosine_similarity(spectrum, magnesia.shape) DESC, material_id
 LIMIT 10;
 
--- @stiff_systems [phdos]: Chemical systems with at least five crystals, by their mean frequency; how many of the crystals the network had seen.
+-- @stiff_systems [phdos]: Which chemical systems of at least five crystals have the highest mean frequency, and how many of these crystals were in the training set?
 SELECT array_to_string(elements, '-') AS chemical_system, count(*) AS crystals, count(*) FILTER (seen_in_training) AS seen,
        round(avg(mean_frequency), 1) AS mean_frequency
 FROM predictions
@@ -40,7 +41,7 @@ HAVING count(*) >= 5
 ORDER BY avg(predictions.mean_frequency) DESC
 LIMIT 10;
 
--- @gapped_metals [edos]: Metals with a gap just below the Fermi level, of at most four elements without rare earths: the widest gaps.
+-- @gapped_metals [edos]: Which metals of at most four elements without rare earths have the widest gaps just below the Fermi level?
 SELECT material_id, formula_pretty, nsites_primitive, vb_gap_lower, vb_gap_upper, vb_gap_width,
        round(dos_integral(spectrum, vb_gap_upper, 0), 2) AS states_above_gap, gap_source, seen_in_training
 FROM predictions
@@ -49,7 +50,7 @@ WHERE is_metal AND vb_gap_width IS NOT NULL AND len(elements) < 5
 ORDER BY vb_gap_width DESC, material_id
 LIMIT 50;
 
--- @gapped_metals_known [edos]: The same among crystals that the input itself says are metals.
+-- @gapped_metals_known [edos]: The same as @gapped_metals, but only crystals that the input's own band gap says are metals.
 SELECT material_id, formula_pretty, nsites_primitive, vb_gap_lower, vb_gap_upper, vb_gap_width,
        round(dos_integral(spectrum, vb_gap_upper, 0), 2) AS states_above_gap, seen_in_training
 FROM predictions
@@ -58,7 +59,7 @@ WHERE is_metal AND gap_source = 'input' AND vb_gap_width IS NOT NULL AND len(ele
 ORDER BY vb_gap_width DESC, material_id
 LIMIT 50;
 
--- @transparent_conductors [edos]: Metals with a gap both below and above the Fermi level: conducting, with little to absorb light.
+-- @transparent_conductors [edos]: Which metals have a gap both below and above the Fermi level, so that they conduct but absorb little light?
 SELECT material_id, formula_pretty, vb_gap_width, cb_gap_width,
        round(dos_integral(spectrum, vb_gap_upper, cb_gap_lower), 2) AS states_between, gap_source
 FROM predictions
@@ -66,7 +67,7 @@ WHERE is_metal AND vb_gap_width IS NOT NULL AND cb_gap_width IS NOT NULL
 ORDER BY least(vb_gap_width, cb_gap_width) DESC, material_id
 LIMIT 20;
 
--- @almost_gapped [edos]: Metals that miss the rule of @gapped_metals, and pass with 1.5 states/eV, 0.75 eV and an edge from -1.25 to -0.125 eV.
+-- @almost_gapped [edos]: Which metals miss the rule of @gapped_metals but pass with 1.5 states/eV, 0.75 eV and an upper edge from -1.25 to -0.125 eV?
 SELECT material_id, formula_pretty, gap.lower AS gap_lower, gap.upper AS gap_upper, gap.width AS gap_width
 FROM (SELECT *, vb_gap(spectrum, threshold := 1.5, min_width := 0.75, upper_min := -1.25, upper_max := -0.125) AS gap
       FROM predictions WHERE is_metal AND vb_gap_width IS NULL)
@@ -74,7 +75,7 @@ WHERE gap IS NOT NULL
 ORDER BY gap_width DESC, material_id
 LIMIT 20;
 
--- @gapped_systems [edos]: Chemical systems with at least three metals, by the share of them that has a gap below the Fermi level.
+-- @gapped_systems [edos]: In which chemical systems of at least three metals does the largest share have a gap below the Fermi level?
 SELECT array_to_string(elements, '-') AS chemical_system, count(*) AS metals, count(vb_gap_width) AS gapped,
        round(count(vb_gap_width) / count(*), 3) AS hit_rate
 FROM predictions
@@ -84,7 +85,7 @@ HAVING count(*) >= 3 AND count(vb_gap_width) > 0
 ORDER BY hit_rate DESC, metals DESC, chemical_system
 LIMIT 20;
 
--- @like_platinum [edos]: Metals without platinum-group elements whose density of states has most nearly the shape of platinum's (mp-126).
+-- @like_platinum [edos]: Which metals without platinum-group elements have a density of states closest in shape to that of platinum (mp-126)?
 SELECT material_id, formula_pretty, round(distance.wasserstein, 4) AS wasserstein, round(distance.cosine_distance, 4) AS cosine_distance
 FROM (SELECT *, similar(spectrum, (SELECT spectrum FROM predictions WHERE material_id = 'mp-126')) AS distance
       FROM predictions WHERE is_metal AND NOT list_has_any(elements, ['Ru', 'Rh', 'Pd', 'Os', 'Ir', 'Pt']))
@@ -92,7 +93,7 @@ WHERE distance IS NOT NULL
 ORDER BY distance.wasserstein, material_id
 LIMIT 10;
 
--- @fermi_steps [edos]: Metals whose density changes most across the Fermi level, 0.25 eV to either side: a large Seebeck coefficient (Mott).
+-- @fermi_steps [edos]: In which metals does the density of states change most across the Fermi level (0.25 eV on either side; Mott: a large Seebeck coefficient)?
 SELECT material_id, formula_pretty, round(below, 3) AS states_below, round(above, 3) AS states_above,
        round((above - below) / (above + below), 3) AS asymmetry
 FROM (SELECT *, dos_integral(spectrum, -0.25, 0) AS below, dos_integral(spectrum, 0, 0.25) AS above FROM predictions WHERE is_metal)
@@ -100,14 +101,14 @@ WHERE above + below > 0.25
 ORDER BY abs(above - below) / (above + below) DESC, material_id
 LIMIT 10;
 
--- @dense_metals [edos]: The most states per atom within a bin of the Fermi level (states/eV): superconductors and magnets begin there.
+-- @dense_metals [edos]: Which metals have the most states/eV per atom within one bin of the Fermi level (candidates for superconductivity and magnetism)?
 SELECT material_id, formula_pretty, round(dos_integral(spectrum, -0.0625, 0.0625) / 0.125 / nsites_primitive, 3) AS states_per_ev_atom
 FROM predictions
 WHERE is_metal
 ORDER BY dos_integral(spectrum, -0.0625, 0.0625) / nsites_primitive DESC, material_id
 LIMIT 10;
 
--- @solar_absorbers [edos]: Semiconductors with a predicted gap of 1 to 2 eV, by the states within 0.5 eV of both band edges per atom.
+-- @solar_absorbers [edos]: Which semiconductors with a predicted gap of 1 to 2 eV have the most states per atom within 0.5 eV of the band edges?
 SELECT material_id, formula_pretty, round(band_gap_pred, 2) AS band_gap_pred, gap_source,
        round(dos_integral(spectrum, -0.5, 0.5) / nsites_primitive, 3) AS states_per_atom
 FROM predictions
@@ -115,20 +116,20 @@ WHERE NOT is_metal AND band_gap_pred BETWEEN 1 AND 2
 ORDER BY dos_integral(spectrum, -0.5, 0.5) / nsites_primitive DESC, material_id
 LIMIT 10;
 
--- @disputed_metals [edos]: Where the network and the input's band gap disagree on metal or not, the surest contradictions first.
+-- @disputed_metals [edos]: For which materials do the network and the input's band gap disagree on metal or not? The clearest contradictions first.
 SELECT material_id, formula_pretty, is_metal, round(is_metal_prob, 3) AS is_metal_prob, round(band_gap_pred, 2) AS band_gap_pred, seen_in_training
 FROM predictions
 WHERE gap_source = 'input' AND is_metal <> (is_metal_prob > 0.5)
 ORDER BY abs(is_metal_prob - 0.5) DESC, material_id
 LIMIT 20;
 
--- @reject_reasons: Why rows have no prediction, the names left out.
+-- @reject_reasons: Why were rows rejected, and how many for each reason? Names and numbers are removed.
 SELECT stage, error_type, regexp_replace(replace(error, coalesce(material_id || ': ', ''), ''), '[0-9.]+', 'N', 'g') AS rule, count(*) AS rows
 FROM rejects
 GROUP BY ALL
 ORDER BY rows DESC, rule;
 
--- @verified: Computed beside predicted spectra, every campaign's shortlist first: --plot draws both.
+-- @verified: How do computed and predicted spectra compare? Shortlisted materials first; --plot shows both spectra.
 SELECT material_id, formula_pretty, bool_or(predicted_hit) AS predicted_hit, bool_or(computed_hit) AS computed_hit, any_value(level) AS level,
        any_value(verified.engine) AS engine, round(any_value(cpu_seconds), 1) AS cpu_seconds, bool_or(verified.seen_in_training) AS seen_in_training
 FROM verified JOIN verification USING (material_id, calculation)
@@ -136,10 +137,11 @@ GROUP BY material_id, formula_pretty
 ORDER BY predicted_hit DESC, computed_hit DESC, material_id
 LIMIT 50;
 
--- @verification: Campaigns of jobs/verify.py: precision, recall and F1 of each shortlist by what was computed, with 95 % intervals.
+-- @verification: What are the precision, recall and F1 of each shortlist that mat2spec verify has checked? With 95 % intervals.
 SELECT * FROM (
-    -- What training had seen is left out. Each material counts for all for which it was drawn. The intervals are those of a bootstrap in which a
-    -- material comes a Poisson number of times, by a hash of its name: the answer is always the same. Without sampled others there is no recall.
+    -- Materials in the training set are left out. Each sampled material counts with its weight: the number of materials it represents. The
+    -- intervals are from a bootstrap in which the number of copies of a material is Poisson-distributed and derived from a hash of its id,
+    -- so that the result is always the same. Without a sample of the other materials there is no recall.
     WITH unseen AS (SELECT * FROM verification WHERE computed_hit IS NOT NULL AND NOT seen_in_training),
     draws AS (
         SELECT *, md5_number_lower(campaign || material_id || replicate) / 18446744073709551616 AS chance

@@ -1,10 +1,12 @@
-"""The SQL macros of a run: functions of its spectra that know their axis.
+"""The SQL macros of a run: functions of a spectrum that know its grid.
 
-The low bins of an electronic spectrum are the bits of one 128-bit integer, bin i being bit i. Shifts and logic then find its runs of at
-least n low bins, for all spectra of a vector at once: in `runs`, bit i says that bins i … i + n − 1 are low.
+The low bins of an electronic spectrum are stored as the bits of one 128-bit integer: bit i is set if bin i is low.
+Shifts and logic then find runs of at least n low bins, for all spectra of a vector at once: in `runs`, bit i is set
+if bins i … i + n − 1 are low.
 
-DuckDB repeats the argument of a macro wherever its text names it, so what is used twice is bound to a name, as the only element of a list.
-Subqueries are not allowed inside a lambda, so no macro passes a spectrum into one.
+DuckDB pastes the argument of a macro wherever the macro's text names it, so a value that is used twice is bound to a
+name, as the only element of a list. Subqueries are not allowed inside a lambda, so no macro passes a spectrum into
+one.
 """
 
 from mat2spec.dos.edge_gaps import TOLERANCE, ConductionBandRule, ValenceBandRule
@@ -12,25 +14,29 @@ from mat2spec.dos.grid import EDOS_GRID, SpectrumGrid
 
 _BINS = len(EDOS_GRID)
 _WORD = _BINS // 2
-"""Bins in one of the two masks that a prediction holds."""
+"""Bins in each of the two masks that a prediction holds."""
 
 _ALL = f"{2**_BINS - 1}::UHUGEINT"
 
 
 def macros(grid: SpectrumGrid) -> list[str]:
-    """Give the statements that make the macros of a run.
+    """Return the statements that create the macros of a run.
 
     All runs:
-        axis(): centres of the bins, one per number of a spectrum.
+        axis(): centers of the bins, one per number of a spectrum.
         dos_at(spectrum, energy): density in the bin that holds the energy or frequency; NULL outside the grid.
         dos_integral(spectrum, low, high): states between two energies or frequencies.
-        similar(a, b): cosine_distance, 1 − cosine of the two spectra, and wasserstein, in the unit of the grid, as in mat2spec.dos.metrics.
+        similar(a, b): cosine_distance, 1 − cosine of the two spectra, and wasserstein, in the unit of the grid, as in
+            mat2spec.dos.metrics.
 
     Electronic runs, energies in eV, thresholds in states/eV per primitive cell:
-        vb_gap(spectrum, threshold, min_width, upper_min, upper_max), cb_gap(spectrum, threshold, min_width, lower_min, lower_max): lower,
-            upper and width of the gap, or NULL; the defaults and answers are those of mat2spec.dos.edge_gaps.
-        vb_gap_of_mask(vb_mask, cb_mask, min_width, …), cb_gap_of_mask(…): the same from the stored masks, at threshold 1; much faster.
-        has_gap(spectrum, low, high, threshold): whether all bins that overlap the window are low; false if it leaves the grid.
+        vb_gap(spectrum, threshold, min_width, upper_min, upper_max), cb_gap(spectrum, threshold, min_width,
+            lower_min, lower_max): lower, upper and width of the gap, or NULL; defaults and results are those of
+            mat2spec.dos.edge_gaps.
+        vb_gap_of_mask(vb_mask, cb_mask, min_width, …), cb_gap_of_mask(…): the same from the stored masks, at
+            threshold 1; much faster.
+        has_gap(spectrum, low, high, threshold): whether all bins that overlap the window are low; false if the window
+            leaves the grid.
     """
     return [*_axis_macros(grid), *_similarity_macros(grid), *(_gap_macros() if grid == EDOS_GRID else [])]
 
@@ -43,15 +49,17 @@ def _axis_macros(grid: SpectrumGrid) -> list[str]:
             CASE WHEN energy BETWEEN {grid.edges[0]} AND {grid.edges[-1]}
             THEN spectrum[least(len(list_filter({edges}, lambda edge: edge <= energy)), {len(grid)})] END""",
         f"""CREATE MACRO dos_integral(spectrum, low, high) AS list_dot_product(spectrum::DOUBLE[],
-            [greatest(0, least(high, ({edges})[i + 1]) - greatest(low, ({edges})[i])) for i in range(1, {len(grid) + 1})]::DOUBLE[])""",
+            [greatest(0, least(high, ({edges})[i + 1]) - greatest(low, ({edges})[i]))
+             for i in range(1, {len(grid) + 1})]::DOUBLE[])""",
     ]
 
 
 def _similarity_macros(grid: SpectrumGrid) -> list[str]:
-    """Distances of shapes.
+    """Distances between the shapes of two spectra.
 
-    The Wasserstein distance is a fold over bins. It starts with the areas of both spectra, and carries by how much the cumulative
-    distribution of the first is ahead of that of the second; every step to the next centre moves that much.
+    The Wasserstein distance is a fold over bins. It starts with the areas of both spectra, and carries by how much
+    the cumulative distribution of the first is ahead of that of the second; each step to the next center adds that
+    much.
     """
     (step,) = {high - low for low, high in zip(grid.centers, grid.centers[1:], strict=False)}
     return [
@@ -61,16 +69,18 @@ def _similarity_macros(grid: SpectrumGrid) -> list[str]:
         f"""CREATE MACRO _wasserstein(a, b) AS {step} * list_reduce(
             list_transform(list_zip(a, b), lambda pair:
                 {{'a': _density(pair[1]), 'b': _density(pair[2]), 'ahead': 0::DOUBLE, 'moved': 0::DOUBLE}}),
-            lambda sofar, bin: {{'a': sofar.a, 'b': sofar.b, 'ahead': sofar.ahead + _share(bin.a, sofar.a) - _share(bin.b, sofar.b),
+            lambda sofar, bin: {{'a': sofar.a, 'b': sofar.b,
+                                 'ahead': sofar.ahead + _share(bin.a, sofar.a) - _share(bin.b, sofar.b),
                                  'moved': sofar.moved + abs(sofar.ahead)}},
             {{'a': _area(a), 'b': _area(b), 'ahead': 0::DOUBLE, 'moved': 0::DOUBLE}}).moved""",
         """CREATE MACRO "similar"(a, b) AS CASE WHEN a IS NOT NULL AND b IS NOT NULL THEN
-           {'cosine_distance': 1 - list_cosine_similarity(a::DOUBLE[], b::DOUBLE[]), 'wasserstein': _wasserstein(a, b)} END""",
+           {'cosine_distance': 1 - list_cosine_similarity(a::DOUBLE[], b::DOUBLE[]),
+            'wasserstein': _wasserstein(a, b)} END""",
     ]
 
 
 def _gap_macros() -> list[str]:
-    """Gaps on EDOS_GRID, from a spectrum and from the stored masks."""
+    """Gaps on EDOS_GRID, from a spectrum or from the stored masks."""
     valence, conduction = ValenceBandRule(), ConductionBandRule()
     low, masks = "_low_bits(spectrum, threshold)", "_joined(vb_mask, cb_mask)"
     below = f"min_width := {valence.min_width}, upper_min := {valence.upper_min}, upper_max := {valence.upper_max}"
@@ -82,36 +92,43 @@ def _gap_macros() -> list[str]:
         *_bit_macros(),
         *_edge_macros(),
         *_run_macros(),
-        f"CREATE MACRO vb_gap(spectrum, threshold := {valence.threshold}, {below}) AS _vb_gap({low}, min_width, upper_min, upper_max)",
-        f"CREATE MACRO cb_gap(spectrum, threshold := {conduction.threshold}, {above}) AS _cb_gap({low}, min_width, lower_min, lower_max)",
+        f"""CREATE MACRO vb_gap(spectrum, threshold := {valence.threshold}, {below}) AS
+            _vb_gap({low}, min_width, upper_min, upper_max)""",
+        f"""CREATE MACRO cb_gap(spectrum, threshold := {conduction.threshold}, {above}) AS
+            _cb_gap({low}, min_width, lower_min, lower_max)""",
         f"CREATE MACRO vb_gap_of_mask(vb_mask, cb_mask, {below}) AS _vb_gap({masks}, min_width, upper_min, upper_max)",
         f"CREATE MACRO cb_gap_of_mask(vb_mask, cb_mask, {above}) AS _cb_gap({masks}, min_width, lower_min, lower_max)",
         f"""CREATE MACRO has_gap(spectrum, low, high, threshold := {valence.threshold}) AS CASE
-            WHEN low > high THEN error('has_gap: the window must ascend, got ' || low || ' … ' || high || ' eV; swap the two')
+            WHEN low > high
+            THEN error('has_gap: the window must ascend, got ' || low || ' … ' || high || ' eV; swap the two numbers')
             WHEN low < {origin} OR high > {last} THEN CASE WHEN spectrum IS NOT NULL THEN false END
-            ELSE list_max(spectrum[_bin_of(low):greatest(_bin_of(low), _edge_from(high))]) <= threshold::DOUBLE::FLOAT END""",
+            ELSE list_max(spectrum[_bin_of(low):greatest(_bin_of(low), _edge_from(high))])
+                 <= threshold::DOUBLE::FLOAT END""",
     ]
 
 
 def _bit_macros() -> list[str]:
-    """128 bits: where a spectrum is low, or two signed masks; and the places of single bits."""
+    """128 bits, from a spectrum or from two signed masks, and the positions of their highest and lowest bits."""
     powers = f"{[2**i for i in range(_BINS)]}::UHUGEINT[]"
     word = f"{2**_WORD - 1}::HUGEINT"
     return [
-        # NaN is greater than every number, and so is not low.
-        "CREATE MACRO _are_low(spectrum, threshold) AS list_transform(spectrum, lambda d: coalesce(d <= threshold::DOUBLE::FLOAT, false))",
-        f"CREATE MACRO _low_bits(spectrum, threshold) AS coalesce(list_bit_or(list_where({powers}, _are_low(spectrum, threshold))), 0)",
+        # NaN is greater than every number, so it is not low.
+        """CREATE MACRO _are_low(spectrum, threshold) AS
+           list_transform(spectrum, lambda d: coalesce(d <= threshold::DOUBLE::FLOAT, false))""",
+        f"""CREATE MACRO _low_bits(spectrum, threshold) AS
+            coalesce(list_bit_or(list_where({powers}, _are_low(spectrum, threshold))), 0)""",
         f"""CREATE MACRO _joined(vb_mask, cb_mask) AS
             (vb_mask::HUGEINT & {word})::UHUGEINT | ((cb_mask::HUGEINT & {word})::UHUGEINT << {_WORD}::UHUGEINT)""",
-        f"CREATE MACRO _from_to(a, b) AS ({_ALL} >> ({_BINS - 1} - b)::UHUGEINT) & (({_ALL} >> a::UHUGEINT) << a::UHUGEINT)",
-        # Rounded to a double, a number keeps its highest bit if the next one is not set. 0 has no bit, and gives NULL.
+        f"""CREATE MACRO _from_to(a, b) AS
+            ({_ALL} >> ({_BINS - 1} - b)::UHUGEINT) & (({_ALL} >> a::UHUGEINT) << a::UHUGEINT)""",
+        # Rounding to a double keeps the highest bit of a number if the next bit is not set. 0 has no bit: NULL.
         "CREATE MACRO _highest(bits) AS floor(log2(nullif(bits & ~(bits >> 1::UHUGEINT), 0)::DOUBLE))::INTEGER",
         "CREATE MACRO _lowest(bits) AS floor(log2((bits & ~(nullif(bits, 0) - 1::UHUGEINT))::DOUBLE))::INTEGER",
     ]
 
 
 def _edge_macros() -> list[str]:
-    """Numbers of bin edges, 0 … 128: the first at or above an energy, the last at or below; and the bins that are as wide as an energy."""
+    """Indices of bin edges, 0 … 128, at or next to an energy, and the number of bins that an energy spans."""
     width, origin = EDOS_GRID.widths[0], EDOS_GRID.edges[0]
     return [
         f"CREATE MACRO _bins(energy) AS ceil((energy::DOUBLE - {TOLERANCE}) / {width})::INTEGER",
@@ -119,15 +136,21 @@ def _edge_macros() -> list[str]:
         f"CREATE MACRO _edge_to(energy) AS floor((energy::DOUBLE + {TOLERANCE} - {origin}) / {width})::INTEGER",
         f"CREATE MACRO _bin_of(energy) AS least(_edge_to(energy) + 1, {_BINS})",
         f"""CREATE MACRO _between_edges(a, b) AS
-            {{'lower': {origin} + a * {width}::DOUBLE, 'upper': {origin} + b * {width}::DOUBLE, 'width': (b - a) * {width}::DOUBLE}}""",
+            {{'lower': {origin} + a * {width}::DOUBLE,
+              'upper': {origin} + b * {width}::DOUBLE,
+              'width': (b - a) * {width}::DOUBLE}}""",
         f"""CREATE MACRO _no_room(name, min_width, edge_min, edge_max) AS error(
-            name || ': no run ≥ ' || min_width || ' eV wide has its edge in ' || edge_min || ' … ' || edge_max || ' eV on a grid of '
-            || '{origin:g} … {EDOS_GRID.edges[-1]:g} eV; take another min_width > 0 or another window of at least a bin')""",
+            name || ': no run ≥ ' || min_width || ' eV wide has its edge in ' || edge_min || ' … ' || edge_max
+            || ' eV on a grid of {origin:g} … {EDOS_GRID.edges[-1]:g} eV; '
+            || 'take another min_width > 0 or another window of at least a bin')""",
     ]
 
 
 def _run_macros() -> list[str]:
-    """The run that counts: those of n bins whose end or start is in the window, and from it to the next bin that is not low."""
+    """The gap that is reported: of the runs of n low bins with their edge in the window, the nearest to 0 eV.
+
+    It is extended to the next bin that is not low.
+    """
     shifts = ", ".join(f"greatest(0, least({1 << k}, n - {1 << k}))::UHUGEINT" for k in range(_BINS.bit_length() - 1))
     ends = "_runs(low, n) & ~((low >> (n - 1)::UHUGEINT) >> 1::UHUGEINT) & _from_to(a, b)"
     starts = f"_runs(low, n) & ~((low & ({_ALL} >> 1::UHUGEINT)) << 1::UHUGEINT) & _from_to(a, b)"
@@ -140,12 +163,14 @@ def _run_macros() -> list[str]:
         f"CREATE MACRO _highest_run(bits, n, a, b) AS {_let('low', 'bits', _let('fit', ends, highest))}",
         f"CREATE MACRO _lowest_run(bits, n, a, b) AS {_let('low', 'bits', _let('fit', starts, lowest))}",
         f"""CREATE MACRO _vb_gap(bits, min_width, upper_min, upper_max) AS CASE
-            WHEN _bins(min_width) < 1 OR greatest(_edge_from(upper_min), _bins(min_width)) > least(_edge_to(upper_max), {_BINS})
+            WHEN _bins(min_width) < 1
+              OR greatest(_edge_from(upper_min), _bins(min_width)) > least(_edge_to(upper_max), {_BINS})
             THEN _no_room('VB gap', min_width, upper_min, upper_max)
             ELSE _highest_run(bits, _bins(min_width), greatest(_edge_from(upper_min) - _bins(min_width), 0),
                               least(_edge_to(upper_max), {_BINS}) - _bins(min_width)) END""",
         f"""CREATE MACRO _cb_gap(bits, min_width, lower_min, lower_max) AS CASE
-            WHEN _bins(min_width) < 1 OR greatest(_edge_from(lower_min), 0) > least(_edge_to(lower_max), {_BINS} - _bins(min_width))
+            WHEN _bins(min_width) < 1
+              OR greatest(_edge_from(lower_min), 0) > least(_edge_to(lower_max), {_BINS} - _bins(min_width))
             THEN _no_room('CB gap', min_width, lower_min, lower_max)
             ELSE _lowest_run(bits, _bins(min_width), greatest(_edge_from(lower_min), 0),
                              least(_edge_to(lower_max), {_BINS} - _bins(min_width))) END""",
@@ -153,5 +178,5 @@ def _run_macros() -> list[str]:
 
 
 def _let(name: str, value: str, expression: str) -> str:
-    """An expression in which a name stands for a value."""
+    """Return an SQL expression in which a name stands for a value."""
     return f"list_transform([{value}], lambda {name}: {expression})[1]"

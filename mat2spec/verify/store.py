@@ -1,4 +1,4 @@
-"""The files of a run that hold computed spectra: one for each calculation, under its key, and one for each that failed."""
+"""The calculations stored in a run: one file for each, named by its key, and one for each that failed."""
 
 import json
 from collections.abc import Mapping
@@ -9,21 +9,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mat2spec.data.materials.schema import CRYSTAL_SCHEMA
 from mat2spec.dos.grid import SpectrumGrid
-from mat2spec.storage.location import put
+from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.rejects import REJECT_COLUMNS, Reject
 from mat2spec.storage.run_directory import VERIFIED, VERIFIED_REJECTS
 
-_NONE = "none"
-"""Name of the empty file of each folder, from which a view has its columns."""
+_EMPTY = "none"
+"""Name of the empty file in each folder, from which a view takes its columns."""
 
-_GAPS = ("vb_gap_lower", "vb_gap_upper", "vb_gap_width", "cb_gap_lower", "cb_gap_upper", "cb_gap_width")
+_GAP_COLUMNS = ("vb_gap_lower", "vb_gap_upper", "vb_gap_width", "cb_gap_lower", "cb_gap_upper", "cb_gap_width")
 
-_FAILURES = pa.schema([*REJECT_COLUMNS, ("calculation", pa.string()), ("limits", pa.string())])
+_REJECTS_SCHEMA = pa.schema([*REJECT_COLUMNS, ("calculation", pa.string()), ("limits", pa.string())])
 
 
 def verified_schema(grid: SpectrumGrid) -> pa.Schema:
-    """Columns of computed spectra on a grid."""
+    """Return the columns of computed spectra on a grid."""
     numbers: tuple[str, ...] = (
         "total_energy",
         "min_frequency",
@@ -31,10 +32,10 @@ def verified_schema(grid: SpectrumGrid) -> pa.Schema:
         "mean_frequency",
         "heat_capacity_300K",
     )
-    others = {"exceeds_grid": pa.bool_()}
+    flags = {"exceeds_grid": pa.bool_()}
     if grid.per_cell:
-        numbers = ("efermi", "vbm", "cbm", "band_gap", "total_energy", "bands_cover_ev", "dos_sum", *_GAPS)
-        others = {"vb_mask": pa.int64(), "cb_mask": pa.int64(), "is_metal": pa.bool_()}
+        numbers = ("efermi", "vbm", "cbm", "band_gap", "total_energy", "bands_cover_ev", "dos_sum", *_GAP_COLUMNS)
+        flags = {"vb_mask": pa.int64(), "cb_mask": pa.int64(), "is_metal": pa.bool_()}
     return pa.schema(
         {
             "material_id": pa.string(),
@@ -43,89 +44,90 @@ def verified_schema(grid: SpectrumGrid) -> pa.Schema:
             "densities": pa.list_(pa.float32()),
             "spectrum": pa.list_(pa.float32(), len(grid)),
             **dict.fromkeys(numbers, pa.float64()),
-            **others,
+            **flags,
             "level": pa.string(),
             "engine": pa.string(),
             "settings": pa.string(),
             "cpu_seconds": pa.float64(),
             "converged": pa.bool_(),
-            "formula_pretty": pa.string(),
-            "nsites": pa.int32(),
-            "atomic_numbers": pa.list_(pa.uint8()),
-            "lattice": pa.list_(pa.float64(), 9),
-            "frac_coords": pa.list_(pa.float64()),
+            **{field.name: field.type for field in CRYSTAL_SCHEMA if field.name != "material_id"},
         }
     )
 
 
 @dataclass(frozen=True)
-class ComputedFiles:
-    """Results and rejects of calculations, written whole or not at all. A calculation has one or the other.
+class CalculationStore:
+    """Results and rejects of calculations. A calculation has one or the other, in a file that is whole or absent.
 
     Args:
         run: The run's directory.
-        grid: Axis of its spectra.
+        grid: Grid of its spectra.
     """
 
     run: Path
     grid: SpectrumGrid
 
-    def open(self) -> None:
-        """Make the folders, each with a file, and remove rejects that a kill left beside the result of a later attempt."""
-        for folder, schema in ((VERIFIED, verified_schema(self.grid)), (VERIFIED_REJECTS, _FAILURES)):
+    def prepare(self) -> None:
+        """Create both folders, each with an empty table, and delete rejects of calculations that have a result.
+
+        A job that is killed can leave such a reject, if a later attempt succeeded.
+        """
+        for folder, schema in ((VERIFIED, verified_schema(self.grid)), (VERIFIED_REJECTS, _REJECTS_SCHEMA)):
             (self.run / folder).mkdir(exist_ok=True)
-            self._write(folder, _NONE, schema.empty_table())
+            self._write(folder, _EMPTY, schema.empty_table())
         for file in (self.run / VERIFIED).glob("*.parquet"):
-            if file.stem != _NONE:
+            if file.stem != _EMPTY:
                 self._file(VERIFIED_REJECTS, file.stem).unlink(missing_ok=True)
 
-    def computed(self, key: str, ids: list[str]) -> bool:
-        """Whether a calculation is done; its result is then given to all materials that are this crystal."""
+    def reuse_result(self, key: str, ids: list[str]) -> bool:
+        """Record an existing result for these materials too (the same crystal); return whether there is one."""
         file = self._file(VERIFIED, key)
         if not file.exists():
             return False
-        there = pq.read_table(file)
-        known = there["material_id"].to_pylist()
-        if not set(ids) <= set(known):
-            self.commit(key, there.slice(0, 1), sorted({*known, *ids}))
+        rows = pq.read_table(file)
+        recorded = rows["material_id"].to_pylist()
+        if not set(ids) <= set(recorded):
+            self.write_result(key, rows.slice(0, 1), sorted({*recorded, *ids}))
         return True
 
-    def rejected(self, key: str, ids: list[str], limits: Mapping[str, Any]) -> bool:
-        """Whether a calculation failed within the same limits; within others it may be tried again."""
+    def reuse_reject(self, key: str, ids: list[str], limits: Mapping[str, Any]) -> bool:
+        """Record an existing reject for these materials too; return whether there is one, within the same limits.
+
+        What failed within other limits may be retried.
+        """
         file = self._file(VERIFIED_REJECTS, key)
         if not file.exists():
             return False
-        there = pq.read_table(file)
-        if there["limits"][0].as_py() != _text(limits):
+        rows = pq.read_table(file)
+        if rows["limits"][0].as_py() != _to_json(limits):
             return False
-        known = there["material_id"].to_pylist()
-        if not set(ids) <= set(known):
-            rows = [there.slice(0, 1).to_pylist()[0] | {"material_id": name} for name in sorted({*known, *ids})]
-            self._write(VERIFIED_REJECTS, key, pa.Table.from_pylist(rows, _FAILURES))
+        recorded = rows["material_id"].to_pylist()
+        if not set(ids) <= set(recorded):
+            first = rows.slice(0, 1).to_pylist()[0]
+            copies = [first | {"material_id": material_id} for material_id in sorted({*recorded, *ids})]
+            self._write(VERIFIED_REJECTS, key, pa.Table.from_pylist(copies, _REJECTS_SCHEMA))
         return True
 
-    def commit(self, key: str, row: pa.Table, ids: list[str]) -> None:
-        """Write a result for all materials that are this crystal, in place of a reject."""
+    def write_result(self, key: str, row: pa.Table, ids: list[str]) -> None:
+        """Write a result for all materials that are this crystal, and delete the calculation's reject, if any."""
         schema = verified_schema(self.grid)
-        copies = [
-            row.set_column(row.column_names.index("material_id"), "material_id", pa.array([name])) for name in ids
-        ]
+        column = row.column_names.index("material_id")
+        copies = [row.set_column(column, "material_id", pa.array([material_id])) for material_id in ids]
         self._write(VERIFIED, key, pa.concat_tables(copies).select(schema.names).cast(schema))
         self._file(VERIFIED_REJECTS, key).unlink(missing_ok=True)
 
-    def reject(self, key: str, why: Reject, ids: list[str], limits: Mapping[str, Any]) -> None:
-        """Write why a calculation has no result."""
-        rows = [why | {"material_id": name, "calculation": key, "limits": _text(limits)} for name in ids]
-        self._write(VERIFIED_REJECTS, key, pa.Table.from_pylist(rows, _FAILURES))
+    def write_reject(self, key: str, reject: Reject, ids: list[str], limits: Mapping[str, Any]) -> None:
+        """Write why a calculation has no result, for all materials that are this crystal."""
+        shared = {"calculation": key, "limits": _to_json(limits)}
+        rows = [reject | {"material_id": material_id} | shared for material_id in ids]
+        self._write(VERIFIED_REJECTS, key, pa.Table.from_pylist(rows, _REJECTS_SCHEMA))
 
     def _file(self, folder: str, key: str) -> Path:
         return self.run / folder / f"{key}.parquet"
 
     def _write(self, folder: str, key: str, table: pa.Table) -> None:
-        content = pa.BufferOutputStream()
-        pq.write_table(table, content, compression="zstd")
-        put(self._file(folder, key), content.getvalue().to_pybytes())
+        write_parquet(self._file(folder, key), table)
 
 
-def _text(limits: Mapping[str, Any]) -> str:
+def _to_json(limits: Mapping[str, Any]) -> str:
     return json.dumps(dict(limits), sort_keys=True)

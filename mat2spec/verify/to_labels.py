@@ -1,4 +1,4 @@
-"""Computed spectra of a run as labels: rows that are added to a table from which networks learn."""
+"""Export of computed spectra to a table of training labels."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 
 from mat2spec.config import LabelsConfig
 from mat2spec.data.materials.schema import COLUMNS
-from mat2spec.errors import RunError, TableError
-from mat2spec.storage.location import put
+from mat2spec.errors import RunError, TableError, counted
+from mat2spec.query.catalog import parquet_files
+from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.run_directory import VERIFIED, RunDirectory
 
 PROVENANCE = ("calculation", "level", "engine", "settings")
-"""Columns that say where a label comes from, besides `source`, the run."""
+"""Columns that record the origin of a label, besides `source`, the name of the run."""
 
 CURVES = (
     "energies",
@@ -28,64 +29,60 @@ CURVES = (
     "bands_cover_ev",
     "min_frequency",
 )
-"""What a label keeps of its calculation, where it has it."""
+"""Columns that a label takes from its calculation, if it has them."""
 
 
 def add_labels(config: LabelsConfig, run: Path, base: Path | None, output: Path) -> str:
-    """Add the computed spectra of a run to a table of labels, in column edos or phdos; a material that is there already stays as it is.
+    """Add the computed spectra of a run to a table of labels, in the column edos or phdos.
 
-    Electronic labels are states/eV per primitive cell; phonon labels have maximum 1, as the tables that ship. Where the table has a
-    column `split`, new rows are training rows. Of several calculations of a material DFT goes first.
+    A material that the table has already stays unchanged. Electronic labels are in states/eV per primitive cell;
+    phonon labels have maximum 1, as in the bundled tables. Where the table has a column `split`, new rows are
+    training rows. Of several calculations of a material, DFT takes precedence.
 
     Args:
         config: The settings.
         run: The run's directory.
-        base: Table with which the output begins.
-        output: The table, absolute.
+        base: Table that a new output starts from.
+        output: The table of labels, absolute.
 
     Returns:
-        A line that says what was added.
+        One line with the number of labels added.
 
     Raises:
         RunError: If the run has no computed spectra of these levels.
-        TableError: If a table cannot be read, or has no such column of labels.
+        TableError: If a table cannot be read, or lacks the column of labels.
     """
     grid = RunDirectory(run).read_record().get("grid", {}).get("name")
-    found = _computed(run, config.level)
+    computed = _computed_spectra(run, config.level)
     start = output if output.exists() else base
-    table = None if start is None else _read(start, grid)
-    known = set() if table is None else set(table["material_id"].to_pylist())
-    new = found.filter(pa.array([name not in known for name in found["material_id"].to_pylist()], pa.bool_()))
+    table = None if start is None else _read_labels(start, grid)
+    labeled = set() if table is None else set(table["material_id"].to_pylist())
+    new = computed.filter(pa.array([name not in labeled for name in computed["material_id"].to_pylist()], pa.bool_()))
     rows = _labels(new, grid, run.name)
     if table is not None and "split" in table.column_names:
         rows = rows.append_column("split", pa.array(["train"] * len(rows), pa.string()))
-    content = pa.BufferOutputStream()
-    pq.write_table(rows if table is None else _together(table, rows), content, compression="zstd")
     output.parent.mkdir(parents=True, exist_ok=True)
-    put(output, content.getvalue().to_pybytes())
-    total = len(rows) + len(known)
-    return (
-        f"{output}: {len(rows)} labels added, {total} in all; {len(found) - len(rows)} of the run's were there already"
-    )
+    write_parquet(output, rows if table is None else _append_rows(table, rows))
+    total = len(rows) + len(labeled)
+    already = len(computed) - len(rows)
+    return f"{output}: {counted(len(rows), 'label')} added, {total} in total; {already} of the run's were already in it"
 
 
-def _computed(run: Path, levels: tuple[str, ...]) -> pa.Table:
-    """One calculation of each material."""
-    wanted = "WHERE converged AND list_contains($levels, level)"
-    sql = f"SELECT DISTINCT ON (material_id) * FROM read_parquet($files) {wanted} ORDER BY material_id, level, calculation"
-    params = {"files": str(run / VERIFIED / "*.parquet"), "levels": list(levels)}
-    none = RunError(f"{run}: no computed spectra of level {' or '.join(levels)}; compute some with jobs/verify.py")
-    if not any((run / VERIFIED).glob("*.parquet")):
-        raise none
-    with duckdb.connect() as connection:
-        found = connection.sql(sql, params=params).to_arrow_table()
-    if not len(found):
-        raise none
-    return found
+def _computed_spectra(run: Path, levels: tuple[str, ...]) -> pa.Table:
+    """Read one calculation of each material."""
+    sql = f"""SELECT DISTINCT ON (material_id) * FROM {parquet_files(run, VERIFIED)}
+              WHERE converged AND list_contains($levels, level) ORDER BY material_id, level, calculation"""
+    computed = None
+    if any((run / VERIFIED).glob("*.parquet")):
+        with duckdb.connect() as connection:
+            computed = connection.sql(sql, params={"levels": list(levels)}).to_arrow_table()
+    if computed is None or not len(computed):
+        raise RunError(f"{run}: no computed spectra of level {' or '.join(levels)}; compute some with mat2spec verify")
+    return computed
 
 
 def _labels(computed: pa.Table, label: str, source: str) -> pa.Table:
-    """Rows of computed spectra as rows of a table of labels."""
+    """Convert computed spectra to rows of a table of labels."""
     spectra = [np.array(spectrum, np.float32) for spectrum in computed["spectrum"].to_pylist()]
     if label != "edos":
         spectra = [spectrum / spectrum.max() for spectrum in spectra]
@@ -94,7 +91,7 @@ def _labels(computed: pa.Table, label: str, source: str) -> pa.Table:
     return rows.append_column(label, pa.array(spectra, pa.list_(pa.float32())))
 
 
-def _read(path: Path, label: str) -> pa.Table:
+def _read_labels(path: Path, label: str) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -104,8 +101,8 @@ def _read(path: Path, label: str) -> pa.Table:
     return table
 
 
-def _together(table: pa.Table, rows: pa.Table) -> pa.Table:
-    """Put rows below a table, in its types; columns that only one has are NULL in the other."""
+def _append_rows(table: pa.Table, rows: pa.Table) -> pa.Table:
+    """Append rows to a table, cast to its types; a column that only one of them has is NULL for the other's rows."""
     fields = {field.name: field for field in rows.schema} | {field.name: field for field in table.schema}
     columns = {
         name: pa.chunked_array(

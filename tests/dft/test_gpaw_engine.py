@@ -8,7 +8,7 @@ import pytest
 
 from mat2spec import dft
 from mat2spec.config import GpawConfig
-from mat2spec.dft.engine import Limits, key_of, refuse_large
+from mat2spec.dft.engine import Limits, calculation_key, check_size
 from mat2spec.dft.gpaw_engine import SAFER, Gpaw, setups
 from mat2spec.dft.gpaw_program import band_edges, k_mesh
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
@@ -25,7 +25,7 @@ def of_elements(crystal: Crystal, *numbers: int) -> Crystal:
 
 def test_curve_becomes_a_spectrum_on_the_grid(fake_gpaw, silicon):
     found = Gpaw(GpawConfig()).calculate(silicon, LIMITS)
-    spectrum = found.on(EDOS_GRID)
+    spectrum = found.on_grid(EDOS_GRID)
     assert vb_gaps(spectrum[None], EDOS_GRID, ValenceBandRule())[0] == pytest.approx([-2.0, -0.5, 1.5], abs=0.0626)
     assert spectrum[-1] == pytest.approx(3.0)
     assert (found.engine, found.level, found.cpu_seconds) == ("gpaw 0", "dft", 1.5)
@@ -45,7 +45,7 @@ def test_second_attempt_is_with_safer_settings_and_says_so(fake_gpaw, silicon):
 def test_element_without_a_setup_is_refused(fake_gpaw, silicon, monkeypatch):
     monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", lambda: frozenset({"Na"}))
     with pytest.raises(CalculationError, match="silicon: no PAW setup for Si; leave it out"):
-        Gpaw(GpawConfig()).refuse(silicon)
+        Gpaw(GpawConfig()).check_crystal(silicon)
 
 
 @pytest.mark.parametrize(("number", "symbol"), [(26, "Fe"), (28, "Ni"), (64, "Gd"), (92, "U")])
@@ -55,8 +55,8 @@ def test_open_shells_are_refused_unless_the_user_knows_better(fake_gpaw, silicon
     with pytest.raises(
         CalculationError, match=f"other: {symbol}: PBE without spin does not describe .*say --without-spin"
     ):
-        Gpaw(GpawConfig()).refuse(crystal)
-    Gpaw(GpawConfig(without_spin=True)).refuse(crystal)
+        Gpaw(GpawConfig()).check_crystal(crystal)
+    Gpaw(GpawConfig(without_spin=True)).check_crystal(crystal)
     assert Gpaw(GpawConfig()).settings(crystal) == Gpaw(GpawConfig(without_spin=True)).settings(crystal), (
         "the calculation is the same"
     )
@@ -65,7 +65,7 @@ def test_open_shells_are_refused_unless_the_user_knows_better(fake_gpaw, silicon
 @pytest.mark.parametrize("number", [21, 23, 29, 30, 57, 71])
 def test_shells_that_are_empty_full_or_itinerant_are_not(fake_gpaw, silicon, monkeypatch, number):
     monkeypatch.setattr("mat2spec.dft.gpaw_engine.setups", lambda: frozenset({"Si", "Sc", "V", "Cu", "Zn", "La", "Lu"}))
-    Gpaw(GpawConfig()).refuse(of_elements(silicon, 14, number))
+    Gpaw(GpawConfig()).check_crystal(of_elements(silicon, 14, number))
 
 
 def test_setups_are_those_of_all_folders_and_default_ones_only(fake_gpaw):
@@ -91,12 +91,12 @@ def test_large_cell_is_refused_with_the_limit(silicon):
     with pytest.raises(
         CalculationError, match="silicon: the primitive cell has 2 sites, more than 1; raise --max-sites"
     ):
-        refuse_large(silicon, 1, 400.0)
+        check_size(silicon, 1, 400.0)
     with pytest.raises(
         CalculationError, match="silicon: the primitive cell has 40 Å³, more than 30; raise --max-volume"
     ):
-        refuse_large(silicon, 2, 30.0)
-    refuse_large(silicon, 2, 41.0)
+        check_size(silicon, 2, 30.0)
+    check_size(silicon, 2, 41.0)
 
 
 def test_cutoff_is_higher_with_hard_anions(silicon):
@@ -110,8 +110,8 @@ def test_cutoff_is_higher_with_hard_anions(silicon):
 def test_key_is_that_of_crystal_and_settings_not_of_the_name(silicon):
     settings = Gpaw(GpawConfig()).settings(silicon)
     renamed = Crystal("another", silicon.atomic_numbers, silicon.lattice, silicon.frac_coords)
-    assert key_of(silicon, settings) == key_of(renamed, settings)
-    assert key_of(silicon, settings) != key_of(silicon, settings | {"kppra_dos": 3000.0})
+    assert calculation_key(silicon, settings) == calculation_key(renamed, settings)
+    assert calculation_key(silicon, settings) != calculation_key(silicon, settings | {"kppra_dos": 3000.0})
 
 
 def test_programs_import_nothing_of_ours():

@@ -9,7 +9,7 @@ import pytest
 from standins import BUNDLED
 
 from mat2spec.config import GpawConfig, PhononConfig
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dft.engine import Limits
 from mat2spec.dft.forces import GpawForces
 from mat2spec.dft.gpaw_engine import Gpaw
@@ -79,7 +79,7 @@ def test_gap_is_the_published_one(name):
 def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
     """Orthorhombic, 20 sites, direct at Γ, so that the mesh does not matter."""
     table = pq.read_table(BUNDLED / "mp_structures.parquet", filters=[("material_id", "=", "mp-4019")])
-    (crystal,), (published,) = crystals(table), table["band_gap"].to_pylist()
+    (crystal,), (published,) = read_crystals(table), table["band_gap"].to_pylist()
     found = Gpaw(GpawConfig()).calculate(standard_primitive(crystal), LIMITS)
     print(f"CaTiO3: {found.numbers['band_gap']:.2f} eV, published {published:.2f}; {found.cpu_seconds:.0f} s")
     assert found.numbers["band_gap"] == pytest.approx(published, abs=SAME_GAP), JAIN
@@ -103,7 +103,7 @@ def test_optical_phonon_at_the_centre_is_that_of_raman_scattering(name, a, lengt
 
 def test_default_settings_give_the_spectra_that_ship():
     table = pq.read_table(BUNDLED / "edos_gpaw.parquet", filters=[("material_id", "=", "mp-22862")])
-    (crystal,) = crystals(table)
+    (crystal,) = read_crystals(table)
     (true,) = np.array(table["edos"].to_pylist(), np.float32)
-    spectrum = Gpaw(GpawConfig()).calculate(crystal, LIMITS).on(EDOS_GRID)
+    spectrum = Gpaw(GpawConfig()).calculate(crystal, LIMITS).on_grid(EDOS_GRID)
     assert r2_score(spectrum[:, None], true[:, None]) > 0.98

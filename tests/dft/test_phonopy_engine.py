@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mat2spec.config import GpawConfig, PhononConfig
-from mat2spec.dft.engine import AttemptError, Limits, key_of
+from mat2spec.dft.engine import AttemptError, Limits, calculation_key
 from mat2spec.dft.forces import AseForces, GpawForces
 from mat2spec.dft.phonopy_engine import Phonons
 from mat2spec.dos.grid import PHDOS_GRID
@@ -39,7 +39,7 @@ def test_curve_has_three_modes_per_atom(copper):
 
 
 def test_spectrum_on_the_grid_is_as_predictions_are(copper):
-    spectrum = copper.on(PHDOS_GRID)
+    spectrum = copper.on_grid(PHDOS_GRID)
     assert PHDOS_GRID.integrate(spectrum[None])[0] == pytest.approx(3, rel=1e-5)
     assert (spectrum >= 0).all()
     assert spectrum[PHDOS_GRID.points > 350].max() < 1e-6
@@ -57,7 +57,7 @@ def test_unstable_crystal_is_refused():
     found = Phonons(AseForces(EMT), SMALL).calculate(fcc("stretched", 29, 4.4), LIMITS)
     assert found.numbers["min_frequency"] < -15
     with pytest.raises(SpectrumError, match=r"stretched: .* of the modes lie below -15 cm⁻¹"):
-        found.on(PHDOS_GRID)
+        found.on_grid(PHDOS_GRID)
 
 
 def test_calculator_that_does_not_know_an_element_says_so():
@@ -84,7 +84,7 @@ def test_version_of_the_calculator_is_part_of_the_key(monkeypatch):
     before = engine.settings(crystal)
     assert before["calculator_version"] != "unknown"
     monkeypatch.setattr("mat2spec.dft.forces.version", lambda name: "0.1")
-    assert key_of(crystal, before) != key_of(crystal, engine.settings(crystal))
+    assert calculation_key(crystal, before) != calculation_key(crystal, engine.settings(crystal))
 
 
 GPAW_THAT_IS_EMT = """
@@ -125,7 +125,7 @@ def gpaw_that_is_emt(tmp_path, monkeypatch):
 def test_forces_of_another_python_give_the_same_spectrum(copper, gpaw_that_is_emt):
     engine, crystal = Phonons(GpawForces(GpawConfig()), SMALL), fcc("copper", 29, 3.61)
     engine.check()
-    engine.refuse(crystal)
+    engine.check_crystal(crystal)
     found = engine.calculate(crystal, LIMITS)
     np.testing.assert_allclose(found.densities, copper.densities, atol=1e-9)
     assert found.numbers == pytest.approx(dict(copper.numbers))
@@ -154,4 +154,4 @@ def test_forces_whose_process_dies_are_told(gpaw_that_is_emt):
 def test_phonons_by_gpaw_refuse_what_needs_spin(gpaw_that_is_emt):
     (gpaw_that_is_emt.parent / "Fe.PBE.gz").touch()
     with pytest.raises(CalculationError, match="iron: Fe: PBE without spin"):
-        Phonons(GpawForces(GpawConfig()), SMALL).refuse(fcc("iron", 26, 3.5))
+        Phonons(GpawForces(GpawConfig()), SMALL).check_crystal(fcc("iron", 26, 3.5))

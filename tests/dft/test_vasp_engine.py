@@ -72,7 +72,7 @@ def test_finished_calculation_is_read_back(boride, computed, tmp_path, own):
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(FINISHED, folder / "vasprun.xml.gz")
     found = Vasp(tmp_path).calculate(boride, LIMITS)
-    np.testing.assert_allclose(found.on(EDOS_GRID), resample_pymatgen("boride", computed.tdos).spectrum, rtol=1e-5)
+    np.testing.assert_allclose(found.on_grid(EDOS_GRID), resample_pymatgen("boride", computed.tdos).spectrum, rtol=1e-5)
     assert found.numbers["efermi"] == computed.efermi
     assert (found.level, found.engine, found.settings["ISPIN"]) == ("dft", "vasp 5.3.5", 2)
 

@@ -1,4 +1,4 @@
-"""Each ready question about electronic spectra, asked of DFT spectra, against the same question in Python."""
+"""Each named query on electronic spectra, run on DFT spectra, against the same computation in Python."""
 
 import math
 
@@ -9,14 +9,14 @@ from mat2spec.data.labels.subsets import RARE_EARTHS
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.metrics import wasserstein_distances
-from mat2spec.query.catalog import ask, cookbook
+from mat2spec.query.catalog import cookbook, run_query
 
 PLATINUM_GROUP = {"Ru", "Rh", "Pd", "Os", "Ir", "Pt"}
 
 
 @pytest.fixture
 def answer(edos_run):
-    return lambda name: ask(edos_run, f"@{name}").to_pylist()
+    return lambda name: run_query(edos_run, f"@{name}").to_pylist()
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ def test_gapped_metals_follow_the_rule_of_the_paper(answer, metals):
         )
 
 
-def test_rare_earths_of_the_questions_are_those_of_the_library():
+def test_rare_earths_in_the_named_queries_are_those_of_the_library():
     quoted = "[" + ", ".join(
         f"'{symbol}'" for symbol in ["Sc", "Y", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er"]
     )
     quoted += ", 'Tm', 'Yb', 'Lu']"
     assert set(quoted.strip("[]").replace("'", "").split(", ")) == RARE_EARTHS
-    assert [name for name, question in cookbook().items() if quoted in question.sql] == [
+    assert [name for name, query in cookbook().items() if quoted in query.sql] == [
         "gapped_metals",
         "gapped_metals_known",
     ]
@@ -168,14 +168,14 @@ def test_disputed_metals_contradict_the_input(answer, edos_rows):
     assert ids(found) == first_ids(fits, lambda r: abs(r["is_metal_prob"] - 0.5), 20)
 
 
-def test_crystals_of_which_nothing_is_known_count_as_no_metal(edos_rows, answer):
+def test_crystals_with_no_known_or_predicted_gap_are_not_counted_as_metals(edos_rows, answer):
     unknown = {r["material_id"] for r in edos_rows if r["is_metal"] is None}
     assert len(unknown) > 20
-    questions = [name for name, question in cookbook().items() if question.grid == "edos" and name != "gapped_systems"]
-    assert not {name for question in questions for name in ids(answer(question))} & unknown
+    queries = [name for name, query in cookbook().items() if query.grid == "edos" and name != "gapped_systems"]
+    assert not {material_id for name in queries for material_id in ids(answer(name))} & unknown
 
 
-def test_reject_reasons_are_asked_of_every_run(answer):
+def test_reject_reasons_apply_to_electronic_runs_too(answer):
     assert [(r["error_type"], r["rows"]) for r in answer("reject_reasons")] == [
         ("StructureError", 2),
         ("TableError", 1),

@@ -1,4 +1,4 @@
-"""The macros against Python, which is checked against plain loops and published definitions elsewhere."""
+"""The SQL macros against Python, which other tests check against plain loops and published definitions."""
 
 from contextlib import contextmanager
 
@@ -11,7 +11,7 @@ from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps,
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID, SpectrumGrid
 from mat2spec.dos.metrics import wasserstein_distances
 from mat2spec.errors import QueryError
-from mat2spec.query.catalog import ask
+from mat2spec.query.catalog import run_query
 from mat2spec.query.macros import macros
 
 LIMITS = [
@@ -33,7 +33,7 @@ FLOAT32 = 1e-6
 
 @pytest.fixture(scope="module")
 def spectra(edos_rows) -> np.ndarray:
-    """100,000 that jump between low and high at random, many densities exactly at a threshold; a few with NaN; and those of DFT."""
+    """100,000 that jump at random between low and high, many exactly at a threshold; a few with NaN; and DFT's."""
     rng = np.random.default_rng(1)
     changes = rng.random((100_000, 128)) < rng.choice([0.02, 0.06, 0.15], (100_000, 1))
     low = (np.cumsum(changes, axis=1) + rng.integers(0, 2, (100_000, 1))) % 2 == 0
@@ -110,10 +110,12 @@ def test_default_limits_in_sql_are_those_of_python(database, spectra):
 
 def test_gap_columns_of_a_run_are_the_answers_of_its_macros(edos_run):
     sql = """SELECT count(*) AS rows, count(vb_gap_width) AS below, count(cb_gap_width) AS above FROM predictions
-             WHERE vb_gap(spectrum).width IS NOT DISTINCT FROM vb_gap_width AND vb_gap(spectrum).lower IS NOT DISTINCT FROM vb_gap_lower
-               AND cb_gap(spectrum).width IS NOT DISTINCT FROM cb_gap_width AND cb_gap(spectrum).upper IS NOT DISTINCT FROM cb_gap_upper
+             WHERE vb_gap(spectrum).width IS NOT DISTINCT FROM vb_gap_width
+               AND vb_gap(spectrum).lower IS NOT DISTINCT FROM vb_gap_lower
+               AND cb_gap(spectrum).width IS NOT DISTINCT FROM cb_gap_width
+               AND cb_gap(spectrum).upper IS NOT DISTINCT FROM cb_gap_upper
                AND vb_gap_of_mask(vb_mask, cb_mask) IS NOT DISTINCT FROM vb_gap(spectrum)"""
-    (found,) = ask(edos_run, sql).to_pylist()
+    (found,) = run_query(edos_run, sql).to_pylist()
     assert found["rows"] == 471
     assert min(found["below"], found["above"]) > 30
 
@@ -145,7 +147,7 @@ def test_spectrum_may_be_computed(database, spectra):
         "similar(axis(), NULL::FLOAT[])",
     ],
 )
-def test_no_spectrum_no_answer(database, call):
+def test_null_spectrum_gives_null(database, call):
     assert database.sql(f"SELECT {call}").fetchall() == [(None,)]
 
 
@@ -164,11 +166,9 @@ def test_no_spectrum_no_answer(database, call):
         "cb_gap_of_mask(vb_mask, cb_mask, lower_min := 0.3, lower_max := 0.31)",
     ],
 )
-def test_rule_that_no_spectrum_can_fulfil_is_refused_in_one_line(edos_run, call):
-    with pytest.raises(
-        QueryError, match=r"(VB|CB) gap: no run ≥ -?\d.* on a grid of -4 … 4 eV; take another min_width"
-    ) as caught:
-        ask(edos_run, f"SELECT {call} FROM predictions")
+def test_rule_that_no_spectrum_can_fulfill_is_refused_in_one_line(edos_run, call):
+    with pytest.raises(QueryError, match=r"(VB|CB) gap: .*-?\d.* -4 … 4 eV.*min_width") as caught:
+        run_query(edos_run, f"SELECT {call} FROM predictions")
     assert "\n" not in str(caught.value)
 
 
@@ -198,8 +198,8 @@ def test_window_that_leaves_the_grid_is_no_gap(database, low, high):
 
 
 def test_window_that_descends_is_refused(edos_run):
-    with pytest.raises(QueryError, match="has_gap: the window must ascend, got 1 … -1 eV; swap the two"):
-        ask(edos_run, "SELECT has_gap(spectrum, 1, -1) FROM predictions")
+    with pytest.raises(QueryError, match=r"has_gap: .* 1 … -1 eV"):
+        run_query(edos_run, "SELECT has_gap(spectrum, 1, -1) FROM predictions")
 
 
 @pytest.mark.parametrize("grid", [EDOS_GRID, PHDOS_GRID], ids=lambda grid: grid.name)
@@ -208,7 +208,8 @@ def test_similarity_is_that_of_the_metrics(grid):
     pairs = random.uniform(-0.2, 3, (2, 3000, len(grid))) * (random.random((2, 3000, len(grid))) < 0.3)
     pairs[0, :5], pairs[1, 3:8] = 0, -1
     pairs = pairs.astype(np.float32)
-    sql = "SELECT distance.wasserstein, distance.cosine_distance FROM (SELECT row, similar(a, b) AS distance FROM spectra) ORDER BY row"
+    sql = """SELECT distance.wasserstein, distance.cosine_distance
+             FROM (SELECT row, similar(a, b) AS distance FROM spectra) ORDER BY row"""
     with connect(grid, a=lists(pairs[0]), b=lists(pairs[1])) as database:
         wasserstein, cosine_distance = (column.to_numpy() for column in database.sql(sql).to_arrow_table().columns)
     a, b = pairs.astype(np.float64)
@@ -222,21 +223,24 @@ def test_similarity_is_that_of_the_metrics(grid):
 
 
 def test_a_spectrum_is_most_similar_to_itself_and_distance_counts_states_times_energy(edos_run):
-    (found,) = ask(
+    (found,) = run_query(
         edos_run,
-        "SELECT max(similar(spectrum, spectrum).wasserstein) AS w, max(similar(spectrum, spectrum).cosine_distance) AS c FROM predictions",
+        "SELECT max(distance.wasserstein) AS w, max(distance.cosine_distance) AS c "
+        "FROM (SELECT similar(spectrum, spectrum) AS distance FROM predictions)",
     ).to_pylist()
     assert found["w"] == pytest.approx(0, abs=FLOAT32)
     assert found["c"] == pytest.approx(0, abs=FLOAT32)
     one = "[CASE WHEN i = {} THEN 1 ELSE 0 END for i in range(128)]"
-    (moved,) = ask(edos_run, f"SELECT similar({one.format(10)}, {one.format(26)}).wasserstein AS w").to_pylist()
+    (moved,) = run_query(edos_run, f"SELECT similar({one.format(10)}, {one.format(26)}).wasserstein AS w").to_pylist()
     assert moved["w"] == pytest.approx(1.0), "one state, sixteen bins, one eV"
 
 
 def test_most_similar_takes_a_subquery(edos_run):
     sql = """SELECT material_id FROM predictions
-             ORDER BY similar(spectrum, (SELECT spectrum FROM predictions WHERE material_id = 'mp-149')).wasserstein, material_id LIMIT 3"""
-    assert {row["material_id"].split("-0.")[0] for row in ask(edos_run, sql).to_pylist()} == {"mp-149"}, (
+             ORDER BY similar(spectrum, (SELECT spectrum FROM predictions WHERE material_id = 'mp-149')).wasserstein,
+                      material_id
+             LIMIT 3"""
+    assert {row["material_id"].split("-0.")[0] for row in run_query(edos_run, sql).to_pylist()} == {"mp-149"}, (
         "multiples have the same shape"
     )
 
@@ -245,7 +249,7 @@ def test_most_similar_takes_a_subquery(edos_run):
 def test_integral_over_electronic_states_is_the_area_of_the_bins(edos_run, edos_rows, low, high):
     edges = np.array(EDOS_GRID.edges)
     widths = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
-    found = ask(
+    found = run_query(
         edos_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions"
     ).to_pylist()
     states = {row["material_id"]: row["states"] for row in found}
@@ -255,5 +259,5 @@ def test_integral_over_electronic_states_is_the_area_of_the_bins(edos_run, edos_
 
 def test_electronic_macros_are_left_out_of_phonon_runs(dft_run):
     with pytest.raises(QueryError, match="vb_gap does not exist"):
-        ask(dft_run, "SELECT vb_gap(spectrum) FROM predictions")
-    assert len(ask(dft_run, "SELECT similar(spectrum, spectrum) FROM predictions LIMIT 2")) == 2
+        run_query(dft_run, "SELECT vb_gap(spectrum) FROM predictions")
+    assert len(run_query(dft_run, "SELECT similar(spectrum, spectrum) FROM predictions LIMIT 2")) == 2
