@@ -1,16 +1,15 @@
 """Say what to compute next: `propose.py RUN --by spread|margin|diversity|random [-n 50] [--where "SQL condition"] [--output FILE]`."""
 
-import io
 import sys
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from mat2spec.active_learning.propose import propose
 from mat2spec.cli.command import print_table
 from mat2spec.config import ProposeConfig, read_options
-from mat2spec.storage.location import Location, put, storage
+from mat2spec.storage.atomic import write_bytes, write_parquet
+from mat2spec.storage.location import Location, storage_errors
 from mat2spec.storage.paths import resolve_location, resolve_output
 
 
@@ -34,14 +33,14 @@ def main() -> None:
 
 
 def _write(table: pa.Table, output: Location) -> None:
-    content = io.BytesIO()
-    if output.suffix == ".csv":
-        pyarrow.csv.write_csv(table, content)
-    else:
-        pq.write_table(table, content)
-    with storage(output):
+    with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        put(output, content.getvalue())
+        if output.suffix == ".csv":
+            content = pa.BufferOutputStream()
+            pyarrow.csv.write_csv(table, content)
+            write_bytes(output, content.getvalue().to_pybytes())
+        else:
+            write_parquet(output, table)
 
 
 def _quoted(path: Location) -> str:

@@ -1,176 +1,97 @@
-"""The right to write into a run: one job at a time, and not for ever if its holder dies."""
+"""The lock of a run: one job at a time writes into a run directory."""
 
-import json
 import os
 import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import psutil
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from upath import UPath
 
-from mat2spec.errors import RunError, StorageError
-from mat2spec.storage.location import Location, errors_of_stores, put
+from mat2spec.errors import RunError
+from mat2spec.storage.location import Location, error_reason, store_errors_as_oserror
 
 LOCK = ".lock"
 
-BEAT = 5.0
-"""[s] Between two signs of life."""
-
-SILENCE = 4 * BEAT
-"""[s] Without a sign of life after which a holder on another machine counts as dead."""
+WAIT = 2.0
+"""[s] For a holder that is just ending: of a killed process the kernel frees the memory first and the lock after it."""
 
 
-class Lease:
-    """A lock file that its holder renews.
+class RunLock(AbstractContextManager[None]):
+    """A lock that is held for as long as a `with` block lasts; a second job is refused.
 
-    Whether a holder lives is never read off a clock that two machines would have to share: on its own machine its process is looked up;
-    from another one watches whether the file changes.
+    On a disk it is the kernel's `flock` of RUN/.lock: it ends with its process, however that dies, and a stopped
+    process keeps it. It reaches other machines on NFSv4 and on Lustre mounted with `-o flock`; other network file
+    systems may lock for one machine only. Where there is no `flock`, as on object stores, the lock is that RUN/.lock
+    exists: a killed job leaves it behind, and `force_unlock` removes it.
 
     Args:
-        place: The lock file.
+        run: The run directory.
+        force_unlock: Whether to remove a lock that merely exists. A lock of the kernel has a living holder and stays.
     """
 
-    def __init__(self, place: Location) -> None:
-        self._place = place
-        self._content: dict[str, Any] = {
-            "token": uuid4().hex,
-            "beat": 0,
-            "host": socket.gethostname(),
-            "process": _this_process(),
-        }
-        self._released, self._lost = threading.Event(), False
+    def __init__(self, run: Location, *, force_unlock: bool = False) -> None:
+        self._run = run
+        self._path = run / LOCK
+        self._force_unlock = force_unlock
+        self._content = f"{os.getpid()}\n{socket.gethostname()}\n{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
+        self._file_lock: BaseFileLock | None = None
 
-    @contextmanager
-    def held(self) -> Iterator["Lease"]:
-        """Hold it for as long as the block lasts.
+    def __enter__(self) -> None:
+        """Acquire the lock.
 
         Raises:
-            RunError: If another job holds it.
+            RunError: If another job holds it, or the directory cannot be written.
         """
         try:
-            with errors_of_stores():
-                self._take()
-        except OSError as error:
-            reason = error.strerror or " ".join(str(error).split())
-            raise RunError(f"{self._place.parent}: cannot be written ({reason}); choose another --output") from None
-        renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
-        renewal.start()
-        try:
-            yield self
-        finally:
-            self._released.set()
-            renewal.join()
-            if not self._lost:
-                with suppress(Exception):  # gone with its storage
-                    self._place.unlink()
-
-    def check(self) -> None:
-        """Make sure that it is still held.
-
-        Raises:
-            StorageError: If another took it, because this process gave no sign of life for too long.
-        """
-        if self._lost:
-            raise StorageError(
-                f"{self._place.parent}: another job took over while this one stood still; it goes on where this one stopped"
-            )
-
-    def _take(self) -> None:
-        while not self._create():
-            there = self._read()
-            if there is not None and not _died_here(there):
-                self._watch(there)
-            if there is not None:
-                put(self._place, self._encoded())
-                time.sleep(
-                    0.1
-                )  # of two that take a dead one's place at once, the first to write sees the other's token
-                if (now := self._read()) is None or now["token"] != self._content["token"]:
-                    raise RunError(_told(self._place, now or there))
-                return
-
-    def _create(self) -> bool:
-        try:
-            if isinstance(self._place, Path):
-                with self._place.open("xb") as file:
-                    file.write(self._encoded())
+            if isinstance(self._path, Path):
+                self._lock_file(self._path)
             else:
-                self._place.fs.pipe_file(self._place.path, self._encoded(), mode="create")
-        except FileExistsError:
-            return False
-        return True
+                with store_errors_as_oserror():
+                    self._create_object(self._path)
+        except OSError as error:
+            raise RunError(f"{self._run}: cannot be written ({error_reason(error)}); choose another one") from None
 
-    def _watch(self, there: dict[str, Any]) -> None:
-        """Wait for a sign of life of a holder that cannot be looked up."""
-        if _is_here(there):
-            raise RunError(_told(self._place, there))
-        start = time.monotonic()
-        while time.monotonic() - start < SILENCE:
-            time.sleep(BEAT / 2)
-            if (now := self._read()) is None:
-                return
-            if now != there:
-                raise RunError(_told(self._place, now))
+    def __exit__(self, *_: object) -> None:
+        with suppress(Exception):  # the storage may be gone
+            if self._path.read_text() == self._content:  # else another job has forced its way in
+                self._path.unlink()  # while it is held: a job that waits for the removed file notices, and tries again
+        if self._file_lock:
+            with suppress(OSError):
+                self._file_lock.release()
 
-    def _renew(self) -> None:
-        while not self._released.wait(BEAT):
-            with suppress(Exception):  # a storage that fails is for the job itself to tell
-                there = self._read()
-                if there is not None and there["token"] != self._content["token"]:
-                    self._lost = True
-                    return
-                self._content["beat"] += 1
-                put(self._place, self._encoded())
-
-    def _read(self) -> dict[str, Any] | None:
+    def _lock_file(self, path: Path) -> None:
+        self._file_lock = FileLock(path, timeout=WAIT)
         try:
-            return json.loads(self._place.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError:  # killed while it was created: nobody's
-            return {"token": "", "beat": -1, "host": "", "process": None}
+            self._file_lock.acquire()
+        except Timeout:
+            if not (self._force_unlock and self._outlives_its_job):
+                raise self._refusal() from None
+            path.unlink(missing_ok=True)
+            self._file_lock.acquire()
+        if not self._outlives_its_job:  # else filelock has written the process and the host, as the first two lines
+            path.write_text(self._content)
 
-    def _encoded(self) -> bytes:
-        return json.dumps(self._content).encode()
+    def _create_object(self, path: UPath) -> None:
+        if self._force_unlock:
+            path.unlink(missing_ok=True)
+        try:
+            path.fs.pipe_file(path.path, self._content.encode(), mode="create")
+        except FileExistsError:
+            raise self._refusal() from None
 
+    @property
+    def _outlives_its_job(self) -> bool:
+        """Whether a killed job leaves the lock: in an object store, and where filelock has found no `flock`."""
+        return self._file_lock is None or isinstance(self._file_lock, SoftFileLock)
 
-def _this_process() -> dict[str, Any]:
-    """What names a process of this machine until it ends, across restarts and containers."""
-    return {"machine": _machine(), "pid": os.getpid(), "created": _created(psutil.Process())}
-
-
-def _created(process: psutil.Process) -> float:
-    """Seconds from the machine's start to the process's, which stay the same when somebody sets the clock."""
-    return process.create_time() - psutil.boot_time()
-
-
-def _machine() -> list[str]:
-    boot, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    return [boot.read_text().strip(), os.readlink(processes)] if boot.exists() else [socket.gethostname(), ""]
-
-
-def _is_here(there: dict[str, Any]) -> bool:
-    return there["process"] is not None and there["process"]["machine"] == _machine()
-
-
-def _died_here(there: dict[str, Any]) -> bool:
-    """Whether a holder was a process of this machine that has ended."""
-    if there["process"] is None:
-        return True
-    if not _is_here(there):
-        return False
-    try:
-        process = psutil.Process(there["process"]["pid"])
-        return process.status() == psutil.STATUS_ZOMBIE or abs(_created(process) - there["process"]["created"]) > 1
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _told(place: Location, there: dict[str, Any]) -> str:
-    pid = f"process {there['process']['pid']} on " if there["process"] else ""
-    return f"{place.parent}: in use by another job ({pid}{there['host']}); wait for its end, or choose another --output"
+    def _refusal(self) -> RunError:
+        try:
+            pid, host, time, *_ = self._path.read_text().splitlines()
+            holder = f" (process {pid} on {host}{'' if self._file_lock else f' since {time}'})"
+        except (OSError, ValueError):  # it has just ended, or has not written its name yet
+            holder = ""
+        forced = "pass --force-unlock if it is known to be dead"
+        way_out = forced if self._outlives_its_job else "choose another run directory"
+        return RunError(f"{self._run}: in use by another job{holder}; wait for it to end, or {way_out}")

@@ -1,57 +1,102 @@
-"""How far a job is: a line that lives on a terminal; in a log a line now and then."""
+"""Progress of a job: a bar on a terminal, and a line about once a minute in a log."""
 
 import sys
-import time
+from typing import Any
+
+from tqdm import tqdm
+
+from mat2spec.errors import counted
 
 ON_TERMINAL, IN_LOG = 0.2, 60.0
-"""[s] Between two lines."""
+"""[s] Between two updates."""
+
+FIRST_IN_LOG = 10.0
+"""[s] Before the first line in a log; a shorter job has none."""
+
+_PERIODS = (("s", 1), ("min", 60), ("h", 3600))
 
 
-class Progress:
-    """Counts what is done and says so.
+class Progress(tqdm):
+    """A progress bar that counts what came of the work, and shows slow rates per minute or per hour.
+
+    To be closed, as by a `with` block, so that what is printed next has a line of its own.
 
     Args:
-        total: Things to do.
-        unit: Their name.
+        total: Number of things to do, with those that an earlier job did.
+        unit: Their name, in the singular.
+        initial: Number of things that an earlier job did. The rate and the counts leave them out.
     """
 
-    def __init__(self, total: int, unit: str) -> None:
-        self._total, self._unit = total, unit
-        self._start = self._said = time.perf_counter()
-        self._done = 0
+    monitor_interval = 0  # no thread that redraws: jobs call `step` at least once a second
+
+    def __init__(self, total: int, unit: str, *, initial: int = 0) -> None:
         self._counts: dict[str, int] = {}
+        self._is_terminal = sys.stderr.isatty()
+        super().__init__(
+            total=total,
+            initial=initial,
+            unit=unit,
+            file=sys.stderr,
+            disable=initial >= total,
+            leave=self._is_terminal,
+            dynamic_ncols=self._is_terminal,
+            bar_format="{percentage:3.0f}%|{bar}| {status}" if self._is_terminal else "{status}",
+            mininterval=ON_TERMINAL if self._is_terminal else IN_LOG,
+            miniters=0,  # also where nothing was done: the time goes on
+            smoothing=0,  # the mean rate: DFT calculations take seconds or an hour
+            delay=0 if self._is_terminal else FIRST_IN_LOG,
+        )
+        if not (self.disable or self._is_terminal):
+            self.last_print_t -= IN_LOG  # so that the first line comes early
 
     def step(self, done: int = 1, **counts: int) -> None:
-        """Add what was done, and say so if it is time.
+        """Add what was done, and show it if it is time.
 
         Args:
-            done: Things that are finished.
-            counts: What came of them, by name.
+            done: Number of things that are finished.
+            counts: What came of them, by a name in the singular.
         """
-        self._done += done
         for name, count in counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
-        now, lives = time.perf_counter(), sys.stderr.isatty()
-        last = self._done == self._total
-        if now - self._said < (ON_TERMINAL if lives else IN_LOG) and not (last and lives):
-            return
-        self._said = now
-        if lives:
-            print(f"\r{self.line():<78}", end="\n" if last else "", file=sys.stderr, flush=True)
+        self.update(done)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draw the bar, or write a line into the log."""
+        if self._is_terminal:
+            return super().display(msg, pos)
+        if msg is None:
+            print(self, file=self.fp, flush=True)
+        return False
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What tqdm formats, and `status`: done, counts, rate and time left."""
+        values = super().format_dict
+        done = values["n"] - values["initial"]
+        parts = [f"{values['n']}/{counted(values['total'], values['unit'])}"]
+        new = "new " if values["initial"] else ""
+        parts += [counted(count, f"{new}{name}") for name, count in self._counts.items()]
+        if done > 0:
+            rate = done / max(values["elapsed"], 1e-9)
+            left = (values["total"] - values["n"]) / rate
+            parts += [format_rate(rate, values["unit"]), f"{format_duration(left)} left"]
         else:
-            print(self.line(), file=sys.stderr, flush=True)
-
-    def line(self) -> str:
-        """Say how much is done, how fast, and how long the rest takes at this rate."""
-        seconds = time.perf_counter() - self._start
-        told = "".join(f", {count} {name}" for name, count in self._counts.items())
-        head = f"{self._done}/{self._total} {self._unit}{told}"
-        if not self._done:
-            return f"{head}, {seconds:.0f} s"
-        rate = self._done / max(seconds, 1e-9)
-        return f"{head}, {rate:.0f} {self._unit}/s, {_duration((self._total - self._done) / rate)} left"
+            parts.append(f"{format_duration(float(values['elapsed']))} elapsed")
+        return values | {"status": ", ".join(parts)}
 
 
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
+def format_rate(rate: float, unit: str) -> str:
+    """Return a rate [1/s] per second, minute or hour, whichever is the first with at least one: "12 materials/min"."""
+    name, number = next((name, rate * seconds) for name, seconds in _PERIODS if rate * seconds >= 1 or name == "h")
+    digits = f"{number:.0f}" if number >= 10 else f"{number:.2g}"
+    return f"{digits} {unit if digits == '1' else f'{unit}s'}/{name}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time [s] in the unit that needs two or three digits."""
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86_400
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    if hours < 2:
+        return f"{minutes:.0f} min"
+    return f"{hours:.1f} h" if days < 2 else f"{days:.1f} days"

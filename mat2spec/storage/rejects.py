@@ -1,4 +1,4 @@
-"""Rejects: what is known of an input row that has no result."""
+"""Rejects: input rows that have no result, with the reason."""
 
 from collections.abc import Iterable
 
@@ -12,13 +12,13 @@ Reject = dict[str, str | None]
 
 
 def reject(material_id: str | None, source: str, stage: str, error: Exception) -> Reject:
-    """Make a row of rejects.
+    """Return the row of a reject.
 
     Args:
-        material_id: As the input has it.
-        source: Where the row lies: a file, a row of a table, a member of an archive.
-        stage: What was tried: read, graph, …
-        error: What came of it; of others than ours the name of the material is put before the text.
+        material_id: The id in the input, if it has one.
+        source: Where the row is: a file, a row of a table, a member of an archive.
+        stage: The step that failed: read, graph, …
+        error: The reason. Errors of other packages do not name the material, so its id is put before their text.
     """
     text = " ".join(str(error).split())
     text = text if isinstance(error, Mat2SpecError) else f"{material_id}: {text}"
@@ -32,5 +32,5 @@ def reject(material_id: str | None, source: str, stage: str, error: Exception) -
 
 
 def reject_table(rows: Iterable[Reject]) -> pa.Table:
-    """Give rows the columns of the contract."""
+    """Return rejects as a table with the columns of the contract."""
     return pa.Table.from_pylist(list(rows), REJECT_COLUMNS)

@@ -1,6 +1,5 @@
-"""The directory of a screening or an ingestion: what made it, the results and rejects committed so far, and its catalog."""
+"""The directory of a screening or an ingestion: its record, and the results and rejects committed so far."""
 
-import io
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,17 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.errors import RunError
-from mat2spec.storage.location import PARTIAL, Location, errors_of_stores, put
+from mat2spec.storage.atomic import PARTIAL, write_json, write_parquet
+from mat2spec.storage.location import Location, error_reason, store_errors_as_oserror
 
 RECORD, CATALOG = "run.json", "catalog.duckdb"
 PREDICTIONS, REJECTS = "predictions", "rejects"
 
 MATERIALS = "materials"
-"""Folder of the rows, in the directory that an ingestion writes; rejects lie beside it."""
+"""Folder of the rows that an ingestion writes, beside its rejects."""
 
 VERIFIED, VERIFIED_REJECTS, VERIFICATION = "verified", "verified_rejects", "verification"
-"""Folders of a run, for results, rejects and campaigns; also the names of their views."""
-
+"""Folders of a run for computed spectra, their rejects and campaigns; also the names of their views."""
 
 _READERS = 16
 """Files whose footers are read at once: an object store answers each after some 30 ms."""
@@ -33,47 +32,44 @@ _READERS = 16
 class RunDirectory:
     """A run on a disk or in an object store.
 
-    A shard is done when its results lie under their name. They are written last, and whole or not at all, so that a kill at
+    A shard is done once its results have their name. They are written last, and whole or not at all, so that a kill at
     any moment leaves a shard either done or to be done again.
 
     Args:
         path: The directory, absolute.
-        results: Folder of what the run makes.
+        results: Name of the folder of its results.
     """
 
     path: Location
     results: str = PREDICTIONS
 
     def check(self, identity: dict[str, Any], *, new_rows: bool = False) -> bool:
-        """Make sure that the directory is free or holds this run; change nothing.
+        """Check that the directory is free or holds this run; write nothing.
 
         Args:
-            identity: What must be the same when the run is continued.
+            identity: What must be the same when the run is resumed.
             new_rows: Whether its input may differ.
 
         Returns:
-            Whether the run is there.
+            Whether the directory holds the run already.
 
         Raises:
             RunError: If it holds another run, or something else.
         """
-        with self._refusing("read"):
-            there, others = (self.path / RECORD).exists(), self._holds_files()
-        if there:
-            if changed := _differences(self.read_record()["identity"], identity):
-                if list(changed) != ["input"]:
-                    raise RunError(
-                        f"{self.path}: holds another run ({'; '.join(changed.values())}); choose another --output"
-                    )
-                if not new_rows:
-                    raise RunError(
-                        f"{self.path}: holds another run ({changed['input']}); --allow-new-rows adds the rows that came since, "
-                        "or choose another --output"
-                    )
-            return True
-        if others:
-            raise RunError(f"{self.path}: not empty and holds no {RECORD}; choose another --output")
-        return False
+        with self._refuse_on_oserror("read"):
+            exists = (self.path / RECORD).exists()
+            holds_files = self._holds_files()
+        if not exists:
+            if holds_files:
+                raise RunError(f"{self.path}: not empty and holds no {RECORD}; choose another --output")
+            return False
+        if changes := _differences(self.read_record()["identity"], identity):
+            only_rows_differ = list(changes) == ["input"]
+            if not (only_rows_differ and new_rows):
+                allow = "pass --allow-new-rows to screen the rows that were added, or " if only_rows_differ else ""
+                difference = "; ".join(changes.values())
+                raise RunError(f"{self.path}: holds another run ({difference}); {allow}choose another --output")
+        return True
 
     def _holds_files(self) -> bool:
         if not self.path.exists():
@@ -85,12 +81,12 @@ class RunDirectory:
         )
 
     def claim(self, identity: dict[str, Any], details: dict[str, Any], *, new_rows: bool = False) -> None:
-        """Take the directory for a run, or make sure that it holds this one.
+        """Start a run in the directory, or check that it holds this one.
 
         Args:
-            identity: What must be the same when the run is continued.
-            details: What is worth knowing besides.
-            new_rows: Whether its input may differ; the run is then open again for the rows that were added.
+            identity: What must be the same when the run is resumed.
+            details: Further entries of run.json.
+            new_rows: Whether its input may differ; the run is then reopened for the rows that were added.
 
         Raises:
             RunError: If it holds another run, or something else, or cannot be written.
@@ -104,43 +100,43 @@ class RunDirectory:
                 )
             return
         self.make_folders()
-        with self._refusing("written"):
+        with self._refuse_on_oserror("written"):
             self._write_record({"status": "running", "identity": identity, **details})
 
     def is_finished(self, identity: dict[str, Any]) -> bool:
-        """Whether the run is whole, and this one."""
+        """Whether the directory holds this run, finished."""
         record = self.read_record()
         return record["status"] == "finished" and record["identity"] == identity
 
     def make_folders(self) -> None:
-        """Make what a disk needs before it can be written; an object store has no folders.
+        """Create the folders on a disk; an object store has none.
 
         Raises:
-            RunError: If they cannot be made.
+            RunError: If they cannot be created.
         """
         if isinstance(self.path, Path):
-            with self._refusing("written"):
+            with self._refuse_on_oserror("written"):
                 for folder in (self.results, REJECTS):
                     (self.path / folder).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def _refusing(self, done: str) -> Iterator[None]:
-        """Make a storage that fails at the beginning a mistake of the command."""
+    def _refuse_on_oserror(self, action: str) -> Iterator[None]:
+        """Report a storage that fails before the job has begun as a mistake in the command."""
         try:
-            with errors_of_stores():
+            with store_errors_as_oserror():
                 yield
         except OSError as error:
-            reason = error.strerror or " ".join(str(error).split())
-            raise RunError(f"{self.path}: cannot be {done} ({reason}); choose another --output") from None
+            reason = error_reason(error)
+            raise RunError(f"{self.path}: cannot be {action} ({reason}); choose another --output") from None
 
     def read_record(self) -> dict[str, Any]:
-        """Read run.json.
+        """Return the content of run.json.
 
         Raises:
-            RunError: If there is none, or it is damaged.
+            RunError: If it is missing or damaged.
         """
         try:
-            with errors_of_stores():
+            with store_errors_as_oserror():
                 content = (self.path / RECORD).read_bytes()
             return json.loads(content)
         except FileNotFoundError:
@@ -149,94 +145,92 @@ class RunDirectory:
             raise RunError(f"{self.path / RECORD}: cannot be read ({error})") from None
 
     def committed(self) -> set[str]:
-        """Names of the shards that are done."""
-        return {file.stem for file in _files(self.path / self.results)}
+        """Return the names of the shards that are done."""
+        return {file.stem for file in _parquet_files(self.path / self.results)}
 
     def commit(self, shard: str, results: pa.Table, rejects: pa.Table) -> None:
-        """Write the outcome of a shard: rejects first, then results, which make it done.
+        """Write the tables of a shard: rejects first, then the results, which make it done.
 
         Raises:
-            OSError: If the storage does not take it; the shard is then not done.
+            OSError: If the storage refuses one; the shard is then not done.
         """
-        for folder, table in ((REJECTS, rejects), (self.results, results)):
-            content = io.BytesIO()
-            pq.write_table(table, content, compression="zstd")
-            put(self.path / folder / f"{shard}.parquet", content.getvalue())
+        write_parquet(self.path / REJECTS / f"{shard}.parquet", rejects)
+        write_parquet(self.path / self.results / f"{shard}.parquet", results)
 
     def rows_by_id(self, shards: Iterable[str]) -> pa.Table:
-        """Count the rows of each material_id in some shards: columns material_id and rows."""
+        """Count the rows of each material_id in these shards; return a table with columns material_id and rows."""
         files = [self.path / folder / f"{shard}.parquet" for shard in shards for folder in (self.results, REJECTS)]
         with ThreadPoolExecutor(_READERS) as readers:
-            tables = [pa.table({"material_id": pa.array([], pa.string())}), *readers.map(_ids_of, files)]
-        return (
-            pa.concat_tables(tables)
-            .group_by("material_id")
-            .aggregate([([], "count_all")])
-            .rename_columns(["material_id", "rows"])
-        )
+            tables = [pa.table({"material_id": pa.array([], pa.string())}), *readers.map(_read_ids, files)]
+        counts = pa.concat_tables(tables).group_by("material_id").aggregate([([], "count_all")])
+        return counts.rename_columns(["material_id", "rows"])
 
     def counts(self) -> dict[str, int]:
-        """Rows of results and rejects, from the files themselves."""
-        return {folder: _rows(_files(self.path / folder)) for folder in (self.results, REJECTS)}
+        """Count the rows of results and of rejects in the files themselves."""
+        return {folder: _count_rows(_parquet_files(self.path / folder)) for folder in (self.results, REJECTS)}
 
     def finish(self, input_rows: int, details: dict[str, Any]) -> dict[str, int]:
-        """Close the run once every input row is a result or a reject.
+        """Mark the run as finished once every input row is a result or a reject; return the numbers of both.
+
+        Args:
+            input_rows: Rows of the input.
+            details: Further entries of run.json.
 
         Raises:
-            RuntimeError: If they do not add up: a defect of ours, not of the input.
+            RuntimeError: If they do not add up: a bug here, not a fault of the input.
         """
         self._remove_rejects_without_results()
         counts = self.counts()
         if sum(counts.values()) != input_rows:
             raise RuntimeError(f"{self.path}: {counts} do not add up to {input_rows} input rows")
         if isinstance(self.path, Path):
-            for left in (*self.path.glob(PARTIAL), *self.path.glob(f"*/{PARTIAL}")):
-                left.unlink()
-        self._write_record(
-            self.read_record() | {"status": "finished", "counts": {"input": input_rows, **counts}, **details}
-        )
+            for partial in (*self.path.glob(PARTIAL), *self.path.glob(f"*/{PARTIAL}")):
+                partial.unlink()
+        self.note(status="finished", counts={"input": input_rows, **counts}, **details)
         return counts
 
     def note(self, **details: Any) -> None:
-        """Add something to run.json."""
+        """Add entries to run.json."""
         self._write_record(self.read_record() | details)
 
     def _remove_rejects_without_results(self) -> None:
-        """Remove what a kill between the two files of a shard left, where the shard itself was never done: rows came or went since."""
-        done = self.committed()
-        for file in _files(self.path / REJECTS):
-            if file.stem not in done:
+        """Remove rejects of shards without results: a kill came between the two files, and then rows were added."""
+        committed = self.committed()
+        for file in _parquet_files(self.path / REJECTS):
+            if file.stem not in committed:
                 file.unlink()
 
     def _write_record(self, record: dict[str, Any]) -> None:
-        put(self.path / RECORD, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(self.path / RECORD, record)
 
 
-def _files(folder: Location) -> list[Location]:
-    with errors_of_stores():
+def _parquet_files(folder: Location) -> list[Location]:
+    with store_errors_as_oserror():
         return [file for file in folder.glob("*.parquet") if not file.name.startswith(".")]
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """Say what changed, value against value; of a section only those keys that did."""
-    told = {}
+    """Describe each key whose value differs, with both values; of a section, only the keys that differ."""
+    differences = {}
     for key in sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
-        there, here = old.get(key), new.get(key)
-        inner = _differences(there, here) if isinstance(there, dict) and isinstance(here, dict) else {}
-        told[key] = "; ".join(inner.values()) or f"{key}: {str(there)[:80]} there, {str(here)[:80]} here"
-    return told
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            differences[key] = "; ".join(_differences(before, now).values())
+        else:
+            differences[key] = f"{key}: {str(before)[:80]} in the run, {str(now)[:80]} in this command"
+    return differences
 
 
-def _rows(files: Iterable[Location]) -> int:
+def _count_rows(files: Iterable[Location]) -> int:
     with ThreadPoolExecutor(_READERS) as readers:
-        return sum(readers.map(_rows_of, files))
+        return sum(readers.map(_read_row_count, files))
 
 
-def _rows_of(file: Location) -> int:
-    with errors_of_stores(), file.open("rb") as stream:
+def _read_row_count(file: Location) -> int:
+    with store_errors_as_oserror(), file.open("rb") as stream:
         return pq.read_metadata(stream).num_rows
 
 
-def _ids_of(file: Location) -> pa.Table:
-    with errors_of_stores(), file.open("rb") as stream:
+def _read_ids(file: Location) -> pa.Table:
+    with store_errors_as_oserror(), file.open("rb") as stream:
         return pq.read_table(stream, columns=["material_id"])

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mat2spec.config import TrainConfig
-from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.evaluate.evaluate import evaluate
 from mat2spec.evaluate.plots import plot_evaluation
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
@@ -20,7 +20,7 @@ def write_result(
     name: str,
     config: TrainConfig,
     state: dict[str, Any],
-    splits: LabelledSplits,
+    splits: LabeledSplits,
     initial: Checkpoint | None,
     environment: dict[str, str],
 ) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def write_result(
     return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
 
 
-def evaluate_on_test(checkpoint: Checkpoint, splits: LabelledSplits, output: Path) -> dict[str, Any]:
+def evaluate_on_test(checkpoint: Checkpoint, splits: LabeledSplits, output: Path) -> dict[str, Any]:
     """Evaluate a checkpoint on the test rows and write its predictions for them as a table and a plot.
 
     Returns:

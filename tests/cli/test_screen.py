@@ -219,8 +219,8 @@ def test_same_command_once_more_changes_no_file(run, job):
     ("change", "shown"),
     [
         (("--checkpoint", "shipped"), "checkpoint: "),
-        (("--where", "nsites < 5"), "where: None there, nsites < 5 here"),
-        (("--inference.rows_per_shard", 6), "rows_per_shard: 5 there, 6 here"),
+        (("--where", "nsites < 5"), r"where\b.*None.*nsites < 5"),
+        (("--inference.rows_per_shard", 6), r"rows_per_shard\b.*5.*6"),
     ],
 )
 def test_another_screening_into_the_same_run_is_refused(run, job, trained, checkpoint, change, shown):
@@ -228,10 +228,10 @@ def test_another_screening_into_the_same_run_is_refused(run, job, trained, check
     outcome = job("screen", "screen.yaml", "--output", "screened", "--checkpoint", "undisturbed/checkpoint", *change)
     assert outcome.code == 2
     assert f"{run}: holds another run (" in outcome.err
-    assert shown in outcome.err
+    assert re.search(shown, outcome.err)
     if "--checkpoint" in change:
-        there = Checkpoint.load(trained[0] / "checkpoint").fingerprint
-        assert f"{there} there, {checkpoint.fingerprint} here" in outcome.err
+        first = Checkpoint.load(trained[0] / "checkpoint").fingerprint
+        assert re.search(f"{first}.*{checkpoint.fingerprint}", outcome.err)
     assert outcome.err.count("\n") == 1
     assert files(run) == before
 
@@ -288,10 +288,7 @@ def test_relative_result_in_the_uploaded_copy_fails_with_the_way_out(home, head)
     )
     code, output = head.run("python", "jobs/screen.py", *arguments)
     assert code == 1
-    assert (
-        "error: output lost is relative to Ray's uploaded copy, which is deleted; give an absolute path or set MAT2SPEC_HOME"
-        in output
-    )
+    assert re.search("^error: output lost .*MAT2SPEC_HOME", output, re.MULTILINE)
     assert "Traceback" not in output
     assert not (ROOT / "lost").exists()
 

@@ -29,7 +29,7 @@ def test_relative_result_in_an_uploaded_copy_is_refused_unless_there_is_a_home(h
     copy = here / "runtime_resources" / "working_dir_files" / "_ray_pkg_0"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    with pytest.raises(ConfigError, match=r"output runs/a is relative to Ray's uploaded copy, .* set MAT2SPEC_HOME"):
+    with pytest.raises(ConfigError, match=r"runs/a .*MAT2SPEC_HOME"):
         resolve_output("runs/a")
     assert resolve_output(str(here / "a")) == here / "a"
     monkeypatch.setenv("MAT2SPEC_HOME", str(here))
