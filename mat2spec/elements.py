@@ -1,8 +1,9 @@
-"""The chemical elements as the network sees them: 92 one-hot features of nine properties.
+"""Element features of the networks: 92 one-hot features of nine properties.
 
-The properties are those of CGCNN (Xie and Grossman, 10.1103/PhysRevLett.120.145301): group, period, electronegativity, covalent radius,
-valence electrons, first ionisation energy, electron affinity, block and molar volume. Their values, in elements.csv, are
-those of pymatgen 2026.10 (a test compares them); covalent radii are Cordero's (10.1039/b801115j). An unknown value sets no feature.
+The properties are those of CGCNN (Xie and Grossman, 10.1103/PhysRevLett.120.145301): group, period, electronegativity,
+covalent radius, valence electrons, first ionization energy, electron affinity, block and molar volume. Their values, in
+elements.csv, are those of pymatgen 2026.10 (a test compares them); covalent radii are Cordero's (10.1039/b801115j). An
+unknown value sets no feature.
 """
 
 import csv
@@ -20,7 +21,6 @@ COMPOSITION_SIZE = 103
 """Length of the vector of atomic fractions, H … Lr, as in the paper's code."""
 
 _TABLE = Path(__file__).with_name("elements.csv")
-_LANTHANIDES_ACTINIDES = "f"
 
 
 @cache
@@ -31,44 +31,46 @@ def _rows() -> tuple[dict[str, str], ...]:
 
 @cache
 def table_fingerprint() -> str:
-    """SHA-256 of the features; a checkpoint made with other features is refused."""
+    """SHA-256 of the features; checkpoints trained with other features are refused."""
     return hashlib.sha256(feature_table().tobytes()).hexdigest()
 
 
 @cache
 def symbols() -> tuple[str, ...]:
-    """Symbols by atomic number; index 0 is a blank."""
+    """Symbols by atomic number; index 0 is an empty string."""
     return ("", *(row["symbol"] for row in _rows()))
 
 
 def _valence_electrons(row: dict[str, str]) -> int:
-    """Electrons outside the noble-gas core, a filled d or f shell not counted; at most 12, as CGCNN has it."""
-    group, atomic_number = int(row["group"]), int(row["atomic_number"])
+    """Electrons outside the noble-gas core, without a filled d or f shell; at most 12, as in CGCNN."""
+    group = int(row["group"])
+    atomic_number = int(row["atomic_number"])
     if row["symbol"] == "He":
         return 2
-    if row["block"] == _LANTHANIDES_ACTINIDES:
+    if row["block"] == "f":
         core = 54 if atomic_number < 87 else 86
         return min(atomic_number - core, 12)
     return group - 10 if row["block"] == "p" else group
 
 
 def _one_hot(categories: list[int | None], size: int) -> np.ndarray:
-    """One row per element, one column per category."""
+    """One-hot encoding: one row per element, one column per category; None sets no column."""
     columns = np.array([-1 if c is None else c for c in categories])
     return np.equal.outer(columns, np.arange(size))
 
 
 def _binned(name: str, bins: int, *, logarithmic: bool = False) -> np.ndarray:
-    """One-hot of equal-width bins between the smallest and largest known value."""
+    """One-hot encoding in equal-width bins between the smallest and the largest known value."""
     values = np.array([float(row[name] or "nan") for row in _rows()])
     values = np.log(values) if logarithmic else values
-    low, high = np.nanmin(values), np.nanmax(values)
+    low = np.nanmin(values)
+    high = np.nanmax(values)
     index = np.minimum((values - low) / (high - low) * bins, bins - 1)
     return _one_hot([None if np.isnan(i) else int(i) for i in index], bins)
 
 
 def _undefined(name: str) -> np.ndarray:
-    """One column that is set where the property has no value."""
+    """One column that is set where the property is unknown."""
     return np.array([[not row[name]] for row in _rows()])
 
 

@@ -1,4 +1,4 @@
-"""Proposals: how the next calculations are chosen."""
+"""Settings of active learning: how the next calculations are chosen."""
 
 from typing import Annotated, Literal
 
@@ -9,30 +9,30 @@ from mat2spec.config.base import Positive, Section
 
 
 class ProposeConfig(Section):
-    """Which materials of a run to compute next."""
+    """Materials of a run to compute next."""
 
-    run: Annotated[str, tyro.conf.Positional] = Field(description="directory of a finished screening, a path or URL")
+    run: Annotated[str, tyro.conf.Positional] = Field(description="directory of a finished screening, path or URL")
     by: Literal["spread", "margin", "diversity", "random"] = Field(
-        description="largest expected error; nearest to the edge of a criterion; least like what is known; or any"
+        description="selection rule: largest expected error, closest to the threshold of a criterion, "
+        "least similar to known materials, or random"
     )
-    n: Annotated[Positive, tyro.conf.arg(aliases=["-n"])] = Field(50, description="materials to propose")
+    n: Annotated[Positive, tyro.conf.arg(aliases=["-n"])] = Field(50, description="number of materials to propose")
     criterion: str | None = Field(
         None,
-        description="margin: SQL expression whose sign is the answer, as 'heat_capacity_300K - 20'; default for electrons: the VB gap rule",
+        description="for --by margin: SQL expression that is positive where the criterion is met, "
+        "such as 'heat_capacity_300K - 20'; default for electronic spectra: the VB gap rule",
     )
     where: str | None = Field(
-        None, description="SQL condition on the view predictions that every proposed material meets"
+        None, description="SQL condition on the view predictions; only materials that meet it are proposed"
     )
-    seed: int = Field(1, ge=0, description="of random")
-    format: Literal["table", "csv", "ids"] = Field(
-        "table", description="how they are printed; ids: one material_id a line"
-    )
-    output: str | None = Field(None, description="file that keeps them too: NAME.parquet or NAME.csv")
+    seed: int = Field(1, ge=0, description="random seed, for --by random")
+    format: Literal["table", "csv", "ids"] = Field("table", description="printed format; ids: one material_id per line")
+    output: str | None = Field(None, description="file to write the proposals to as well: NAME.parquet or NAME.csv")
 
     @model_validator(mode="after")
     def _only_margins_have_a_criterion(self) -> "ProposeConfig":
         if self.criterion is not None and self.by != "margin":
-            raise ValueError(f"criterion is for --by margin, not {self.by}; leave it out")
+            raise ValueError(f"criterion is for --by margin, not --by {self.by}; remove it")
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ class TableRow(Section):
     seeds: tuple[int, ...] = Field((1,), min_length=1, description="one training per seed")
     folds: bool = Field(
         False,
-        description="five-fold cross-validation: the seed is also the test fold (data.fold), and all folds are scored together",
+        description="cross-validation: the seed is also the test fold (data.fold), and all folds are scored together",
     )
     depends_on: Names = Field(
         (),
@@ -32,8 +32,8 @@ class TableRow(Section):
     )
     kind: Literal["train", "ensemble", "evaluate", "combine"] = Field(
         "train",
-        description="train; or use the checkpoints of `depends_on`: make an ensemble of its seeds, evaluate each on this data, "
-        "or combine three rows (shape, scale and gap)",
+        description="train; or use the checkpoints of `depends_on`: make an ensemble of its seeds, "
+        "evaluate each on this data, or combine three rows (shape, scale and gap)",
     )
     scaling: Literal["true-sum", "unit-max", "self"] = Field(
         "true-sum", description="how predictions are brought to the scale of the labels before scoring"
@@ -53,7 +53,7 @@ class TableConfig(Section):
     rows: tuple[TableRow, ...] = Field(min_length=1)
     cpus_per_run: Positive = Field(
         1,
-        description="cores, and torch threads, per training; as many trainings run at once as the cluster has cores for",
+        description="cores, and torch threads, per training; the cluster runs as many trainings at once as fit",
     )
     gpus_per_run: float = Field(0, ge=0, description="GPUs per training; may be a fraction")
     only: str | None = Field(
@@ -72,8 +72,8 @@ class TableConfig(Section):
             allowed = _DEPENDENCIES[row.kind]
             if len(row.depends_on) not in allowed:
                 raise ValueError(
-                    f"row {row.name}: kind {row.kind} needs {' or '.join(map(str, allowed))} rows in depends_on, "
-                    f"got {len(row.depends_on)}"
+                    f"row {row.name}: kind {row.kind} needs {' or '.join(map(str, allowed))} "
+                    f"row{'s' * (max(allowed) > 1)} in depends_on, got {len(row.depends_on)}"
                 )
             for name in row.depends_on:
                 if len(seeds.get(name, ())) != 1 and not set(row.seeds) <= set(seeds.get(name, ())):

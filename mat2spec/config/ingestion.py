@@ -1,4 +1,4 @@
-"""Ingestion of a user's own structures: what is read, and what is refused."""
+"""Settings of an ingestion of a user's own structures: which files to read, and which to reject."""
 
 from typing import Annotated, Literal
 
@@ -9,29 +9,33 @@ from mat2spec.config.base import Positive, Section
 
 
 class ReadingConfig(Section):
-    """How a structure is read."""
+    """Reading of structure files."""
 
     disorder: Literal["reject", "ordered"] = Field(
         "reject",
-        description="sites partly occupied or shared: refuse, or take the ordering of lowest electrostatic energy and mark the row",
+        description="structures with partly occupied or shared sites: reject, or use the ordering of lowest "
+        "electrostatic energy and mark the row",
     )
-    largest_cell: Positive = Field(5_000, description="[sites] larger cells are refused")
-    largest_file: Positive = Field(100_000_000, description="[bytes] larger files, decompressed, are refused")
+    largest_cell: Positive = Field(5_000, description="maximum number of sites; larger cells are rejected")
+    largest_file: Positive = Field(
+        100_000_000, description="maximum decompressed size of a file [bytes]; larger files are rejected"
+    )
     largest_archive: Positive = Field(
-        20_000_000_000, description="[bytes] an archive is read until so much has come out of it"
+        20_000_000_000, description="maximum total decompressed size of an archive [bytes]; the rest is not read"
     )
     ids: Literal["stem", "path"] = Field(
         "stem",
-        description="material_id of a file with one structure: its name without ending, or its path below the folder you named",
+        description="material_id of a file with one structure: file name without extension, "
+        "or path relative to the given folder",
     )
 
 
 class IngestConfig(Section):
-    """Structures of files, tables and archives as one materials table."""
+    """Structure files, tables and archives to collect in one materials table."""
 
     paths: Annotated[tuple[str, ...], tyro.conf.Positional] = Field(
         min_length=1, description="files, folders, globs or URLs (s3://, gs://, file://)"
     )
     output: str = Field(description="directory of the table: materials/*.parquet and rejects/*.parquet")
     reading: ReadingConfig = ReadingConfig()
-    rows_per_shard: Positive = Field(2_000, description="files, or rows of a table, that are read and written together")
+    rows_per_shard: Positive = Field(2_000, description="files, or table rows, read and written together")

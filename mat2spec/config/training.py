@@ -13,13 +13,13 @@ class GraphConfig(Section):
 
     neighbors: Positive | None = Field(
         12,
-        description="nearest neighbors per atom; a last shell of equal distances is kept whole; null: all within cutoff",
+        description="nearest neighbors per atom; a last shell of equal distances stays whole; null: all within cutoff",
     )
     cutoff: float = Field(8.0, gt=0.5, le=20, description="largest neighbor distance [Å]")
     tie_tolerance: float = Field(1e-3, ge=0, lt=0.5, description="distances that differ by less count as equal [Å]")
     phantoms: bool = Field(
         False,
-        description="as in the published code: cut ties, and replace missing neighbors by edges of 9 Å to the first site",
+        description="as in the published code: cut ties, and replace missing neighbors by 9 Å edges to the first site",
     )
 
     @model_validator(mode="after")
@@ -49,8 +49,8 @@ class TrainingConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="decay per step of the exponential moving average of the weights, which is then validated and saved; "
-        "null: no averaging",
+        description="decay per step of an exponential moving average of the weights, "
+        "which is then validated and saved; null: no averaging",
     )
     freeze_encoder: bool = Field(False, description="do not train the crystal encoder")
     seed: int = Field(1, ge=0, description="seed of all random numbers, with epoch and worker rank")
@@ -74,7 +74,8 @@ class DataConfig(Section):
     )
     label: str = Field(
         "phdos",
-        description="column of labels: one spectrum per row on the grid, or one number per row (rows with NULL are left out)",
+        description="column of labels: one spectrum per row on the grid, or one number per row "
+        "(rows with NULL are left out)",
     )
     splits: tuple[str, str, str] = Field(
         ("train", "valid", "test"), description="values of column `split` for training, validation and test rows"
@@ -83,7 +84,7 @@ class DataConfig(Section):
         None,
         ge=1,
         le=5,
-        description="test fold of five folds by chemical system, used instead of column `split`; the next fold validates",
+        description="test fold, of five by chemical system, used instead of column `split`; the next fold validates",
     )
     subset: Literal["ternary-oxides", "space-group-225"] | None = Field(
         None, description="use only ternary oxides without rare earths, or only space group 225"
@@ -116,8 +117,8 @@ class WorkersConfig(Section):
     )
     min_workers: Positive | None = Field(
         None,
-        description="continue with as few workers while nodes are missing, and grow back to num_workers when they return; "
-        "default: always num_workers",
+        description="continue with as few workers while nodes are missing, and grow back to num_workers "
+        "when they return; default: always num_workers",
     )
     resize_interval: float = Field(
         60.0,

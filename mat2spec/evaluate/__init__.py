@@ -1,1 +1,1 @@
-"""Scores of a checkpoint on labelled crystals, error tables, figures and paired comparisons."""
+"""Scores of a checkpoint on labeled crystals, error tables, plots and paired comparisons."""

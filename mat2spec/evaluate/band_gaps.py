@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.data.labels.dataset import LabeledCrystals
 from mat2spec.dos.metrics import gap_scores, most_likely_gap
 from mat2spec.evaluate.training_overlap import material_columns
 from mat2spec.structure.crystal import Crystal
@@ -22,7 +22,7 @@ class BandGapEvaluation:
         outputs: Outputs of `GapNetwork`: probability of being a metal, and the gap [eV] if not.
     """
 
-    crystals: LabelledCrystals
+    crystals: LabeledCrystals
     outputs: Float[np.ndarray, "crystals 2"]
 
     @property

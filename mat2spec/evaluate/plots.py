@@ -64,7 +64,7 @@ def band_gaps(evaluation: BandGapEvaluation, file: Path) -> None:
 
 
 def spectra_by_error(evaluation: SpectrumEvaluation, file: Path) -> None:
-    """Plot predicted and computed spectra of five materials, one from each fifth of the errors (as Fig. 3 of the paper)."""
+    """Plot predicted and computed spectra of five materials, one per fifth of the errors (as Fig. 3 of the paper)."""
     rows = evaluation.one_per_quintile()
     figure, panels = make_panels(len(rows), columns=5)
     for panel, row in zip(panels, rows, strict=True):
@@ -113,7 +113,7 @@ def precision_and_recall(evaluation: SpectrumEvaluation, file: Path) -> None:
 
 
 def errors_by_kind(materials: pa.Table, file: Path) -> None:
-    """Plot the error against the numbers of elements, of sites and of training materials with all elements of a material.
+    """Plot the error against the numbers of elements, of sites and of training materials with all its elements.
 
     As Figs. S3 and S4 of the paper.
 

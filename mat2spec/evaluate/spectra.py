@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.data.labels.dataset import LabeledCrystals
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import Spectra, SpectrumGrid
 from mat2spec.dos.metrics import (
@@ -37,7 +37,7 @@ class SpectrumEvaluation:
         scalings: Ways to bring predictions to the scale of the labels, names in `SCALINGS`; the first is the default.
     """
 
-    crystals: LabelledCrystals
+    crystals: LabeledCrystals
     outputs: Spectra
     grid: SpectrumGrid
     scalings: tuple[str, ...] = SHAPE_SCALINGS
@@ -64,8 +64,8 @@ class SpectrumEvaluation:
         """Spectral scores (R², MAE, MSE, Wasserstein) and errors of derived quantities.
 
         Phonons: MAE and MSE of mean_frequency [cm⁻¹], of heat_capacity [C_V at 300 K, J/K per mole of atoms] and of
-        `thermodynamics.cv_paper`; like WD, they are the same for every scaling. Electrons: classification scores and counts of
-        materials with a gap below the valence band maximum.
+        `thermodynamics.cv_paper`; like WD, they are the same for every scaling. Electrons: classification scores and
+        counts of materials with a gap below the valence band maximum.
         """
         if self.grid.per_cell:
             return electronic_scores(self.predicted, self.true, self.grid)
@@ -115,7 +115,7 @@ class SpectrumEvaluation:
         return [int(fifth[len(fifth) // 2]) for fifth in np.array_split(np.argsort(self.errors), 5) if len(fifth)]
 
     def material_table(self, training: Sequence[Crystal]) -> pa.Table:
-        """Return one row per material: its errors, descriptors and spectra, and the overlap of its elements with training.
+        """Return one row per material: errors, descriptors, spectra, and the overlap of its elements with training.
 
         Args:
             training: Crystals that the network was trained on.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mat2spec.data.labels.dataset import LabelledCrystals
+from mat2spec.data.labels.dataset import LabeledCrystals
 from mat2spec.structure.crystal import Crystal
 
 
@@ -21,7 +21,7 @@ def training_neighbors(crystals: Sequence[Crystal], training: Sequence[Crystal])
     ]
 
 
-def material_columns(materials: LabelledCrystals, training: Sequence[Crystal]) -> dict[str, pa.Array]:
+def material_columns(materials: LabeledCrystals, training: Sequence[Crystal]) -> dict[str, pa.Array]:
     """Columns that identify each material, and the number of training crystals that contain all of its elements."""
     crystals = materials.crystals
     return {

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from mat2spec.config import CombinedConfig, EnsembleConfig, GapConfig, Mat2SpecConfig, TrainConfig
-from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits
+from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits
 from mat2spec.errors import CheckpointError
 from mat2spec.evaluate.evaluate import evaluate
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
@@ -20,14 +20,14 @@ from mat2spec.predict.predictor import Predictor
 from mat2spec.train.result import CHECKPOINT, evaluate_on_test
 
 
-def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], splits: LabelledSplits) -> dict[str, Any]:
-    """Write an ensemble checkpoint: calibrate member disagreement against validation errors, then evaluate on the test rows.
+def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], splits: LabeledSplits) -> dict[str, Any]:
+    """Write an ensemble: calibrate member disagreement against validation errors, then evaluate on the test rows.
 
     Expected error = offset + slope · disagreement, both non-negative, fitted by least squares.
 
     Returns:
-        The result of `evaluate_on_test`, and under "spread" how well expected errors match true ones on the test rows: rank
-        correlation, and the shares of materials whose error is at most the expected one and at most twice that.
+        The result of `evaluate_on_test`, and under "spread" how well expected errors match true ones on the test rows:
+        rank correlation, and the shares of materials whose error is at most the expected one and at most twice that.
     """
     first = members[0].card
     model = EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model)
@@ -64,7 +64,7 @@ def _ensemble_weights(members: Sequence[Checkpoint]) -> dict[str, Tensor]:
     return weights | {key: value for key, value in states[0].items() if key.startswith("normalization.")}
 
 
-def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabelledCrystals) -> tuple[np.ndarray, np.ndarray]:
+def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabeledCrystals) -> tuple[np.ndarray, np.ndarray]:
     """Mean absolute errors of an ensemble's spectra, expected and true [states per unit of the grid and atom]."""
     spectra, expected, _ = Predictor(checkpoint, torch.device("cpu")).predict_graphs(crystals.graphs)
     assert expected is not None
@@ -73,9 +73,9 @@ def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabelledCrystals
 
 
 def write_combined(
-    output: Path, name: str, shape: Checkpoint, scale: Checkpoint, gap: Checkpoint, splits: LabelledSplits
+    output: Path, name: str, shape: Checkpoint, scale: Checkpoint, gap: Checkpoint, splits: LabeledSplits
 ) -> dict[str, Any]:
-    """Write a combined checkpoint (`model.combined.Combined`) of three finished trainings and evaluate it on the test rows.
+    """Write a combined checkpoint (`model.combined.Combined`) of three trainings and evaluate it on the test rows.
 
     Returns:
         The result of `evaluate_on_test`.
@@ -132,7 +132,7 @@ def _combined_config(shape: Checkpoint, scale: Checkpoint, gap: Checkpoint) -> T
 
 
 def _config_of_whole(config: TrainConfig, model: CombinedConfig | EnsembleConfig) -> TrainConfig:
-    """Configuration of a part, with the model of the whole, which was neither trained itself nor started from a checkpoint."""
+    """Configuration of a part, with the model of the whole and without the part's own start."""
     training = config.training.model_copy(update={"freeze_encoder": False})
     return config.model_copy(update={"model": model, "training": training, "start_from": None, "start_with": "network"})
 

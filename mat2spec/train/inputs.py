@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mat2spec.config import TrainConfig
-from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import CheckpointError, TableError
 from mat2spec.model.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ class TrainingInputs:
         optional = (config.data.extra_train, config.data.exclude_systems_of, config.start_from)
         return cls(resolve(config.data.table), *(resolve(path) if path else None for path in optional))
 
-    def splits(self, config: TrainConfig) -> LabelledSplits:
+    def splits(self, config: TrainConfig) -> LabeledSplits:
         """Read the labels.
 
         Raises:
@@ -54,7 +54,7 @@ class TrainingInputs:
             )
         return splits
 
-    def initial_checkpoint(self, config: TrainConfig, splits: LabelledSplits) -> Checkpoint | None:
+    def initial_checkpoint(self, config: TrainConfig, splits: LabeledSplits) -> Checkpoint | None:
         """Load the checkpoint that training starts from, if the configuration names one.
 
         Raises:
@@ -105,7 +105,8 @@ def _check_encoder(checkpoint: Checkpoint, network: nn.Module, path: Path) -> No
     theirs = _encoder_shapes(checkpoint.network)
     if not theirs or theirs != _encoder_shapes(network):
         raise CheckpointError(
-            f"{path}: its encoder does not have the sizes of this training's network; compare `model` in both configurations"
+            f"{path}: its encoder does not have the sizes of this training's network; "
+            "compare `model` in both configurations"
         )
 
 

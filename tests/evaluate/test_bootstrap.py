@@ -1,4 +1,4 @@
-"""Predictions of all folds together, and whether one network is better than another."""
+"""Pooled predictions of all folds, and bootstrap comparison of two networks."""
 
 from dataclasses import replace
 from itertools import product
@@ -13,12 +13,12 @@ from scipy.stats import wasserstein_distance
 from sklearn import metrics as sklearn_metrics
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels.dataset import LabelledCrystals, read_labels
+from mat2spec.data.labels.dataset import LabeledCrystals, read_labels
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.metrics import classification_scores
-from mat2spec.evaluate import bootstrap as comparison
+from mat2spec.evaluate import bootstrap
 from mat2spec.evaluate.bootstrap import PooledPredictions, share_better
-from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.evaluate.spectra import SpectrumEvaluation
 
 SINGLE = 1e-4
 """Relative: some 600 · 128 numbers of single precision, added up."""
@@ -30,17 +30,17 @@ FOUR_SIGMA = 4.0
 
 
 @pytest.fixture(scope="module")
-def labelled(bundled: Path) -> LabelledCrystals:
-    """The electronic spectra, all of them."""
+def labels(bundled: Path) -> LabeledCrystals:
+    """All bundled electronic spectra."""
     path = bundled.with_name("edos_gpaw.parquet")
     return read_labels(path, DataConfig(table=str(path), label="edos", fold=1), GraphConfig(), EDOS_GRID).everything
 
 
 @pytest.fixture(scope="module")
-def outputs(labelled: LabelledCrystals) -> np.ndarray:
-    """Predictions per atom: the labels with an error, and of half the size."""
-    noise = np.random.default_rng(0).normal(0, 0.1, labelled.spectra.shape)
-    return (0.5 * labelled.spectra.numpy() + noise).astype(np.float32)
+def outputs(labels: LabeledCrystals) -> np.ndarray:
+    """Predictions per atom: half the labels, plus noise."""
+    noise = np.random.default_rng(0).normal(0, 0.1, labels.spectra.shape)
+    return (0.5 * labels.spectra.numpy() + noise).astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=["self", "true-sum"])
@@ -49,12 +49,12 @@ def scaling(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def tables(labelled, outputs, scaling, tmp_path_factory) -> list[Path]:
-    """What the trainings of five folds leave, each with the test rows of its own; in no order."""
-    folder, order = tmp_path_factory.mktemp("folds"), np.random.default_rng(1).permutation(len(labelled))
+def tables(labels, outputs, scaling, tmp_path_factory) -> list[Path]:
+    """Test tables of five folds, with rows in random order."""
+    folder, order = tmp_path_factory.mktemp("folds"), np.random.default_rng(1).permutation(len(labels))
     for i, rows in enumerate(np.array_split(order, 5)):
-        judged = Evaluation(labelled.take(rows), outputs[rows], EDOS_GRID, (scaling,))
-        pq.write_table(judged.material_table(()), folder / f"{i}.parquet")
+        evaluation = SpectrumEvaluation(labels.take(rows), outputs[rows], EDOS_GRID, (scaling,))
+        pq.write_table(evaluation.material_table(()), folder / f"{i}.parquet")
     return sorted(folder.iterdir())
 
 
@@ -64,7 +64,7 @@ def pooled(tables, scaling) -> PooledPredictions:
 
 
 def has_vb_gap(spectrum: np.ndarray) -> bool:
-    """The published rule by a loop over bins: at most 1 state/eV for at least 1 eV, and the upper edge within −1 … −0.25 eV."""
+    """The published rule as a loop over bins: ≤ 1 state/eV for at least 1 eV, upper edge within −1 … −0.25 eV."""
     run = 0
     for density, edge, following in zip(spectrum, EDOS_GRID.edges[1:], [*spectrum[1:], np.inf], strict=True):
         run = run + 1 if density <= 1 else 0
@@ -73,23 +73,23 @@ def has_vb_gap(spectrum: np.ndarray) -> bool:
     return False
 
 
-def test_each_material_of_every_fold_is_there_once_in_alphabetical_order(pooled, labelled):
-    assert list(pooled.material_ids) == sorted(labelled.material_ids)
+def test_each_material_of_every_fold_appears_once_in_alphabetical_order(pooled, labels):
+    assert list(pooled.material_ids) == sorted(labels.material_ids)
     assert len(set(pooled.material_ids)) == 616
     assert pooled.grid == EDOS_GRID
 
 
-def test_predictions_and_labels_stay_with_their_material(pooled, labelled, bundled):
+def test_predictions_and_labels_stay_with_their_material(pooled, labels, bundled):
     rows = pq.read_table(bundled.with_name("edos_gpaw.parquet"), columns=["material_id", "edos"]).to_pylist()
-    labels = {row["material_id"]: row["edos"] for row in rows}
-    np.testing.assert_allclose(pooled.true, [labels[material_id] for material_id in pooled.material_ids], rtol=SINGLE)
+    expected = {row["material_id"]: row["edos"] for row in rows}
+    np.testing.assert_allclose(pooled.true, [expected[material_id] for material_id in pooled.material_ids], rtol=SINGLE)
 
 
-def test_scores_are_those_of_scikit_learn_and_scipy_on_all_folds_together(pooled, labelled, outputs, scaling):
-    """One score of all materials: R² of the folds has another mean spectrum in each, and their mean is another number."""
-    order = np.argsort(labelled.material_ids)
-    sizes = labelled.cell_sizes[order, None]
-    true = labelled.spectra.double().numpy()[order] * sizes
+def test_scores_are_those_of_scikit_learn_and_scipy_on_all_folds_together(pooled, labels, outputs, scaling):
+    """One score for all materials: R² of a fold uses the mean spectrum of that fold, so averages would differ."""
+    order = np.argsort(labels.material_ids)
+    sizes = labels.cell_sizes[order, None]
+    true = labels.spectra.double().numpy()[order] * sizes
     predicted = outputs[order].astype(float).clip(0) * sizes
     if scaling == "true-sum":
         predicted *= true.sum(axis=1, keepdims=True) / predicted.sum(axis=1, keepdims=True)
@@ -117,22 +117,22 @@ def test_order_of_the_folds_does_not_matter(pooled, tables, scaling):
 
 @pytest.fixture
 def few_resamples(monkeypatch) -> None:
-    monkeypatch.setattr(comparison, "RESAMPLES", FEW)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", FEW)
 
 
 @pytest.fixture(scope="module")
-def sample(labelled: LabelledCrystals) -> PooledPredictions:
+def sample(labels: LabeledCrystals) -> PooledPredictions:
     """25 materials, with errors."""
-    true = labelled.spectra.numpy()[:25]
+    true = labels.spectra.numpy()[:25]
     noise = np.random.default_rng(2).normal(0, 0.2, true.shape).astype(np.float32)
-    return PooledPredictions(tuple(labelled.material_ids[:25]), np.abs(true + noise), true, EDOS_GRID)
+    return PooledPredictions(tuple(labels.material_ids[:25]), np.abs(true + noise), true, EDOS_GRID)
 
 
 METRICS = {"r2", "mae", "mse", "wd"}
 
 
 @pytest.mark.usefixtures("few_resamples")
-def test_predictions_with_more_noise_are_never_better_and_those_with_less_always(sample):
+def test_predictions_with_more_noise_are_never_better_and_those_with_less_always_are(sample):
     noise = np.random.default_rng(3).normal(0, 2.0, sample.true.shape).astype(np.float32)
     noisier = replace(sample, predicted=np.abs(sample.predicted + noise))
     assert share_better(sample, noisier) == dict.fromkeys(METRICS, 1.0)
@@ -140,13 +140,13 @@ def test_predictions_with_more_noise_are_never_better_and_those_with_less_always
 
 
 @pytest.mark.usefixtures("few_resamples")
-def test_equal_predictions_are_a_tie_that_counts_for_nobody(sample):
+def test_equal_predictions_are_a_tie_that_counts_for_neither(sample):
     assert share_better(sample, replace(sample, predicted=sample.predicted.copy())) == dict.fromkeys(METRICS, 0.0)
 
 
 @pytest.mark.usefixtures("few_resamples")
 def test_networks_that_are_each_better_on_some_materials_share_the_resamples(sample):
-    """Against another bootstrap, of the differences of the two errors of each material."""
+    """Compared with another bootstrap, of the differences between the two errors of each material."""
     flat = np.full_like(sample.true, sample.true.mean())
     weights = np.random.default_rng(4).uniform(0, 1, (2, len(sample.true), 1)).astype(np.float32)
     one, other = (replace(sample, predicted=(1 - w) * sample.true + w * flat) for w in weights)
@@ -175,7 +175,7 @@ def test_predictions_for_other_materials_cannot_be_paired(sample):
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12))
-def test_scores_of_a_class_are_those_of_scikit_learn(pairs):
+def test_classification_scores_are_those_of_scikit_learn(pairs):
     predicted, true = (np.array(column, bool) for column in zip(*pairs, strict=True))
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         true, predicted, average="binary", zero_division=np.nan
@@ -186,7 +186,7 @@ def test_scores_of_a_class_are_those_of_scikit_learn(pairs):
 
 
 @pytest.mark.parametrize(("predicted", "true"), list(product([True, False], repeat=2)))
-def test_score_of_which_the_counts_say_nothing_is_not_a_number(predicted, true):
+def test_score_that_the_counts_do_not_define_is_nan(predicted, true):
     scores = classification_scores(np.full(3, predicted), np.full(3, true))
     assert np.isnan(scores["precision"]) == (not predicted)
     assert np.isnan(scores["recall"]) == (not true)

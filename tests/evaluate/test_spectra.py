@@ -12,14 +12,14 @@ from scipy.integrate import trapezoid
 from scipy.stats import wasserstein_distance
 from sklearn import metrics as sklearn_metrics
 
-from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.dos.grid import PHDOS_GRID, SpectrumGrid
 from mat2spec.dos.metrics import SHAPE_SCALINGS
 from mat2spec.dos.plots import predicted_spectra
 from mat2spec.errors import TableError
 from mat2spec.evaluate.evaluate import evaluate
 from mat2spec.evaluate.plots import errors_by_kind, heat_errors, spectra_by_error
-from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.evaluate.spectra import SpectrumEvaluation
 from mat2spec.evaluate.training_overlap import training_neighbors
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ ERRORS = (
 
 
 @pytest.fixture(scope="module")
-def evaluation(checkpoint, splits) -> Evaluation:
+def evaluation(checkpoint, splits) -> SpectrumEvaluation:
     return evaluate(checkpoint, splits.test, CPU)
 
 
@@ -91,7 +91,7 @@ def test_scores_are_those_of_scipy_scikit_learn_and_pymatgen(evaluation, scaling
     assert set(expected) == {"r2", *ERRORS}
 
 
-def test_scores_without_a_scaling_named_are_those_of_the_true_sum(evaluation):
+def test_scores_are_by_default_those_of_true_sum(evaluation):
     assert evaluation.scores() == evaluation.scores_by_scaling()["true-sum"]
 
 
@@ -103,41 +103,44 @@ def test_distance_and_heat_are_the_same_in_every_scaling(evaluation):
 
 
 @pytest.mark.parametrize("scaling", SHAPE_SCALINGS)
-def test_perfect_predictions_of_any_size_have_no_error_in_any_scaling(splits, scaling):
+def test_perfect_predictions_of_any_scale_have_no_error_in_any_scaling(splits, scaling):
     sizes = np.random.default_rng(0).uniform(0.01, 100, (len(splits.test), 1)).astype(np.float32)
-    scores = Evaluation(splits.test, sizes * splits.test.spectra.numpy(), PHDOS_GRID).scores_by_scaling()[scaling]
+    evaluation = SpectrumEvaluation(splits.test, sizes * splits.test.spectra.numpy(), PHDOS_GRID)
+    scores = evaluation.scores_by_scaling()[scaling]
     assert scores["r2"] == pytest.approx(1)
     assert [scores[name] for name in ERRORS] == pytest.approx([0] * len(ERRORS), abs=1e-4)
 
 
 @pytest.mark.parametrize("scaling", SHAPE_SCALINGS)
-def test_predictions_of_nothing_have_finite_scores(splits, evaluation, scaling):
+def test_predictions_of_zero_everywhere_have_finite_scores(splits, evaluation, scaling):
     for rows in ([2], range(len(splits.test))):
         outputs = evaluation.outputs.copy()
         outputs[rows] = 0
-        scores = Evaluation(splits.test, outputs, PHDOS_GRID).scores_by_scaling()[scaling]
+        scores = SpectrumEvaluation(splits.test, outputs, PHDOS_GRID).scores_by_scaling()[scaling]
         assert np.isfinite(list(scores.values())).all()
-    assert scores["mae"] == pytest.approx(evaluation.true.mean(), rel=SINGLE), "zero everywhere misses all there is"
+    assert scores["mae"] == pytest.approx(evaluation.true.mean(), rel=SINGLE), (
+        "the error is then the mean of the labels"
+    )
 
 
 def test_negative_predictions_are_scored_as_zero(splits, evaluation):
     negative = np.where(evaluation.outputs < np.median(evaluation.outputs), np.float32(-1), evaluation.outputs)
-    cut_off = Evaluation(splits.test, negative.clip(0), PHDOS_GRID).scores_by_scaling()
-    assert Evaluation(splits.test, negative, PHDOS_GRID).scores_by_scaling() == cut_off
+    cut_off = SpectrumEvaluation(splits.test, negative.clip(0), PHDOS_GRID).scores_by_scaling()
+    assert SpectrumEvaluation(splits.test, negative, PHDOS_GRID).scores_by_scaling() == cut_off
 
 
 @pytest.mark.parametrize("part", ["train", "valid"])
-def test_materials_that_training_saw_are_not_held_out(checkpoint, splits: LabelledSplits, part):
-    with pytest.raises(TableError, match=r"materials \(mp-.*\) were seen in training; evaluate on held-out rows"):
+def test_materials_seen_in_training_are_refused_as_held_out(checkpoint, splits: LabeledSplits, part):
+    with pytest.raises(TableError, match=r"materials \(mp-.*\) were seen in training"):
         evaluate(checkpoint, getattr(splits, part), CPU)
     assert len(evaluate(checkpoint, getattr(splits, part), CPU, held_out=False).errors) == len(getattr(splits, part))
 
 
 def test_one_material_is_chosen_from_each_fifth_of_the_errors_best_first(checkpoint, splits):
-    judged = evaluate(checkpoint, splits.train, CPU, held_out=False)
-    chosen = judged.one_per_quintile()
-    assert len(set(chosen)) == 5
-    ranks = [int((judged.errors < judged.errors[row]).sum()) * 5 // len(splits.train) for row in chosen]
+    evaluation = evaluate(checkpoint, splits.train, CPU, held_out=False)
+    rows = evaluation.one_per_quintile()
+    assert len(set(rows)) == 5
+    ranks = [int((evaluation.errors < evaluation.errors[row]).sum()) * 5 // len(splits.train) for row in rows]
     assert ranks == [0, 1, 2, 3, 4]
 
 
@@ -160,7 +163,7 @@ def test_table_has_one_row_per_material_and_its_means_are_the_scores(evaluation,
     assert evaluation.scores() == pytest.approx(means, rel=SINGLE)
 
 
-def test_table_says_what_it_is_of(evaluation, materials):
+def test_table_has_formulas_elements_grid_and_scaling(evaluation, materials):
     assert materials["formula_pretty"].to_pylist() == [crystal.formula for crystal in evaluation.crystals.crystals]
     assert materials["elements"].to_pylist() == [crystal.elements for crystal in evaluation.crystals.crystals]
     metadata = {key.decode(): value.decode() for key, value in materials.schema.metadata.items()}
@@ -169,16 +172,17 @@ def test_table_says_what_it_is_of(evaluation, materials):
 
 
 def test_training_neighbors_are_the_other_training_materials_with_all_elements_of_a_material(splits):
-    training, judged = splits.train.crystals, (*splits.test.crystals, *splits.train.crystals)
+    training = splits.train.crystals
+    crystals = (*splits.test.crystals, *training)
     expected = [
-        sum(set(a.elements) <= set(b.elements) for b in training if b.material_id != a.material_id) for a in judged
+        sum(set(a.elements) <= set(b.elements) for b in training if b.material_id != a.material_id) for a in crystals
     ]
-    assert training_neighbors(judged, training) == expected
+    assert training_neighbors(crystals, training) == expected
     assert max(expected) > 0
-    assert training_neighbors(judged, ()) == [0] * len(judged)
+    assert training_neighbors(crystals, ()) == [0] * len(crystals)
 
 
-def test_figures_are_pictures(evaluation, materials, tmp_path):
+def test_plots_are_png_files(evaluation, materials, tmp_path):
     spectra_by_error(evaluation, tmp_path / "five.png")
     predicted_spectra(evaluation.predicted, evaluation.crystals.material_ids, PHDOS_GRID, tmp_path / "all.png")
     heat_errors(materials, tmp_path / "heat.png")
