@@ -1,4 +1,4 @@
-"""How a configuration is refused."""
+"""Message of a refused configuration."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mat2spec.errors import ConfigError
 
 
 def refusal(path: Path, *overrides: str) -> str:
-    """The one line with which a configuration is refused."""
+    """Load a configuration that must be refused, and return the one-line message."""
     with pytest.raises(ConfigError) as caught:
         load_config(TrainConfig, path, overrides)
     assert "\n" not in str(caught.value)

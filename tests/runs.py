@@ -1,4 +1,4 @@
-"""Runs whose spectra are known to be right: those of DFT."""
+"""Fixtures of finished runs with DFT spectra in place of predictions, so that the right answers are known."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ SHARD = 600
 
 @pytest.fixture(scope="session")
 def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run over the 1,522 labelled crystals, with DFT spectra for predictions and three made-up rejects."""
+    """A finished run over the 1,522 labeled phonon crystals, with DFT spectra as predictions and three rejects."""
     table = pq.read_table(bundled)
     labels = np.array(table["phdos"].to_pylist(), np.float32)
     spectra = labels * (3 / PHDOS_GRID.integrate(labels))[:, None].astype(np.float32)
@@ -32,9 +32,9 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
     run.claim({"checkpoint": "DFT"}, {"grid": PHDOS_GRID.to_json()})
     for start in range(0, len(inputs), SHARD):
         rows = inputs.slice(start, SHARD)
-        found = [row for row in read_crystals(rows) if isinstance(row, Crystal)]
+        crystals = [row for row in read_crystals(rows) if isinstance(row, Crystal)]
         predictions = prediction_table(
-            rows, found, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint
+            rows, crystals, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint
         )
         rejects = _rejects() if start == 0 else REJECT_COLUMNS.empty_table()
         run.commit(f"part-{start // SHARD:06d}", predictions, rejects)
@@ -45,7 +45,7 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
 
 def _rejects() -> pa.Table:
     errors = [
-        StructureError(name, f"site {site} has no neighbour within 8 Å")
+        StructureError(name, f"site {site} has no neighbor within 8 Å")
         for site, name in enumerate(("lost-a", "lost-b"))
     ]
     rows = [(e.material_id, "table, row 1", "graph", "StructureError", str(e)) for e in errors]
@@ -55,21 +55,21 @@ def _rejects() -> pa.Table:
 
 @pytest.fixture(scope="session")
 def rows(dft_run: Path) -> list[dict]:
-    """The predictions of the run, read without SQL."""
+    """Predictions of the phonon run, read without SQL."""
     return pa.concat_tables([pq.read_table(file) for file in sorted((dft_run / "predictions").iterdir())]).to_pylist()
 
 
 SCALES = (0.25, 0.5, 1.0)
-"""Every electronic spectrum comes in these multiples, so that there are gaps of all kinds and systems of three."""
+"""Factors on every electronic spectrum, so that there are gaps of all kinds, and three materials per system."""
 
 
 SPECTRA = 157
-"""A run of these, in three multiples, has every kind of gap."""
+"""Number of electronic spectra; with all factors they have every kind of gap."""
 
 
 @pytest.fixture(scope="session")
 def edos_run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run over electronic spectra that ship, each in three multiples, in two shards."""
+    """A finished run over bundled electronic spectra, each with three factors, in two shards."""
     table = pq.read_table(bundled.with_name("edos_gpaw.parquet")).slice(0, SPECTRA)
     run = RunDirectory(tmp_path_factory.mktemp("runs") / "edos")
     run.claim({"checkpoint": "DFT"}, {"grid": EDOS_GRID.to_json()})
@@ -82,24 +82,23 @@ def edos_run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _electronic(table: pa.Table, scale: float) -> pa.Table:
-    """Predictions of an electronic run: columns of section 4 of the design. One spectrum stands in for platinum's."""
+    """Predictions table of an electronic run. One spectrum takes the place of that of platinum (mp-126)."""
     spectra = (np.array(table["edos"].to_pylist()) * scale).astype(np.float32)
-    found = [row for row in read_crystals(table) if isinstance(row, Crystal)]
+    crystals = [row for row in read_crystals(table) if isinstance(row, Crystal)]
     ids = [name if scale == 1 else f"{name}-{scale}" for name in table["material_id"].to_pylist()]
-    ids[found.index(next(row for row in found if row.material_id == "mp-980203"))] = (
-        "mp-126" if scale == 1 else f"TiOs3-{scale}"
-    )
+    platinum = next(i for i, crystal in enumerate(crystals) if crystal.material_id == "mp-980203")
+    ids[platinum] = "mp-126" if scale == 1 else f"TiOs3-{scale}"
     below, above = low_masks(spectra, ValenceBandRule().threshold)
     columns: dict[str, pa.Array] = {
         "material_id": pa.array(ids),
         "formula_pretty": table["formula_pretty"],
         "nsites": table["nsites"].cast(pa.int32()),
         "nsites_primitive": table["nsites"].cast(pa.int32()),
-        "elements": pa.array([row.elements for row in found], pa.list_(pa.string())),
+        "elements": pa.array([crystal.elements for crystal in crystals], pa.list_(pa.string())),
         "spectrum": pa.FixedSizeListArray.from_arrays(pa.array(spectra.ravel()), len(EDOS_GRID)),
-        "spread": pa.nulls(len(found), pa.float32()),
+        "spread": pa.nulls(len(crystals), pa.float32()),
         "seen_in_training": pa.array([len(name) % 2 == 0 for name in ids]),
-        "unseen_elements": pa.array([[]] * len(found), pa.list_(pa.string())),
+        "unseen_elements": pa.array([[]] * len(crystals), pa.list_(pa.string())),
         "dos_sum": pa.array(spectra.sum(axis=1, dtype=np.float64)),
         "vb_mask": pa.array(below),
         "cb_mask": pa.array(above),
@@ -115,7 +114,7 @@ def _electronic(table: pa.Table, scale: float) -> pa.Table:
 
 
 def _band_gaps(true: np.ndarray, seed: int) -> dict[str, pa.Array]:
-    """Band gaps predicted with errors; known for a half, and for a tenth neither."""
+    """Predicted band gaps with errors; a half of the gaps is known, a tenth neither known nor predicted."""
     random = np.random.default_rng(seed)
     predicted = np.abs(true + random.normal(0, 0.3, len(true)))
     metal = (true == 0) * 0.35 + random.uniform(0, 0.65, len(true))
@@ -131,5 +130,5 @@ def _band_gaps(true: np.ndarray, seed: int) -> dict[str, pa.Array]:
 
 @pytest.fixture(scope="session")
 def edos_rows(edos_run: Path) -> list[dict]:
-    """The predictions of the electronic run, read without SQL."""
+    """Predictions of the electronic run, read without SQL."""
     return pa.concat_tables([pq.read_table(file) for file in sorted((edos_run / "predictions").iterdir())]).to_pylist()

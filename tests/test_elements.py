@@ -1,4 +1,4 @@
-"""Also the recipe of elements.csv: every number in it is pymatgen's."""
+"""elements.csv against pymatgen, and the features made of it. Also documents where each column comes from."""
 
 import csv
 import warnings
@@ -22,7 +22,7 @@ PROPERTIES = {
     "molar_volume": "molar_volume",
     "atomic_mass": "atomic_mass",
 }
-"""Columns of elements.csv and where pymatgen has them; the covalent radius has a table of its own."""
+"""Columns of elements.csv and the attributes of pymatgen's Element; covalent radii are in another table of pymatgen."""
 
 BLOCKS = {
     "group": 18,
@@ -35,7 +35,7 @@ BLOCKS = {
     "block": 4,
     "volume": 10,
 }
-"""Columns of each property's one-hot, in their order; one of X marks an unknown value."""
+"""Number of columns of each property, in order; one column of X marks an unknown value."""
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,13 @@ def rows() -> list[dict[str, str]]:
 
 
 def columns(name: str) -> np.ndarray:
-    """The one-hot of a property, by atomic number."""
+    """One-hot columns of a property, by atomic number."""
     start = sum(list(BLOCKS.values())[: list(BLOCKS).index(name)])
     return feature_table()[:, start : start + BLOCKS[name]]
 
 
 def known_to_pymatgen(element: Element, name: str) -> object:
-    """A property of pymatgen, None where it has none (it warns and gives NaN)."""
+    """Property of an element in pymatgen; None if unknown, where pymatgen warns and returns NaN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         value = getattr(element, name)
@@ -90,18 +90,18 @@ def test_each_element_has_92_features_of_zero_or_one():
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_each_property_sets_one_column_at_most(name):
+def test_each_property_sets_at_most_one_column(name):
     assert columns(name).sum(axis=1).max() == 1
 
 
 @pytest.mark.parametrize("name", ["group", "row", "valence", "block"])
-def test_properties_of_position_are_known_for_every_element(name):
+def test_position_in_the_periodic_table_is_known_for_every_element(name):
     assert columns(name)[1:].sum(axis=1).min() == 1
 
 
-def test_all_elements_but_rare_ones_differ():
+def test_nearly_all_elements_have_different_features():
     table = feature_table()[1:93]
-    assert len(np.unique(table, axis=0)) > 85, "the features must tell elements apart"
+    assert len(np.unique(table, axis=0)) > 85, "most elements must have features of their own"
 
 
 @pytest.mark.parametrize(

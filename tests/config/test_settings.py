@@ -1,4 +1,4 @@
-"""Scales and losses in training: each pair that a configuration allows learns."""
+"""Normalizations and losses in training: every pair that a configuration allows reduces the loss."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 SETTINGS = [("max", "mse"), ("sum", "wasserstein"), ("sum", "kl"), ("standard", "mae"), ("sum", "mae")]
 
 ROUNDING = 1e-2
-"""Relative: the absolute error's gradient has only signs, which rounding turns; three steps later that is 0.3 %."""
+"""Relative: the gradient of the absolute error has only signs, which rounding flips; after three steps that is 0.3 %."""
 
 
 @pytest.fixture(params=SETTINGS, ids=["-".join(pair) for pair in SETTINGS])
@@ -31,7 +31,7 @@ def quick(config: TrainConfig, setting: dict[str, str]) -> TrainConfig:
 @pytest.mark.parametrize("architecture", ["mat2spec", "gatgnn", "additive"])
 def test_loss_falls(small_configs, splits, setting, architecture):
     if architecture == "additive" and setting["normalization"] == "standard":
-        pytest.skip("spectra of atoms are distributions; the standard scale has negatives")
+        pytest.skip("spectra of atoms are distributions; normalization standard has negative values")
     training = Training(quick(small_configs[architecture], setting), splits, CPU)
     metrics = [training.run_epoch() for _ in range(8)]
     assert all(np.isfinite(list(epoch.values())).all() for epoch in metrics)
@@ -55,11 +55,11 @@ def test_validation_loss_is_that_of_the_setting_and_scores_are_on_the_scale_of_t
 
 
 def test_unit_of_the_labels_does_not_matter(train_config, splits, setting):
-    """Also to the standard scale, which is fitted to them."""
+    """Nor with normalization standard, which is fitted to the labels."""
     scaled = [
         dataclasses.replace(part, spectra=100 * part.spectra) for part in (splits.train, splits.valid, splits.test)
     ]
-    hundredfold = dataclasses.replace(splits, train=scaled[0], valid=scaled[1], test=scaled[2])
-    one, other = (Training(quick(train_config, setting), labels, CPU).run_epoch() for labels in (splits, hundredfold))
+    rescaled = dataclasses.replace(splits, train=scaled[0], valid=scaled[1], test=scaled[2])
+    one, other = (Training(quick(train_config, setting), labels, CPU).run_epoch() for labels in (splits, rescaled))
     assert other["train_loss"] == pytest.approx(one["train_loss"], rel=ROUNDING)
     assert other["valid_mae"] == pytest.approx(100 * one["valid_mae"], rel=ROUNDING)
