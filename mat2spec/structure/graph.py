@@ -1,4 +1,4 @@
-"""The graph of a crystal: sites are nodes, and each has edges from its nearest neighbours."""
+"""Graph of a crystal: sites are nodes, with edges from their nearest neighbors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
 
 MIN_DISTANCE = 0.5
-"""[Å] Closer atoms are an error of the file; the shortest bond, that of H₂, is 0.74 Å."""
+"""[Å] Closer atoms mean an error in the file; the shortest bond, that of H₂, is 0.74 Å."""
 
 PHANTOM_DISTANCE = 9.0
-"""[Å] Length of the edges with which the published code fills up missing neighbours."""
+"""[Å] Length of the edges that the published code adds for missing neighbors."""
 
 _EXPECTED_NEIGHBORS = 24
-"""Neighbours inside the first search radius at uniform density: twice the 12 that are kept, so that one search nearly always does."""
+"""Neighbors in the first search radius at uniform density: twice the 12 needed, so one search nearly always does."""
 
 _THIN_CELL = 2.0
-"""[Å] Distance of lattice planes below which a cell is reduced first: a search in a long, thin cell visits very many images."""
+"""[Å] Plane spacing below which a cell is reduced first: a search in a long, thin cell visits very many images."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class CrystalGraph:
 
     Args:
         atomic_numbers: One per node.
-        edge_index: Row 0 the neighbour (source), row 1 the centre (target), ordered by centre, then distance (PyG's convention).
+        edge_index: Row 0 the neighbor (source), row 1 the center (target), ordered by center, then distance (the
+            convention of PyG).
         distances: Length of each edge [Å].
-        vectors: From the centre to the neighbour [Å]; a phantom edge has none and is zero.
+        vectors: From the center to the neighbor [Å]; zero for a phantom edge.
     """
 
     atomic_numbers: UInt8[np.ndarray, " atoms"]
@@ -52,15 +53,15 @@ class CrystalGraph:
 
 @dataclass(frozen=True)
 class GraphBatch:
-    """Many crystal graphs as one, on a device.
+    """Several crystal graphs as one, on a device.
 
     Args:
         atomic_numbers: One per node.
         edge_index: As in `CrystalGraph`, indices into all nodes of the batch.
         distances: Length of each edge [Å].
-        vectors: From the centre to the neighbour [Å].
-        batch: Number of the crystal to which each node belongs.
-        num_graphs: How many crystals there are.
+        vectors: From the center to the neighbor [Å].
+        batch: Index of the crystal to which each node belongs.
+        num_graphs: Number of crystals.
     """
 
     atomic_numbers: Int[Tensor, " atoms"]
@@ -92,34 +93,30 @@ class GraphBatch:
 
 
 def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
-    """Connect each atom to its nearest neighbours, the whole last shell included.
+    """Connect each atom to its nearest neighbors, including the whole last shell.
 
-    Neighbours whose distance equals that of the last one kept, within the tolerance, are kept too. The choice then depends on
-    distances alone: rotation, a shift of the origin, another order of sites or another choice of cell give the same graph.
+    Neighbors as far as the last one, within the tolerance, are included too. The choice then depends on distances
+    alone: rotation, a shift of the origin, another order of sites or another choice of cell give the same graph.
 
     Raises:
-        StructureError: If an atom has no neighbour within the cutoff, or two atoms are closer than 0.5 Å.
+        StructureError: If an atom has no neighbor within the cutoff, or two atoms are closer than 0.5 Å.
     """
     lattice, coords = _compact_cell(crystal)
     if (shortest := np.linalg.norm(lattice, axis=1).min()) < MIN_DISTANCE:
-        raise StructureError(
-            crystal.material_id,
-            f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap",
-        )
+        rule = f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap"
+        raise StructureError(crystal.material_id, rule)
     pairs, shell = _neighbor_search(lattice, coords, crystal.volume, config)
     if pairs.distances.size and pairs.distances.min() < MIN_DISTANCE:
         closest = int(pairs.distances.argmin())
-        apart = (
-            f"sites {pairs.centers[closest]} and {pairs.neighbors[closest]} are {pairs.distances[closest]:.3f} Å apart"
-        )
-        raise StructureError(crystal.material_id, f"{apart}; atoms closer than {MIN_DISTANCE} Å overlap")
+        sites = f"sites {pairs.centers[closest]} and {pairs.neighbors[closest]}"
+        rule = f"{sites} are {pairs.distances[closest]:.3f} Å apart; atoms closer than {MIN_DISTANCE} Å overlap"
+        raise StructureError(crystal.material_id, rule)
     if config.phantoms:
         return _with_phantoms(crystal.atomic_numbers, pairs, config)
     if np.isneginf(shell).any():
-        alone = int(np.flatnonzero(np.isneginf(shell))[0])
-        raise StructureError(
-            crystal.material_id, f"site {alone} has no neighbour within {config.cutoff:g} Å; the atom is isolated"
-        )
+        isolated = int(np.flatnonzero(np.isneginf(shell))[0])
+        rule = f"site {isolated} has no neighbor within {config.cutoff:g} Å; the atom is isolated"
+        raise StructureError(crystal.material_id, rule)
     return _graph(crystal.atomic_numbers, pairs, pairs.distances <= shell[pairs.centers])
 
 
@@ -135,7 +132,7 @@ def _compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64
 
 
 class _Pairs(NamedTuple):
-    """Every two atoms that are near each other, by centre and then by distance."""
+    """Pairs of atoms near each other, ordered by center and then by distance."""
 
     neighbors: Int[np.ndarray, " pairs"]
     centers: Int[np.ndarray, " pairs"]
@@ -146,7 +143,11 @@ class _Pairs(NamedTuple):
 def _neighbor_search(
     lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"], volume: float, config: GraphConfig
 ) -> tuple[_Pairs, Float64[np.ndarray, " atoms"]]:
-    """Search spheres that grow until each holds the wanted neighbours; give pairs, and for each atom how far its edges reach."""
+    """Search growing spheres until each holds the wanted neighbors.
+
+    Returns:
+        Pairs within the last radius, and the distance up to which each atom has edges [Å]; -inf where it has no pair.
+    """
     radius = config.cutoff
     if config.neighbors:
         radius = min(radius, (3 * _EXPECTED_NEIGHBORS * volume / (4 * pi * len(coords))) ** (1 / 3))
@@ -165,9 +166,9 @@ def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Fl
         coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8
     )
     centers, neighbors = centers.view(np.int64), neighbors.view(np.int64)  # from C's long long
-    itself = (centers == neighbors) & ~images.any(axis=1)
+    is_itself = (centers == neighbors) & ~images.any(axis=1)
     order = np.lexsort((distances, centers))
-    order = order[~itself[order]]
+    order = order[~is_itself[order]]
     centers, neighbors = centers[order], neighbors[order]
     return _Pairs(neighbors, centers, distances[order], coords[neighbors] + images[order] @ lattice - coords[centers])
 
@@ -175,7 +176,7 @@ def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Fl
 def _last_shell(
     distances: Float64[np.ndarray, " pairs"], counts: Int[np.ndarray, " atoms"], neighbors: int | None
 ) -> Float64[np.ndarray, " atoms"]:
-    """Distance of each atom's last wanted neighbour; infinite where there are fewer, or all are wanted."""
+    """Distance of each atom's last wanted neighbor; infinite where there are fewer, or all are wanted."""
     if neighbors is None or not distances.size:
         return np.full(len(counts), np.inf)
     last = np.minimum(np.cumsum(counts) - counts + neighbors - 1, distances.size - 1)
@@ -183,31 +184,30 @@ def _last_shell(
 
 
 def _graph(
-    atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, kept: Bool[np.ndarray, " pairs"]
+    atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, selected: Bool[np.ndarray, " pairs"]
 ) -> CrystalGraph:
-    edge_index = np.stack([pairs.neighbors[kept], pairs.centers[kept]]).astype(np.int32)
-    return CrystalGraph(
-        atomic_numbers, edge_index, pairs.distances[kept].astype(np.float32), pairs.vectors[kept].astype(np.float32)
-    )
+    edge_index = np.stack([pairs.neighbors[selected], pairs.centers[selected]]).astype(np.int32)
+    distances = pairs.distances[selected].astype(np.float32)
+    return CrystalGraph(atomic_numbers, edge_index, distances, pairs.vectors[selected].astype(np.float32))
 
 
 def _with_phantoms(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, config: GraphConfig) -> CrystalGraph:
-    """Exactly the wanted number of edges for each atom, as the published code makes them.
+    """Graph with exactly the wanted number of edges for each atom, as the published code builds it.
 
-    A tied shell is cut where the search happens to list it, and missing neighbours become edges of 9 Å to the first site: spectra then
-    depend on the choice of the cell and the order of sites.
+    A tied shell is cut in the order in which the search lists it, and missing neighbors become edges of 9 Å to the
+    first site: spectra then depend on the choice of the cell and the order of sites.
     """
     assert config.neighbors is not None
     atoms = len(atomic_numbers)
     rank = np.arange(len(pairs.centers)) - np.searchsorted(pairs.centers, pairs.centers)
-    kept = rank < config.neighbors
-    missing = np.repeat(np.arange(atoms), config.neighbors - np.bincount(pairs.centers[kept], minlength=atoms))
-    centers = np.concatenate([pairs.centers[kept], missing])
+    nearest = rank < config.neighbors
+    missing = np.repeat(np.arange(atoms), config.neighbors - np.bincount(pairs.centers[nearest], minlength=atoms))
+    centers = np.concatenate([pairs.centers[nearest], missing])
     order = np.argsort(centers, kind="stable")
     filled = _Pairs(
-        np.concatenate([pairs.neighbors[kept], np.zeros_like(missing)])[order],
+        np.concatenate([pairs.neighbors[nearest], np.zeros_like(missing)])[order],
         centers[order],
-        np.concatenate([pairs.distances[kept], np.full(len(missing), PHANTOM_DISTANCE)])[order],
-        np.concatenate([pairs.vectors[kept], np.zeros((len(missing), 3))])[order],
+        np.concatenate([pairs.distances[nearest], np.full(len(missing), PHANTOM_DISTANCE)])[order],
+        np.concatenate([pairs.vectors[nearest], np.zeros((len(missing), 3))])[order],
     )
     return _graph(atomic_numbers, filled, np.ones(len(order), bool))

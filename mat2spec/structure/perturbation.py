@@ -1,6 +1,7 @@
-"""Crystals as they are before a relaxation: cells strained and atoms displaced at random, by a stated size."""
+"""Unrelaxed crystals: cells strained and atoms displaced at random by a given size."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,10 +12,10 @@ def perturb(crystals: Sequence[Crystal], strain: float, displacement: float, see
     """Strain each cell and displace each atom (the question of Fig. S7 of Kong et al., 10.1038/s41467-022-28543-x).
 
     Args:
-        crystals: Relaxed ones.
+        crystals: Relaxed crystals.
         strain: Standard deviation of each of the six components of the symmetric strain.
         displacement: Standard deviation of each Cartesian component of an atom's displacement [Å].
-        seed: Of the random numbers; the same crystals and sizes give the same result.
+        seed: Seed of the random numbers; the same crystals and sizes give the same result.
     """
     generator = np.random.default_rng(seed)
     perturbed = []
@@ -22,6 +23,6 @@ def perturb(crystals: Sequence[Crystal], strain: float, displacement: float, see
         gradient = generator.normal(0, strain, (3, 3))
         symmetric = np.triu(gradient) + np.triu(gradient, 1).T
         lattice = crystal.lattice @ (np.eye(3) + symmetric)
-        moved = generator.normal(0, displacement, (len(crystal), 3)) @ np.linalg.inv(lattice)
-        perturbed.append(Crystal(crystal.material_id, crystal.atomic_numbers, lattice, crystal.frac_coords + moved))
+        shifts = generator.normal(0, displacement, (len(crystal), 3)) @ np.linalg.inv(lattice)
+        perturbed.append(replace(crystal, lattice=lattice, frac_coords=crystal.frac_coords + shifts))
     return perturbed

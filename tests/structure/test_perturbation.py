@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.perturbation import perturb
 
@@ -22,7 +22,7 @@ ROUNDING = 1e-10
 
 @pytest.fixture(scope="module")
 def relaxed(materials: pa.Table) -> list[Crystal]:
-    return [row for row in crystals(materials) if isinstance(row, Crystal)]
+    return [row for row in read_crystals(materials) if isinstance(row, Crystal)]
 
 
 def strains(before: list[Crystal], after: list[Crystal]) -> np.ndarray:

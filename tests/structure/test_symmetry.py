@@ -4,7 +4,7 @@ import spglib
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.symmetry import SYMPREC, primitive_nsites, space_group_number, standard_primitive
 
@@ -14,7 +14,7 @@ CONVENTIONAL_FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5,
 @pytest.fixture(scope="module")
 def real(materials) -> list[Crystal]:
     """150 crystals of 1 to 20 sites."""
-    return [row for row in crystals(materials.slice(0, 150)) if isinstance(row, Crystal)]
+    return [row for row in read_crystals(materials.slice(0, 150)) if isinstance(row, Crystal)]
 
 
 def by_spglib(crystal: Crystal) -> int:

@@ -1,4 +1,4 @@
-"""The same twice, in tables of many files: ids that came before, and crystals of the same content."""
+"""Duplicates in a table of several files: repeated ids, and crystals of equal content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,64 +11,65 @@ import pyarrow.compute as pc
 from mat2spec.errors import TableError
 from mat2spec.storage.rejects import Reject, reject
 
-_SQL = """
+_NUMBER_ROWS = """
     CREATE TEMP TABLE rows AS
     SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id, content_hash,
            row_number() OVER (PARTITION BY material_id ORDER BY filename, file_row_number) > 1 AS repeated
-    FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true);
+    FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true)"""
+
+_SELECT_DUPLICATES = """
     SELECT file, row, repeated, first AS duplicate_of
-    FROM (SELECT *, first_value(material_id) OVER (PARTITION BY content_hash, repeated ORDER BY file, row) AS first FROM rows)
+    FROM (SELECT *,
+              first_value(material_id) OVER (PARTITION BY content_hash, repeated ORDER BY file, row) AS first
+          FROM rows)
     WHERE repeated OR first <> material_id ORDER BY file, row"""
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows of some files that are not the first of their kind.
+    """Rows of several files whose id or content occurs in an earlier row.
 
     Args:
-        found: Columns file and row (positions), repeated (the id came before), duplicate_of (id of the first row with the content).
+        rows: Columns file and row (positions), repeated (whether the id occurs earlier), duplicate_of (id of the first
+            row with the same content).
     """
 
-    found: pa.Table
+    rows: pa.Table
 
-    @classmethod
-    def find(cls, files: Sequence[Path]) -> "Duplicates":
-        """Look through files, in the order of their names; DuckDB holds an id and a hash for each row, and spills what is too much."""
-        names = [str(file) for file in sorted(files)]
-        create, select = _SQL.split(";", 1)
-        with duckdb.connect() as connection:
-            connection.execute(create, {"files": names})
-            return cls(connection.sql(select).to_arrow_table())
-
-    def mark(self, file: int, table: pa.Table) -> tuple[pa.Table, list[Reject]]:
-        """Give a file's table a column `duplicate_of`, and take the rows out whose material_id came before.
+    def split(self, file: int, table: pa.Table) -> tuple[pa.Table, list[Reject]]:
+        """Add column `duplicate_of` to the table of a file, and make rejects of rows whose material_id is repeated.
 
         Args:
-            file: Its position.
-            table: Its rows, all of them.
+            file: Position of the file.
+            table: All its rows.
         """
-        here = self.found.filter(pc.equal(self.found["file"], file))
-        repeated = set(here.filter(here["repeated"])["row"].to_pylist())
-        first = {
-            row: of
-            for row, of in zip(here["row"].to_pylist(), here["duplicate_of"].to_pylist(), strict=True)
-            if row not in repeated
-        }
+        duplicates = self.rows.filter(pc.equal(self.rows["file"], file)).to_pylist()
+        repeated = {duplicate["row"] for duplicate in duplicates if duplicate["repeated"]}
+        originals = {duplicate["row"]: duplicate["duplicate_of"] for duplicate in duplicates}
+        column = pa.array([None if row in repeated else originals.get(row) for row in range(len(table))], pa.string())
+        is_first = pa.array([row not in repeated for row in range(len(table))], pa.bool_())
         rejects = [_reject(table, row) for row in sorted(repeated)]
-        marked = table.append_column(
-            "duplicate_of", pa.array([first.get(row) for row in range(len(table))], pa.string())
-        )
-        return marked.filter(pa.array([row not in repeated for row in range(len(table))], pa.bool_())), rejects
+        return table.append_column("duplicate_of", column).filter(is_first), rejects
 
     def counts(self) -> dict[str, int]:
-        """How many rows are of either kind."""
-        repeated = pc.sum(self.found["repeated"]).as_py() or 0
-        return {"repeated_ids": repeated, "duplicates": len(self.found) - repeated}
+        """Number of rows with a repeated id, and with the content of an earlier row."""
+        repeated = pc.sum(self.rows["repeated"]).as_py() or 0
+        return {"repeated_ids": repeated, "duplicates": len(self.rows) - repeated}
+
+
+def find_duplicates(files: Sequence[Path]) -> Duplicates:
+    """Find duplicates in the rows of Parquet files, ordered by file name.
+
+    DuckDB holds an id and a hash for each row, and writes to disk what does not fit in memory.
+    """
+    names = [str(file) for file in sorted(files)]
+    with duckdb.connect() as connection:
+        connection.execute(_NUMBER_ROWS, {"files": names})
+        return Duplicates(connection.sql(_SELECT_DUPLICATES).to_arrow_table())
 
 
 def _reject(table: pa.Table, row: int) -> Reject:
-    material_id, source = table["material_id"][row].as_py(), table["source"][row].as_py()
-    error = TableError(
-        f"{material_id}: {source}: this material_id came before; rename it, or take --ids path for files"
-    )
-    return reject(material_id, source, "read", error)
+    material_id = table["material_id"][row].as_py()
+    source = table["source"][row].as_py()
+    rule = "an earlier row has this material_id; rename it, or pass --ids path for files"
+    return reject(material_id, source, "read", TableError(f"{material_id}: {source}: {rule}"))

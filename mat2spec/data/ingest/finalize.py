@@ -1,61 +1,60 @@
-"""The last step of every ingestion: staged shards move to their place, with duplicates marked."""
+"""Last step of every ingestion: mark duplicates and move staged shards to their final place."""
 
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.ingest.duplicates import Duplicates
-from mat2spec.storage.location import storage
+from mat2spec.data.ingest.duplicates import find_duplicates
+from mat2spec.storage.location import storage_errors
 from mat2spec.storage.rejects import Reject, reject_table
 from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
 
 
-def place(
+def finalize(
     staged: RunDirectory,
     final: RunDirectory,
     unlisted: Sequence[Reject],
     timing: Mapping[str, float],
     details: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Move staged shards to their place and close the run; what was moved before a kill is not moved again.
+    """Move staged shards to their final place and finish the run; after a kill, shards already moved are skipped.
 
     Args:
-        staged: Shards as they were read, all of them.
-        final: Where they go; column `duplicate_of` is added, and rows whose material_id came before become rejects.
-        unlisted: Rejects that belong to no shard; they go with the first.
-        timing: Seconds of the steps before, for the record.
-        details: What else the record should say.
+        staged: Directory of all shards, as they were read.
+        final: Output directory; column `duplicate_of` is added, and rows with a repeated material_id become rejects.
+        unlisted: Rejects that belong to no shard; they are written with the first.
+        timing: Seconds of the previous steps, for the record.
+        details: Further entries of the record.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the output cannot be written.
     """
+    assert isinstance(staged.path, Path)  # shards are staged on a local disk
     start = time.perf_counter()
     files = sorted((staged.path / MATERIALS).glob("*.parquet"))
-    duplicates = Duplicates.find(files)
-    done = final.committed()
-    with storage(final.path):
+    duplicates = find_duplicates(files)
+    committed = final.committed()
+    with storage_errors(final.path):
         for position, file in enumerate(files):
-            if file.stem not in done:
-                table, repeated = duplicates.mark(position, pq.read_table(file))
-                rejects = pq.read_table(staged.path / REJECTS / file.name)
-                final.commit(
-                    file.stem,
-                    table,
-                    pa.concat_tables([rejects, reject_table([*repeated, *(unlisted if position == 0 else ())])]),
-                )
+            if file.stem in committed:
+                continue
+            table, repeated = duplicates.split(position, pq.read_table(file))
+            others = reject_table([*repeated, *(unlisted if position == 0 else ())])
+            rejects = pa.concat_tables([pq.read_table(staged.path / REJECTS / file.name), others])
+            final.commit(file.stem, table, rejects)
         rows = sum(staged.counts().values()) + len(unlisted)
-        seconds = {**timing, "place_seconds": time.perf_counter() - start}
-        final.finish(
-            rows, {"stages": {key: round(value, 3) for key, value in seconds.items()}, **duplicates.counts(), **details}
-        )
-    clear(staged)
+        seconds = {**timing, "finalize_seconds": time.perf_counter() - start}
+        stages = {name: round(value, 3) for name, value in seconds.items()}
+        final.finish(rows, {"stages": stages, **duplicates.counts(), **details})
+    remove_staged(staged)
 
 
-def clear(staged: RunDirectory) -> None:
-    """Remove staged shards; of a finished run they are left where it was killed just before."""
-    shutil.rmtree(staged.path, ignore_errors=True)
+def remove_staged(staged: RunDirectory) -> None:
+    """Remove staged shards. A kill just before this step leaves them beside a finished run, so callers repeat it."""
+    shutil.rmtree(str(staged.path), ignore_errors=True)

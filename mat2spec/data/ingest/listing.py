@@ -1,4 +1,4 @@
-"""What lies at the paths that a user gives: files of a folder, a glob or an object store, in order, and what cannot be looked at."""
+"""Files at the paths that a user gives (folders, globs, URLs), and rejects for those that cannot be listed."""
 
 import glob
 import os
@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
-from mat2spec.errors import TableError
-from mat2spec.storage.location import find_remote, fixed_part, is_url
+from mat2spec.errors import TableError, counted
+from mat2spec.storage.location import folders_before_pattern, is_url, list_remote_files
 from mat2spec.storage.rejects import Reject, reject
 from mat2spec.structure.readers.formats import is_known
 
+_FORMATS = "CIF, POSCAR, extXYZ, JSON, CSV, Parquet, or archives of them"
+
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file to read.
 
     Args:
@@ -30,71 +32,72 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """All that was found.
+class FileListing:
+    """All files at some paths.
 
     Args:
-        sources: Files of a known format, by path.
-        rejects: What cannot be looked at: folders, links that lead nowhere or in a circle.
-        ignored: Number of files of other formats, by ending.
+        sources: Files of a known format, sorted by path.
+        rejects: Folders that cannot be listed, and links that are broken or circular.
+        ignored: Number of files of other formats, by extension.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[SourceFile, ...]
     rejects: tuple[Reject, ...]
     ignored: Mapping[str, int]
 
-    def told(self) -> str:
-        """Say how many files there are, and how many are of no known format."""
-        others = ", ".join(f"{count} {ending}" for ending, count in sorted(self.ignored.items()))
-        return (
-            f"{len(self.sources)} files ({sum(self.ignored.values())} others ignored{f': {others}' if others else ''})"
-        )
+    def summary(self) -> str:
+        """Number of files, and of ignored files by extension."""
+        files = counted(len(self.sources), "file")
+        if not self.ignored:
+            return files
+        extensions = ", ".join(f"{count} {extension}" for extension, count in sorted(self.ignored.items()))
+        return f"{files} ({sum(self.ignored.values())} others ignored: {extensions})"
 
 
-def list_sources(paths: Sequence[str]) -> Listing:
-    """Find the files of paths: files, folders with all below them, globs, and URLs of fsspec (s3://, gs://, file://).
+def list_sources(paths: Sequence[str]) -> FileListing:
+    """List the files at paths: files, folders with all their subfolders, globs, and fsspec URLs (s3://, gs://, file://).
 
     Raises:
         TableError: If a path does not exist, cannot be read, or holds nothing of a known format.
     """
-    sources: dict[str, Source] = {}
+    sources: dict[str, SourceFile] = {}
     rejects: list[Reject] = []
     ignored: dict[str, str] = {}
     for path in paths:
-        known, others = 0, 0
-        for found in starmap(Source, find_remote(path)) if is_url(path) else _local(path):
-            if not isinstance(found, Source):
-                rejects.append(found)
-            elif is_known(found.url):
-                sources.setdefault(found.url, found)
+        known = 0
+        unknown = 0
+        for entry in starmap(SourceFile, list_remote_files(path)) if is_url(path) else _list_local(path):
+            if not isinstance(entry, SourceFile):
+                rejects.append(entry)
+            elif is_known(entry.url):
+                sources.setdefault(entry.url, entry)
                 known += 1
             else:
-                ignored[found.url] = posixpath.splitext(found.url)[1].lower() or "without an ending"
-                others += 1
+                ignored[entry.url] = posixpath.splitext(entry.url)[1].lower() or "without extension"
+                unknown += 1
         if not known and not rejects:
-            raise TableError(f"{path}: {_nothing(path, others)}")
-    return Listing(
-        tuple(sorted(sources.values(), key=lambda source: source.url)), tuple(rejects), Counter(ignored.values())
-    )
+            raise TableError(f"{path}: {_why_nothing(path, unknown)}")
+    in_order = sorted(sources.values(), key=lambda source: source.url)
+    return FileListing(tuple(in_order), tuple(rejects), Counter(ignored.values()))
 
 
-def _local(path: str) -> Iterator[Source | Reject]:
+def _list_local(path: str) -> Iterator[SourceFile | Reject]:
     if os.path.isdir(path):
-        yield from _below(path, path, frozenset())
+        yield from _walk(path, path, frozenset())
     elif os.path.lexists(path):
         yield _source(path, os.path.basename(path))
     else:
-        fixed = fixed_part(path)
+        start = folders_before_pattern(path)
         for match in sorted(glob.iglob(path, recursive=True)):
             if os.path.isfile(match):
-                yield _source(match, os.path.relpath(match, fixed))
+                yield _source(match, os.path.relpath(match, start))
 
 
-def _below(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[Source | Reject]:
-    """Walk a tree; a link to a folder above, which would make the walk endless, is a reject."""
+def _walk(root: str, folder: str, parents: frozenset[tuple[int, int]]) -> Iterator[SourceFile | Reject]:
+    """Walk a tree; a link to a parent folder, which would make the walk endless, is a reject."""
     try:
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in above:
+        if (status.st_dev, status.st_ino) in parents:
             raise OSError("a link to a folder above it; nothing was read twice")
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -104,28 +107,27 @@ def _below(root: str, folder: str, above: frozenset[tuple[int, int]]) -> Iterato
         if entry.name.startswith("."):
             continue
         if os.path.isdir(entry.path):  # not entry.is_dir(), which raises for a link to itself
-            yield from _below(root, entry.path, above | {(status.st_dev, status.st_ino)})
+            yield from _walk(root, entry.path, parents | {(status.st_dev, status.st_ino)})
         else:
             yield _source(entry.path, os.path.relpath(entry.path, root))
 
 
-def _source(path: str, name: str) -> Source | Reject:
+def _source(path: str, name: str) -> SourceFile | Reject:
     try:
-        return Source(path, name, os.stat(path).st_size)
+        return SourceFile(path, name, os.stat(path).st_size)
     except OSError as error:
         return reject(None, path, "list", TableError(f"{path}: cannot be read ({error.strerror})"))
 
 
-def _nothing(path: str, others: int) -> str:
-    if others:
-        return f"holds {others} files, none of a known format: CIF, POSCAR, extXYZ, JSON, CSV, Parquet, or archives of them"
+def _why_nothing(path: str, unknown: int) -> str:
+    if unknown:
+        return f"holds {counted(unknown, 'file')}, none of a known format: {_FORMATS}"
     if os.path.isdir(path):
-        return "is an empty folder; give files, folders, globs or URLs"
-    there = (
-        "matches no file"
-        if glob.has_magic(path)
-        else "does not exist, or is empty"
-        if is_url(path)
-        else "does not exist"
-    )
-    return f"{there}; give files, folders, globs or URLs"
+        reason = "is an empty folder"
+    elif glob.has_magic(path):
+        reason = "matches no file"
+    elif is_url(path):
+        reason = "does not exist, or is empty"
+    else:
+        reason = "does not exist"
+    return f"{reason}; give files, folders, globs or URLs"

@@ -1,1 +1,1 @@
-"""Labelled crystals: tables of spectra, splits, folds and subsets."""
+"""Labeled crystals: tables of spectra, splits, folds and subsets."""

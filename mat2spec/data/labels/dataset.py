@@ -1,4 +1,4 @@
-"""Crystals of which something is known, split into training, validation and test rows."""
+"""Labeled crystals, split into training, validation and test rows."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -12,23 +12,26 @@ from torch import Tensor
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data.labels.folds import chemical_system, split_of_folds
 from mat2spec.data.labels.subsets import SUBSETS
-from mat2spec.data.labels.table import LabelTable, read_crystals, read_label_table
+from mat2spec.data.labels.table import LabelTable, read_label_table, read_valid_crystals
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.perturbation import perturb
 
+_EXCLUDED, _EXTRA = "apart", "further"
+"""Names of parts that enter fingerprints only; those of existing checkpoints have these."""
+
 
 @dataclass(frozen=True)
-class LabelledCrystals:
-    """Crystals, their graphs and what is known of them, row by row.
+class LabeledCrystals:
+    """Crystals with their graphs and labels, row by row.
 
     Args:
-        crystals: What is labelled.
+        crystals: The crystals.
         graphs: Graph of each.
-        spectra: Label of each, as networks learn it: a spectrum in the table's own scale, but per atom where the table has it per primitive
-            cell; or one number.
+        spectra: Label of each, as networks learn it: a spectrum in the table's own scale, but per atom where the table
+            has it per primitive cell; or one number.
         cell_sizes: Atoms of the primitive cell where a label was divided by them, else 1.
     """
 
@@ -38,8 +41,8 @@ class LabelledCrystals:
     cell_sizes: Int[np.ndarray, " crystals"]
 
     @classmethod
-    def of(cls, table: LabelTable, rows: Int[np.ndarray, " rows"]) -> "LabelledCrystals":
-        """Choose rows of a table by number."""
+    def from_table(cls, table: LabelTable, rows: Int[np.ndarray, " rows"]) -> "LabeledCrystals":
+        """Select rows of a table by number."""
         sizes = table.cell_sizes[rows]
         spectra = torch.from_numpy(table.labels[rows] / sizes[:, None].astype(np.float32))
         return cls(tuple(table.crystals[i] for i in rows), tuple(table.graphs[i] for i in rows), spectra, sizes)
@@ -47,15 +50,17 @@ class LabelledCrystals:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def __add__(self, more: "LabelledCrystals") -> "LabelledCrystals":
-        """Put the rows of both one after the other."""
-        spectra, sizes = torch.cat([self.spectra, more.spectra]), np.concatenate([self.cell_sizes, more.cell_sizes])
-        return LabelledCrystals(self.crystals + more.crystals, self.graphs + more.graphs, spectra, sizes)
+    def __add__(self, other: "LabeledCrystals") -> "LabeledCrystals":
+        """Concatenate the rows of both."""
+        spectra = torch.cat([self.spectra, other.spectra])
+        sizes = np.concatenate([self.cell_sizes, other.cell_sizes])
+        return LabeledCrystals(self.crystals + other.crystals, self.graphs + other.graphs, spectra, sizes)
 
-    def take(self, rows: Int[np.ndarray, " rows"]) -> "LabelledCrystals":
-        """Choose rows by number."""
-        crystals, graphs = tuple(self.crystals[i] for i in rows), tuple(self.graphs[i] for i in rows)
-        return LabelledCrystals(crystals, graphs, self.spectra[rows], self.cell_sizes[rows])
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "LabeledCrystals":
+        """Select rows by number."""
+        crystals = tuple(self.crystals[i] for i in rows)
+        graphs = tuple(self.graphs[i] for i in rows)
+        return LabeledCrystals(crystals, graphs, self.spectra[rows], self.cell_sizes[rows])
 
     @property
     def material_ids(self) -> list[str]:
@@ -68,17 +73,17 @@ class LabelledCrystals:
 
 
 @dataclass(frozen=True)
-class LabelledSplits:
-    """The three parts of a table of labels, and a hash of what they hold."""
+class LabeledSplits:
+    """The three parts of a table of labels, and a hash of their content."""
 
-    train: LabelledCrystals
-    valid: LabelledCrystals
-    test: LabelledCrystals
+    train: LabeledCrystals
+    valid: LabeledCrystals
+    test: LabeledCrystals
     fingerprint: str
 
     @property
-    def everything(self) -> LabelledCrystals:
-        """All rows: what the published code fits its standardiser on."""
+    def everything(self) -> LabeledCrystals:
+        """All rows: the published code fits its standardization on them."""
         return self.train + self.valid + self.test
 
 
@@ -87,55 +92,60 @@ def read_labels(
     data: DataConfig,
     graph: GraphConfig,
     grid: SpectrumGrid,
-    further: Path | None = None,
-    apart_from: Path | None = None,
-) -> LabelledSplits:
+    extra_train: Path | None = None,
+    exclude_systems_of: Path | None = None,
+) -> LabeledSplits:
     """Read a table of labels and build its graphs.
 
     Args:
         path: The table.
-        data: Columns, splits and what part of them is used.
-        graph: Which atoms are neighbours.
+        data: Columns, splits, and the subset and fraction of them to use.
+        graph: Which atoms are neighbors.
         grid: Axis of the labels.
-        further: Table of more training rows. Those with the reduced composition of a validation or test row are left out: tables of
-            different origin name the same material differently, and polymorphs of a test material would tell too much.
-        apart_from: Table of labels that another network will be judged on: rows of its chemical systems are left out.
+        extra_train: Table of extra training rows. Rows with the reduced composition of a validation or test row are
+            left out: tables of different origin name the same material differently, and polymorphs of a test material
+            would leak information.
+        exclude_systems_of: Table of labels on which another network will be evaluated; rows of its chemical systems are
+            left out.
 
     Raises:
         TableError: If a table, a column, a label or a structure cannot be used; a training set has no rejects.
     """
     table = read_label_table(path, data.label, graph, grid, with_split=data.fold is None)
     split = table.split if table.split is not None else split_of_folds(table.crystals, data.fold or 1, data.splits)
-    if apart_from:
-        systems = {chemical_system(crystal) for crystal in read_crystals(apart_from)}
-        split = np.where([chemical_system(crystal) in systems for crystal in table.crystals], "apart", split)
-    wanted = np.array([data.subset is None or SUBSETS[data.subset](crystal) for crystal in table.crystals])
+    if exclude_systems_of:
+        systems = {chemical_system(crystal) for crystal in read_valid_crystals(exclude_systems_of)}
+        split = np.where([chemical_system(crystal) in systems for crystal in table.crystals], _EXCLUDED, split)
+    train, valid, test = _split(table, split, data, path)
+    fingerprint = table.fingerprint(split.tolist())
+    if extra_train:
+        extra = read_label_table(extra_train, data.label, graph, grid, with_split=False)
+        held_out = {crystal.composition for part in (valid, test) for crystal in part.crystals}
+        rows = [row for row, crystal in enumerate(extra.crystals) if crystal.composition not in held_out]
+        train += LabeledCrystals.from_table(extra, np.array(rows, int))
+        both = fingerprint + extra.fingerprint([_EXTRA] * len(extra.crystals))
+        fingerprint = hashlib.sha256(both.encode()).hexdigest()
+    return LabeledSplits(train, _perturbed(valid, data, graph), _perturbed(test, data, graph), fingerprint)
+
+
+def _split(table: LabelTable, split: np.ndarray, data: DataConfig, path: Path) -> list[LabeledCrystals]:
+    """Rows of the three splits, restricted to the subset; of the first split only a fraction."""
+    in_subset = np.array([data.subset is None or SUBSETS[data.subset](crystal) for crystal in table.crystals])
     parts = []
     for name in data.splits:
-        chosen = np.flatnonzero((split == name) & wanted)
-        if not len(chosen):
-            kind = f" of {data.subset}" if data.subset else ""
-            raise TableError(
-                f"{path}: no row{kind} with split {name!r}; it has {', '.join(sorted(map(repr, set(split.tolist()))))}"
-            )
-        parts.append(LabelledCrystals.of(table, _fraction(chosen, data.fraction) if name == data.splits[0] else chosen))
-    train, valid, test = parts
-    fingerprint = table.fingerprint(split.tolist())
-    if further:
-        more = read_label_table(further, data.label, graph, grid, with_split=False)
-        held_out = {crystal.composition for part in (valid, test) for crystal in part.crystals}
-        train += LabelledCrystals.of(
-            more, np.array([i for i, c in enumerate(more.crystals) if c.composition not in held_out], int)
-        )
-        fingerprint = hashlib.sha256(
-            (fingerprint + more.fingerprint(["further"] * len(more.crystals))).encode()
-        ).hexdigest()
-    valid, test = (_perturbed(part, data, graph) for part in (valid, test))
-    return LabelledSplits(train, valid, test, fingerprint)
+        rows = np.flatnonzero((split == name) & in_subset)
+        if not len(rows):
+            subset = f" of {data.subset}" if data.subset else ""
+            existing = ", ".join(sorted(map(repr, set(split.tolist()))))
+            raise TableError(f"{path}: no row{subset} with split {name!r}; it has {existing}")
+        if name == data.splits[0]:
+            rows = _fraction(rows, data.fraction)
+        parts.append(LabeledCrystals.from_table(table, rows))
+    return parts
 
 
-def _perturbed(part: LabelledCrystals, data: DataConfig, graph: GraphConfig) -> LabelledCrystals:
-    """Rows with the graphs that they have before a relaxation; their labels stay those of the relaxed crystals."""
+def _perturbed(part: LabeledCrystals, data: DataConfig, graph: GraphConfig) -> LabeledCrystals:
+    """Rows with graphs of strained and displaced crystals; their labels stay those of the relaxed crystals."""
     if not data.strain and not data.displacement:
         return part
     try:
@@ -143,10 +153,10 @@ def _perturbed(part: LabelledCrystals, data: DataConfig, graph: GraphConfig) -> 
         return replace(part, graphs=tuple(build_graph(crystal, graph) for crystal in crystals))
     except StructureError as error:
         sizes = f"data.strain {data.strain:g} and data.displacement {data.displacement:g} Å"
-        raise TableError(f"{data.table}: with {sizes}, {error}; take smaller ones") from None
+        raise TableError(f"{data.table}: with {sizes}, {error}; use smaller ones") from None
 
 
-def _fraction(rows: np.ndarray, share: float) -> np.ndarray:
-    """A share of rows in a fixed random order, so that a smaller share is part of every larger one."""
+def _fraction(rows: np.ndarray, fraction: float) -> np.ndarray:
+    """A fraction of rows in a fixed random order, so that a smaller fraction is part of every larger one."""
     order = np.random.default_rng(0).permutation(len(rows))
-    return rows[np.sort(order[: max(1, round(share * len(rows)))])]
+    return rows[np.sort(order[: max(1, round(fraction * len(rows)))])]

@@ -1,4 +1,4 @@
-"""Five parts of a table by chemical system, so that what is tested has no polymorph and no sister compound in training."""
+"""Five folds of a table by chemical system, so that no polymorph or related compound of a test row is in training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ def chemical_system(crystal: Crystal) -> str:
 
 
 def folds(crystals: Sequence[Crystal]) -> Int[np.ndarray, " crystals"]:
-    """Give each crystal a fold, 1 … 5, by a hash of its chemical system: the same in every table, however the table grows."""
+    """Fold of each crystal, 1 … 5, from a hash of its chemical system: the same in every table, however it grows."""
     digests = [hashlib.sha256(chemical_system(crystal).encode()).digest() for crystal in crystals]
     return np.array([int.from_bytes(digest[:8]) % FOLDS + 1 for digest in digests], int)
 
 
 def split_of_folds(crystals: Sequence[Crystal], test: int, names: tuple[str, str, str]) -> np.ndarray:
-    """Name the part of each crystal: one fold is the test, the next one validates, the other three train."""
+    """Part of each crystal: one fold is for testing, the next one for validation, the other three for training."""
     train_name, valid_name, test_name = names
-    found = folds(crystals)
-    return np.where(found == test, test_name, np.where(found == test % FOLDS + 1, valid_name, train_name))
+    fold = folds(crystals)
+    return np.where(fold == test, test_name, np.where(fold == test % FOLDS + 1, valid_name, train_name))

@@ -1,4 +1,4 @@
-"""The split of a table into rows that train, validate and test: by chemical system, by chance, or as somebody listed them."""
+"""Split of a table into training, validation and test rows: by chemical system, at random, or by a list of ids."""
 
 import hashlib
 import json
@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from mat2spec.config.splits import SplitConfig
 from mat2spec.data.labels.folds import chemical_system
-from mat2spec.data.materials.schema import check_schema, crystals
-from mat2spec.errors import ConfigError, TableError
+from mat2spec.data.materials.schema import check_schema, read_crystals
+from mat2spec.errors import ConfigError, TableError, counted
+from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.run_directory import MATERIALS
 from mat2spec.structure.crystal import Crystal
 
@@ -23,20 +24,21 @@ COLUMN = "split"
 
 
 def split_table(config: SplitConfig, table: Path, output: Path) -> str:
-    """Write a table anew with a column `split`; give a line that says how large the parts are.
+    """Write a copy of a table with a column `split`; return a line with the sizes of the parts.
 
     Args:
         config: The rule.
-        table: Parquet file, or directory of an ingestion, with crystals, or at least with material_id where the rule needs no more.
+        table: Parquet file, or directory of an ingestion; a materials table, or any table with material_id where the
+            rule needs no crystals.
         output: Parquet file.
 
     Raises:
         TableError: If the table or the list of ids cannot be used.
-        ConfigError: If the parts would be of no use, or something would be overwritten.
+        ConfigError: If training or test would be empty, or something would be overwritten.
     """
     rows = _read(table, config)
     if output.exists():
-        raise ConfigError(f"output: {output} is there already; remove it, or choose another")
+        raise ConfigError(f"output: {output} already exists; remove it, or choose another")
     material_ids = rows["material_id"].to_pylist()
     match config.by:
         case "chemical_system":
@@ -51,54 +53,51 @@ def split_table(config: SplitConfig, table: Path, output: Path) -> str:
     counts = {part: split.count(part) for part in PARTS}
     for part in ("train", "test"):
         if not counts[part]:
-            raise ConfigError(
-                f"{table}: no row of {len(material_ids)} would be in {part}; choose other --fractions, or other ids"
-            )
+            rule = f"no row of {len(material_ids)} would be in {part}"
+            raise ConfigError(f"{table}: {rule}; choose other --fractions, or other ids")
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    pq.write_table(rows, partial, compression="zstd")
-    partial.replace(output)
-    told = ", ".join(f"{count} {part} ({count / len(rows):.1%})" for part, count in counts.items())
-    dropped = f", {len(material_ids) - len(rows)} rows not listed and dropped" if len(rows) < len(material_ids) else ""
-    warning = "" if counts["valid"] else "; valid is empty: a training needs a share for it"
-    return f"{len(rows)} rows by {config.by}: {told}{dropped}; in {output}{warning}"
+    write_parquet(output, rows)
+    sizes = ", ".join(f"{count} {part} ({count / len(rows):.1%})" for part, count in counts.items())
+    unlisted = len(material_ids) - len(rows)
+    dropped = f", {counted(unlisted, 'unlisted row')} dropped" if unlisted else ""
+    warning = "" if counts["valid"] else "; valid is empty: training needs validation rows"
+    return f"{counted(len(rows), 'row')} by {config.by}: {sizes}{dropped}; in {output}{warning}"
 
 
-def split_by_system(rows: Sequence[Crystal], fractions: tuple[float, float, float]) -> list[str | None]:
-    """Give all crystals of a chemical system one part, by the hash of `folds`: the same in every table, however the table grows."""
-    return [_part(chemical_system(crystal), fractions) for crystal in rows]
+def split_by_system(crystals: Sequence[Crystal], fractions: tuple[float, float, float]) -> list[str | None]:
+    """Part of each crystal, from the hash of its chemical system as in `folds`; a growing table changes none."""
+    return [_part(chemical_system(crystal), fractions) for crystal in crystals]
 
 
 def split_at_random(material_ids: Sequence[str], seed: int, fractions: tuple[float, float, float]) -> list[str | None]:
-    """Give each material a part by a hash of the seed and its id: rows that come later change none of those before."""
+    """Part of each material, from a hash of the seed and its id: rows added later do not change it."""
     return [_part(f"{seed}\n{material_id}", fractions) for material_id in material_ids]
 
 
 def split_by_ids(material_ids: Sequence[str], part_of: Mapping[str, str], config: SplitConfig) -> list[str | None]:
-    """Give each material the part that a list names; those to be dropped get None.
+    """Part of each material in a list; None for rows to be dropped.
 
     Raises:
-        TableError: If the list lacks some, and they are to be neither dropped nor trained on.
+        TableError: If the list lacks some materials and `unlisted` is "error".
     """
     unlisted = [name for name in material_ids if name not in part_of]
     if unlisted and config.unlisted == "error":
         examples = f"{', '.join(map(str, unlisted[:3]))}{' …' if len(unlisted) > 3 else ''}"
-        raise TableError(
-            f"{config.ids}: does not list {len(unlisted)} of {len(material_ids)} rows ({examples}); take --unlisted drop or train"
-        )
+        rule = f"does not list {len(unlisted)} of {len(material_ids)} rows ({examples})"
+        raise TableError(f"{config.ids}: {rule}; use --unlisted drop or train")
     return [part_of.get(name, "train" if config.unlisted == "train" else None) for name in material_ids]
 
 
 def read_ids(path: Path, column: str) -> dict[str, str]:
-    """Read which part each material is in.
+    """Read the part of each material from a list.
 
     Args:
-        path: CSV or Parquet with columns material_id and `column`; JSON with rows of that kind, {id: part} or {part: [ids]}; or a folder
-            with train.txt, valid.txt and test.txt, an id on each line.
-        column: Its values train, valid and test count; others mean that a row is not listed.
+        path: CSV or Parquet with columns material_id and `column`; JSON with such rows, {id: part} or {part: [ids]}; or
+            a folder with train.txt, valid.txt and test.txt, one id per line.
+        column: Column with train, valid or test; rows with other values count as unlisted.
 
     Raises:
-        TableError: If it cannot be read, lists nothing, or lists a material in two parts.
+        TableError: If it cannot be read, lists no material, or lists a material in two parts.
     """
     try:
         listed = _read_ids(path, column)
@@ -109,10 +108,8 @@ def read_ids(path: Path, column: str) -> dict[str, str]:
         if part in PARTS and part_of.setdefault(name, part) != part:
             raise TableError(f"{path}: lists {name} in {part_of[name]} and in {part}; a material belongs in one part")
     if not part_of:
-        found = sorted({str(part) for _, part in listed})
-        raise TableError(
-            f"{path}: lists no material in train, valid or test; column {column} has {', '.join(found)[:100] or 'no row'}"
-        )
+        values = ", ".join(sorted({str(part) for _, part in listed}))[:100] or "no row"
+        raise TableError(f"{path}: lists no material in train, valid or test; column {column} has {values}")
     return part_of
 
 
@@ -127,18 +124,20 @@ def _read_ids(path: Path, column: str) -> list[tuple[str, Any]]:
             if line.strip()
         ]
     if path.suffix == ".json":
-        return list(_of_json(json.loads(path.read_text()), path, column))
+        return list(_parse_json(json.loads(path.read_text()), path, column))
     if path.suffix == ".parquet":
         columns = set(pq.read_schema(path).names)
         table = pq.read_table(path, columns=[name for name in ("material_id", column) if name in columns])
     else:
         table = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types={"material_id": pa.string()}))
     if missing := [name for name in ("material_id", column) if name not in table.column_names]:
-        raise TableError(f"{path}: lacks column {' and '.join(missing)}; name the column of parts with --ids-column")
+        raise TableError(
+            f"{path}: lacks column {' and '.join(missing)}; name the column with the parts with --ids-column"
+        )
     return list(zip(table["material_id"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
-def _of_json(document: Any, path: Path, column: str) -> list[tuple[str, Any]]:
+def _parse_json(document: Any, path: Path, column: str) -> list[tuple[str, Any]]:
     match document:
         case list() if all(isinstance(row, dict) and {"material_id", column} <= row.keys() for row in document):
             return [(str(row["material_id"]), row[column]) for row in document]
@@ -146,9 +145,7 @@ def _of_json(document: Any, path: Path, column: str) -> list[tuple[str, Any]]:
             return [(str(name), part) for part, names in document.items() for name in names]
         case dict():
             return list(document.items())
-    raise TableError(
-        f"{path}: is no list of rows with material_id and {column}, no {{id: part}} and no {{part: [ids]}}"
-    )
+    raise TableError(f"{path}: must be a list of rows with material_id and {column}, {{id: part}} or {{part: [ids]}}")
 
 
 def _read(table: Path, config: SplitConfig) -> pa.Table:
@@ -162,26 +159,25 @@ def _read(table: Path, config: SplitConfig) -> pa.Table:
     if config.by == "chemical_system":
         check_schema(rows.schema, str(table))
     elif "material_id" not in rows.column_names:
-        raise TableError(f"{table}: lacks column material_id; rows are told apart by it")
+        raise TableError(f"{table}: lacks column material_id, which identifies rows")
     if COLUMN in rows.column_names and not config.replace:
-        raise ConfigError(f"{table}: has a column split already; take --replace to overwrite it")
+        raise ConfigError(f"{table}: already has a column split; use --replace to overwrite it")
     if rows["material_id"].null_count:
-        raise TableError(
-            f"{table}: material_id is NULL in {rows['material_id'].null_count} rows; give every row a name of its own"
-        )
+        nulls = counted(rows["material_id"].null_count, "row")
+        raise TableError(f"{table}: material_id is NULL in {nulls}; give every row a unique id")
     return rows
 
 
 def _crystals(rows: pa.Table, table: Path) -> list[Crystal]:
-    found = []
-    for row in crystals(rows):
-        if not isinstance(row, Crystal):
-            raise TableError(f"{table}: {row}; take it out, or split --by random")
-        found.append(row)
-    return found
+    crystals = []
+    for crystal in read_crystals(rows):
+        if not isinstance(crystal, Crystal):
+            raise TableError(f"{table}: {crystal}; remove the row, or split --by random")
+        crystals.append(crystal)
+    return crystals
 
 
 def _part(key: str, fractions: tuple[float, float, float]) -> str:
-    """Place a key on [0, 1) by its SHA-256, as `folds` does, and see whose share it falls in."""
-    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-    return PARTS[min(int(np.searchsorted(np.cumsum(fractions), place, side="right")), 2)]
+    """Part whose fraction contains the position of a key on [0, 1), from its SHA-256 as in `folds`."""
+    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+    return PARTS[min(int(np.searchsorted(np.cumsum(fractions), position, side="right")), 2)]

@@ -1,4 +1,4 @@
-"""Kinds of crystals on which a network is specialised: those of Fig. S8 of the paper."""
+"""Subsets of crystals on which a network can be specialized: those of Fig. S8 of the paper."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def is_ternary_oxide(crystal: Crystal) -> bool:
 
 
 def is_space_group_225(crystal: Crystal) -> bool:
-    """Fm-3m: rock salt, fluorite, face-centred metals, double perovskites."""
+    """Fm-3m: rock salt, fluorite, face-centered metals, double perovskites."""
     return space_group_number(crystal) == 225
 
 
@@ -25,4 +25,4 @@ SUBSETS: dict[str, Callable[[Crystal], bool]] = {
     "ternary-oxides": is_ternary_oxide,
     "space-group-225": is_space_group_225,
 }
-"""Tests by the name that a config gives."""
+"""Tests by the name of the subset in a config."""

@@ -1,4 +1,4 @@
-"""A table of labels on disk: structures as graphs, and what is known of each as numbers."""
+"""Reading of a table of labels: structures as graphs, labels as numbers."""
 
 import hashlib
 from collections import Counter
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int
 
 from mat2spec.config import GraphConfig
-from mat2spec.data.materials.schema import check_schema, crystals, is_list
+from mat2spec.data.materials.schema import check_schema, is_list, read_crystals
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
@@ -23,14 +23,14 @@ from mat2spec.structure.symmetry import primitive_nsites
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The labelled rows of a table.
+    """The labeled rows of a table.
 
     Args:
         crystals: One per row.
         graphs: Graph of each.
         labels: A spectrum per row, or one number.
-        cell_sizes: Atoms to which a label belongs: 1, or those of the primitive cell where spectra are states of that cell.
-        split: Column `split`, if it was asked for.
+        cell_sizes: Atoms of the primitive cell where spectra are states of that cell, else 1.
+        split: Column `split`, if it was requested.
     """
 
     crystals: tuple[Crystal, ...]
@@ -50,9 +50,9 @@ class LabelTable:
 
 
 def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumGrid, *, with_split: bool) -> LabelTable:
-    """Read a materials table that has labels.
+    """Read a materials table with labels.
 
-    A row whose label is one number, as a band gap, and NULL is not labelled and left out; a spectrum must be there.
+    If labels are numbers, such as a band gap, rows with NULL are left out; a spectrum must not be NULL.
 
     Raises:
         TableError: If the table, a column, a label or a structure cannot be used; a training set has no rejects.
@@ -60,7 +60,7 @@ def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumG
     table = _read(path, (label, "split") if with_split else (label,))
     for material_id, times in Counter(table["material_id"].to_pylist()).items():
         if times > 1:
-            raise TableError(f"{path}: {material_id} is there {times} times; a label must be in one split only")
+            raise TableError(f"{path}: {material_id} occurs {times} times; a label must be in one split only")
     if pa.types.is_floating(table.schema.field(label).type):
         table = table.filter(pc.is_finite(table[label]))
         labels = table[label].to_numpy().astype(np.float32)[:, None]
@@ -69,24 +69,24 @@ def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumG
         per_cell = False
     else:
         labels, per_cell = _spectra(table, label, grid, path), grid.per_cell
-    rows = [_labelled_graph(crystal, graph, path) for crystal in crystals(table)]
-    found = tuple(crystal for crystal, _ in rows)
-    sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in found], int)
+    rows = [_crystal_and_graph(crystal, graph, path) for crystal in read_crystals(table)]
+    crystals = tuple(crystal for crystal, _ in rows)
+    sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in crystals], int)
     split = table["split"].to_numpy(zero_copy_only=False) if with_split else None
-    return LabelTable(found, tuple(graph for _, graph in rows), labels, sizes, split)
+    return LabelTable(crystals, tuple(graph for _, graph in rows), labels, sizes, split)
 
 
-def read_crystals(path: Path) -> list[Crystal]:
-    """Read the crystals of a materials table, labelled or not; rows that are none are left out.
+def read_valid_crystals(path: Path) -> list[Crystal]:
+    """Read the crystals of a materials table, labeled or not; rows that cannot be a crystal are left out.
 
     Raises:
         TableError: If the table cannot be used.
     """
-    return [crystal for crystal in crystals(_read(path, ())) if isinstance(crystal, Crystal)]
+    return [crystal for crystal in read_crystals(_read(path, ())) if isinstance(crystal, Crystal)]
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    """Read a materials table that has these columns too."""
+    """Read a materials table that must have these columns too."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -100,7 +100,9 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     return table
 
 
-def _labelled_graph(crystal: Crystal | StructureError, config: GraphConfig, path: Path) -> tuple[Crystal, CrystalGraph]:
+def _crystal_and_graph(
+    crystal: Crystal | StructureError, config: GraphConfig, path: Path
+) -> tuple[Crystal, CrystalGraph]:
     try:
         if isinstance(crystal, StructureError):
             raise crystal
@@ -110,7 +112,7 @@ def _labelled_graph(crystal: Crystal | StructureError, config: GraphConfig, path
 
 
 def _spectra(table: pa.Table, label: str, grid: SpectrumGrid, path: Path) -> Float32[np.ndarray, "crystals bins"]:
-    """Labels as one array; each must be on the grid, finite, non-negative and not all zero."""
+    """Spectra as one array; each must be on the grid, finite, non-negative and not all zero."""
     kind = table.schema.field(label).type
     if not (is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))):
         raise TableError(f"{path}: column {label} is {kind}, must be a list of {len(grid)} numbers per row")
@@ -120,5 +122,5 @@ def _spectra(table: pa.Table, label: str, grid: SpectrumGrid, path: Path) -> Flo
             got = "NULL" if spectrum is None else f"{len(spectrum)} values"
             raise TableError(f"{path}: {material_id}: {label} is {got}; the grid {grid.name} has {len(grid)} bins")
         if not np.isfinite(spectrum).all() or spectrum.min() < 0 or not spectrum.any():
-            raise TableError(f"{path}: {material_id}: {label} must be finite, nowhere negative and not all zero")
+            raise TableError(f"{path}: {material_id}: {label} must be finite, non-negative and not all zero")
     return np.stack(spectra).astype(np.float32)

@@ -1,94 +1,14 @@
-"""The materials table: its columns, and rows as crystals."""
+"""The materials table: its columns, and the conversion of crystals from and to its rows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
 import pyarrow as pa
 
-from mat2spec.elements import MAX_ATOMIC_NUMBER
 from mat2spec.errors import StructureError, TableError
-from mat2spec.structure.crystal import Crystal, content_hash, unknown_element
+from mat2spec.structure.crystal import Crystal
 
-COLUMNS = {
-    "material_id": "VARCHAR",
-    "formula_pretty": "VARCHAR",
-    "nsites": "integer",
-    "atomic_numbers": "UTINYINT[] (integers, one per site)",
-    "lattice": "DOUBLE[9] (rows a, b, c; Å)",
-    "frac_coords": "DOUBLE[] (3 per site)",
-}
-"""What every materials table has; any further columns are the user's."""
-
-_KINDS = {
-    "material_id": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
-    "formula_pretty": lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
-    "nsites": pa.types.is_integer,
-    "atomic_numbers": lambda t: is_list(t) and pa.types.is_integer(t.value_type),
-    "lattice": lambda t: is_list(t) and pa.types.is_floating(t.value_type),
-    "frac_coords": lambda t: is_list(t) and pa.types.is_floating(t.value_type),
-}
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a column holds a list in each row, of any of the kinds of Arrow."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def check_schema(schema: pa.Schema, source: str) -> None:
-    """Refuse a table that lacks a column or has it in another type.
-
-    Raises:
-        TableError: Naming the table, the columns and what they must be.
-    """
-    if missing := [name for name in COLUMNS if name not in schema.names]:
-        needs = ", ".join(f"{name} {COLUMNS[name]}" for name in missing)
-        raise TableError(
-            f"{source}: missing column{'s'[: len(missing) > 1]} {needs}; a materials table has {', '.join(COLUMNS)}"
-        )
-    for name, fits in _KINDS.items():
-        if not fits(schema.field(name).type):
-            raise TableError(f"{source}: column {name} is {schema.field(name).type}, must be {COLUMNS[name]}")
-
-
-def crystals(table: pa.Table) -> Iterator[Crystal | StructureError]:
-    """Read each row as a crystal, or as the reason why it is none."""
-    columns = [table[name].to_numpy() for name in COLUMNS]
-    for material_id, _, nsites, atomic_numbers, lattice, frac_coords in zip(*columns, strict=True):
-        try:
-            yield _crystal(str(material_id), nsites, atomic_numbers, lattice, frac_coords)
-        except StructureError as error:
-            yield error
-
-
-def _crystal(
-    material_id: str,
-    nsites: float | np.number | None,
-    atomic_numbers: np.ndarray | None,
-    lattice: np.ndarray | None,
-    frac_coords: np.ndarray | None,
-) -> Crystal:
-    if atomic_numbers is None or lattice is None or frac_coords is None:
-        raise StructureError(material_id, "atomic_numbers, lattice or frac_coords is NULL")
-    if len(lattice) != 9:
-        raise StructureError(material_id, f"the lattice has {len(lattice)} numbers; need 9, the rows a, b, c")
-    if nsites is None or np.isnan(nsites) or nsites != len(atomic_numbers):
-        raise StructureError(material_id, f"nsites is {nsites} but there are {len(atomic_numbers)} atomic numbers")
-    if len(frac_coords) != 3 * len(atomic_numbers):
-        raise StructureError(
-            material_id, f"{len(frac_coords)} fractional coordinates for {len(atomic_numbers)} sites; need 3 per site"
-        )
-    if len(outside := atomic_numbers[~((atomic_numbers >= 1) & (atomic_numbers <= MAX_ATOMIC_NUMBER))]):
-        raise StructureError(material_id, unknown_element(outside[0]))
-    return Crystal(
-        material_id,
-        atomic_numbers.astype(np.uint8),
-        lattice.astype(np.float64).reshape(3, 3),
-        frac_coords.astype(np.float64).reshape(-1, 3),
-    )
-
-
-SCHEMA = pa.schema(
+CRYSTAL_SCHEMA = pa.schema(
     {
         "material_id": pa.string(),
         "formula_pretty": pa.string(),
@@ -96,31 +16,78 @@ SCHEMA = pa.schema(
         "atomic_numbers": pa.list_(pa.uint8()),
         "lattice": pa.list_(pa.float64(), 9),
         "frac_coords": pa.list_(pa.float64()),
-        "content_hash": pa.string(),
     }
 )
-"""What every row has; further columns follow."""
+"""Columns of every materials table, in the types that are written; other columns are the user's."""
+
+COLUMNS = tuple(CRYSTAL_SCHEMA.names)
+
+MATERIALS_SCHEMA = CRYSTAL_SCHEMA.append(pa.field("content_hash", pa.string()))
+"""Columns of every row that `materials_table` writes; extra columns follow."""
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds lists: Arrow's list, large list or fixed-size list."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_list_of_floats(kind: pa.DataType) -> bool:
+    return is_list(kind) and pa.types.is_floating(kind.value_type)
+
+
+def _is_list_of_integers(kind: pa.DataType) -> bool:
+    return is_list(kind) and pa.types.is_integer(kind.value_type)
+
+
+_ACCEPTED = {
+    "material_id": (_is_text, "VARCHAR"),
+    "formula_pretty": (_is_text, "VARCHAR"),
+    "nsites": (pa.types.is_integer, "integer"),
+    "atomic_numbers": (_is_list_of_integers, "UTINYINT[] (integers, one per site)"),
+    "lattice": (_is_list_of_floats, "DOUBLE[9] (rows a, b, c; Å)"),
+    "frac_coords": (_is_list_of_floats, "DOUBLE[] (3 per site)"),
+}
+"""Types in which a column is read, as a test and in words."""
+
+
+def check_schema(schema: pa.Schema, source: str) -> None:
+    """Refuse a table that lacks a column or has one in a type that cannot be read.
+
+    Raises:
+        TableError: Naming the table, the columns and their types.
+    """
+    if missing := [name for name in COLUMNS if name not in schema.names]:
+        needed = ", ".join(f"{name} {_ACCEPTED[name][1]}" for name in missing)
+        columns = "column" if len(missing) == 1 else "columns"
+        raise TableError(f"{source}: missing {columns} {needed}; a materials table has {', '.join(COLUMNS)}")
+    for name, (accepts, description) in _ACCEPTED.items():
+        kind = schema.field(name).type
+        if not accepts(kind):
+            raise TableError(f"{source}: column {name} is {kind}, must be {description}")
+
+
+def read_crystals(table: pa.Table) -> Iterator[Crystal | StructureError]:
+    """Convert each row to a crystal, or to the error that says why it is none."""
+    columns = [table[name].to_numpy() for name in COLUMNS]
+    for values in zip(*columns, strict=True):
+        try:
+            yield Crystal.from_row(dict(zip(COLUMNS, values, strict=True)))
+        except StructureError as error:
+            yield error
 
 
 def materials_table(
-    crystals: Iterable[Crystal], further: Mapping[str, Sequence[object] | pa.Array] = MappingProxyType({})
+    crystals: Iterable[Crystal], extra_columns: Mapping[str, Sequence[object] | pa.Array] = MappingProxyType({})
 ) -> pa.Table:
-    """Make a table of crystals.
-
-    Args:
-        crystals: One per row.
-        further: More columns, by name.
-    """
-    rows = [
-        (c.material_id, c.formula, len(c), c.atomic_numbers, c.lattice.ravel(), c.frac_coords.ravel(), content_hash(c))
-        for c in crystals
-    ]
-    columns = zip(*rows, strict=True) if rows else ([] for _ in SCHEMA)
-    table = pa.table(
-        [pa.array(list(column), field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
-    for name, values in further.items():
-        table = table.append_column(
-            name, values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-        )
+    """Make a materials table with one row per crystal, its content_hash and any extra columns."""
+    rows = [crystal.to_row() for crystal in crystals]
+    columns = [pa.array([row[field.name] for row in rows], field.type) for field in MATERIALS_SCHEMA]
+    table = pa.table(columns, schema=MATERIALS_SCHEMA)
+    for name, values in extra_columns.items():
+        column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+        table = table.append_column(name, column)
     return table

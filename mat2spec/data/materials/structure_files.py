@@ -7,20 +7,16 @@ from typing import Any
 import pyarrow as pa
 
 from mat2spec.config import ReadingConfig
-from mat2spec.data.materials.schema import COLUMNS
-from mat2spec.data.materials.schema import SCHEMA as MATERIALS_SCHEMA
+from mat2spec.data.materials.schema import CRYSTAL_SCHEMA
 from mat2spec.errors import Mat2SpecError, StructureError
-from mat2spec.storage.location import Location, errors_of_stores, locate
+from mat2spec.storage.location import Location, locate, store_errors_as_oserror
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.readers.archives import is_archive
 from mat2spec.structure.readers.formats import is_known, is_table, read_structures, stem
 
-SCHEMA = pa.schema([MATERIALS_SCHEMA.field(name) for name in COLUMNS])
-"""The columns that a file can fill."""
-
 
 def is_structure_file(path: Path) -> bool:
-    """Whether the name is that of a file which holds a structure, neither a table nor an archive."""
+    """Whether a name is that of a structure file; tables and archives are none."""
     return is_known(path.name) and not is_table(path.name) and not is_archive(path.name)
 
 
@@ -28,53 +24,40 @@ def read_structure_files(files: Sequence[str]) -> tuple[pa.Table, dict[int, Mat2
     """Read one structure from each file; its material_id is the file's stem.
 
     Returns:
-        One row per file, and the reasons for those that could not be read, by position; their rows have only an id.
+        One row per file, and the errors of files that could not be read, by position; their rows have only an id.
     """
     rows: list[dict[str, Any]] = []
-    refused: dict[int, Mat2SpecError] = {}
+    errors: dict[int, Mat2SpecError] = {}
     for position, file in enumerate(files):
-        material_id = stem(file)
         try:
-            crystal = read_structure_file(locate(file))
+            rows.append(read_structure_file(locate(file)).to_row())
         except StructureError as error:
-            refused[position] = error
-            rows.append({"material_id": material_id})
-            continue
-        rows.append(
-            {
-                "material_id": material_id,
-                "formula_pretty": crystal.formula,
-                "nsites": len(crystal),
-                "atomic_numbers": crystal.atomic_numbers,
-                "lattice": crystal.lattice.ravel(),
-                "frac_coords": crystal.frac_coords.ravel(),
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=SCHEMA), refused
+            errors[position] = error
+            rows.append({"material_id": stem(file)})
+    return pa.Table.from_pylist(rows, schema=CRYSTAL_SCHEMA), errors
 
 
 def read_structure_file(file: Location) -> Crystal:
     """Read the crystal of one file.
 
     Raises:
-        StructureError: If the file cannot be read or holds several, or its structure is disordered or otherwise no crystal of ours.
+        StructureError: If the file cannot be read, holds several structures, or its structure cannot be a crystal.
     """
     config = ReadingConfig()
+    material_id = stem(file.name)
     try:
-        with errors_of_stores():
+        with store_errors_as_oserror():
             size = file.stat().st_size
             if size > config.largest_file:
-                raise StructureError(
-                    stem(file.name), f"{file.name} has {size:,} bytes, more than {config.largest_file:,}"
-                )
+                raise StructureError(material_id, f"{file.name} has {size:,} bytes, more than {config.largest_file:,}")
             content = file.read_bytes()
-        found = read_structures(file.name, content, config)
     except OSError as error:
-        raise StructureError(stem(file.name), f"{file.name} cannot be read ({error.strerror})") from None
-    if len(found) > 1:
-        raise StructureError(
-            stem(file.name), f"{file.name} holds {len(found)} structures; jobs/ingest.py files makes a table of them"
-        )
-    if isinstance(found[0].crystal, StructureError):
-        raise found[0].crystal
-    return found[0].crystal
+        raise StructureError(material_id, f"{file.name} cannot be read ({error.strerror})") from None
+    structures = read_structures(file.name, content, config)
+    if len(structures) > 1:
+        rule = f"{file.name} holds {len(structures)} structures; make a table of them with mat2spec ingest files"
+        raise StructureError(material_id, rule)
+    crystal = structures[0].crystal
+    if isinstance(crystal, StructureError):
+        raise crystal
+    return crystal

@@ -1,4 +1,4 @@
-"""The Materials Project: the door to mp-api, with patience for a server that is busy, and one line for whatever is wrong."""
+"""Client of the Materials Project: mp-api with retries, a rate limit and errors of one line."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from pymatgen.core import SETTINGS
 from mat2spec.config.materials_project import DownloadConfig
 from mat2spec.data.materials_project.curves import Curve, electronic_curve, phonon_curve
 from mat2spec.data.materials_project.ids import stored_ids
-from mat2spec.data.materials_project.retry import Patience
+from mat2spec.data.materials_project.retry import RetryPolicy
 from mat2spec.errors import ConfigError, ServiceError
 
 Document = dict[str, Any]
@@ -25,45 +25,47 @@ KEY_LENGTH = 32
 """Characters of an API key; those of the API that was shut down in 2024 have 16."""
 
 PAGE = 1000
-"""Documents of a listing in one answer: what the API gives at most."""
+"""Documents per page of a listing, the maximum of the API."""
 
 _BUCKET = "materialsproject-parsed"
-_ELECTRONIC, _PHONON = "core/electronic-structure/total-dos/", "phonon/electronic-structure/dos/"
+_ELECTRONIC = "core/electronic-structure/total-dos/"
+_PHONON = "phonon/electronic-structure/dos/"
 
 _WAY_OUT = "get one at https://materialsproject.org/api and set MP_API_KEY, or PMG_MAPI_KEY in ~/.config/.pmgrc.yaml"
 
 
 @dataclass(frozen=True)
 class MaterialsProject:
-    """The API and its tables of spectra, asked with one key; safe to be used by several threads.
+    """The API and its tables of spectra, with one key. It can be used by several threads.
 
     Args:
         key: API key; it appears in no message.
-        config: How it is asked.
+        config: Size, rate and retries of requests.
 
     Raises:
-        ConfigError: If the key is refused, or the request.
-        ServiceError: If there is no answer for as long as patience lasts.
+        ConfigError: If the key or the request is refused.
+        ServiceError: If requests still fail after the retry timeout.
     """
 
     key: str = field(repr=False)
     config: DownloadConfig
     _clients: threading.local = field(default_factory=threading.local, repr=False)
-    _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _client_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
-    def _patience(self) -> Patience:
-        """mp-api itself repeats 429, 502 and 504 three times, at once or when Retry-After says so; it leaves the rest to us."""
-        return Patience("Materials Project", self.config.patience, self.config.requests_per_second, self._problem)
+    def _retries(self) -> RetryPolicy:
+        """Retries beyond those of mp-api, which repeats 429, 502 and 504 three times, at once or after Retry-After."""
+        rate = self.config.requests_per_second
+        return RetryPolicy("Materials Project", self.config.retry_timeout, rate, self._describe)
 
     @cached_property
     def database_version(self) -> str:
-        """Release of the database, "unknown" where the server's heartbeat is kept from us (some networks are)."""
-        return self._patience.ask(lambda: self._client("summary").db_version) or "unknown"
+        """Release of the database; "unknown" where the server's heartbeat cannot be reached, as on some networks."""
+        return self._retries.run(lambda: self._client("summary").db_version) or "unknown"
 
     def stop(self) -> None:
-        """Let other threads be patient no longer."""
-        self._patience.stop()
+        """End the retries of all threads."""
+        self._retries.stop()
 
     @property
     def endpoint(self) -> str:
@@ -71,38 +73,37 @@ class MaterialsProject:
         return self._client("summary").base_endpoint
 
     def list_materials(self, conditions: Document, include_gnome: bool) -> Iterator[list[Document]]:
-        """List what meets conditions, page by page: documents with material_id and has_props.
+        """List materials that meet the conditions, page by page: documents with material_id and has_props.
 
         Args:
-            conditions: As `QueryConfig.conditions` has them.
-            include_gnome: Whether those of GNoME count.
+            conditions: As `QueryConfig.conditions` returns them.
+            include_gnome: Whether materials of GNoME are included.
         """
-        asked = {"deprecated": False, "include_gnome": include_gnome, **_as_parameters(conditions)}
+        query = {"deprecated": False, "include_gnome": include_gnome, **_as_parameters(conditions)}
         fixed = {"fields": ["material_id", "has_props"], "chunk_size": PAGE, "_sort_fields": "material_id"}
-        before: list[Document] = []
+        previous: list[Document] = []
         for page in count(1):
-            documents = self._patience.ask(partial(self._search, **asked, **fixed, _page=page))
-            if not documents:  # not where a page is short: a server may give less than it is asked for
+            documents = self._retries.run(partial(self._search, **query, **fixed, _page=page))
+            if not documents:  # a short page is no end: a server may return less than requested
                 return
-            if documents == before:
-                raise ServiceError(
-                    "the Materials Project gives one page of its listing again and again; is there a newer mp-api?"
-                )
-            before = documents
+            if documents == previous:
+                rule = "returned the same page of its listing twice; is there a newer mp-api?"
+                raise ServiceError(f"the Materials Project {rule}")
+            previous = documents
             yield documents
 
     def summaries(self, material_ids: Sequence[str], fields: Sequence[str]) -> list[Document]:
-        """Fetch the summaries of materials, those that there are, in any order."""
+        """Fetch the summaries of materials, in any order; those that do not exist are missing."""
         options = {
             "material_ids": list(material_ids),
             "fields": list(fields),
             "deprecated": False,
             "chunk_size": len(material_ids),
         }
-        return self._patience.ask(partial(self._search, **options))
+        return self._retries.run(partial(self._search, **options))
 
     def electronic_dos(self, task_ids: Sequence[str]) -> Iterator[tuple[str, Curve | str]]:
-        """Fetch total electronic densities of states: task id and curve, or what is wrong with it, for those that there are."""
+        """Fetch electronic densities of states that exist: task id, and curve or the reason why it cannot be read."""
         columns = (
             "identifier",
             "run_type",
@@ -116,63 +117,63 @@ class MaterialsProject:
             yield identifier, electronic_curve(document)
 
     def phonon_dos(self, phonon_ids: Sequence[str], method: str) -> Iterator[tuple[str, Curve | str]]:
-        """Fetch phonon densities of states: phonon id and curve, or what is wrong with it, for those that there are."""
-        columns, further = ("identifier", "dos"), f"AND phonon_method = '{method}'"
-        for identifier, document in self._spectra("phonon", _PHONON, phonon_ids, columns, further):
+        """Fetch phonon densities of states that exist: phonon id, and curve or the reason why it cannot be read."""
+        of_method = f"AND phonon_method = '{method}'"
+        for identifier, document in self._spectra("phonon", _PHONON, phonon_ids, ("identifier", "dos"), of_method):
             yield identifier, phonon_curve(document)
 
     def _spectra(
-        self, client: str, prefix: str, ids: Sequence[str], columns: Sequence[str], further: str = ""
+        self, client: str, prefix: str, ids: Sequence[str], columns: Sequence[str], condition: str = ""
     ) -> Iterator[tuple[str, Document]]:
-        """Look ids up in a table of S3, all at once: one by one, as the client's own methods do, each would read the table's index anew."""
+        """Look up ids in a table on S3, all at once: one by one, each would read the index of the table again."""
         names = dict(zip(stored_ids(ids), ids, strict=True))
         if not names:
             return
-        found = self._patience.ask(lambda: self._query(self._client(client), prefix, list(names), columns, further))
-        for row in range(len(found)):  # row by row, as Python's numbers take eight times the space of Arrow's
-            document = found.slice(row, 1).to_pylist(maps_as_pydicts="strict")[0]
-            if name := names.pop(document["identifier"], ""):  # of several, mp-api too takes the first
+        rows = self._retries.run(lambda: self._query(self._client(client), prefix, list(names), columns, condition))
+        for position in range(len(rows)):  # row by row: Python's numbers take eight times the memory of Arrow's
+            document = rows.slice(position, 1).to_pylist(maps_as_pydicts="strict")[0]
+            if name := names.pop(document["identifier"], ""):  # of several rows the first, as in mp-api
                 yield name, document
 
     def _search(self, **options: Any) -> list[Document]:
-        found = self._client("summary").search(**options)
-        if not (isinstance(found, list) and all(isinstance(document, dict) for document in found)):
-            raise ValueError("the answer holds no list of documents")
-        return found
+        documents = self._client("summary").search(**options)
+        if not (isinstance(documents, list) and all(isinstance(document, dict) for document in documents)):
+            raise ValueError("the answer is not a list of documents")
+        return documents
 
-    def _query(self, client: Any, prefix: str, stored: Sequence[str], columns: Sequence[str], further: str) -> pa.Table:
+    def _query(self, client: Any, prefix: str, ids: Sequence[str], columns: Sequence[str], condition: str) -> pa.Table:
         name, table = client._get_delta_table(_BUCKET, prefix)
-        there = [column.name for column in table.schema().fields]
-        if missing := {columns[0], columns[-1]} - set(there):
-            raise ServiceError(
-                f"the table of spectra at s3://{_BUCKET}/{prefix} lacks {', '.join(missing)}; is there a newer mp-api?"
-            )
-        wanted = ", ".join(f"'{identifier}'" for identifier in stored)  # letters only
-        chosen = ", ".join(column for column in columns if column in there)
-        return client._query_delta_single(f"SELECT {chosen} FROM {name} WHERE identifier IN ({wanted}) {further}")
+        existing = [column.name for column in table.schema().fields]
+        if missing := {columns[0], columns[-1]} - set(existing):
+            path = f"s3://{_BUCKET}/{prefix}"
+            raise ServiceError(f"the table of spectra at {path} lacks {', '.join(missing)}; is there a newer mp-api?")
+        identifiers = ", ".join(f"'{identifier}'" for identifier in ids)  # letters only
+        selected = ", ".join(column for column in columns if column in existing)
+        where = f"WHERE identifier IN ({identifiers}) {condition}"
+        return client._query_delta_single(f"SELECT {selected} FROM {name} {where}")
 
     def _client(self, name: str) -> Any:
-        """This thread's client of a part of the API; sessions and query builders are not made to be shared."""
+        """Client of a part of the API for this thread; sessions and query builders cannot be shared."""
         if not hasattr(self._clients, name):
             kind = _client_kinds()[name]
-            with self._making, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a heartbeat that is kept from us
-                made = kind(
+            with self._client_lock, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a heartbeat that cannot be reached
+                client = kind(
                     api_key=self.key,
                     endpoint=self.config.endpoint,
                     use_document_model=False,
                     mute_progress_bars=True,
                     timeout=self.config.timeout,
                 )
-            setattr(self._clients, name, made)
+            setattr(self._clients, name, client)
         return getattr(self._clients, name)
 
-    def _problem(self, error: Exception) -> str:
-        """Say in a line what happened, without the key.
+    def _describe(self, error: Exception) -> str:
+        """Describe a failure in a line, without the key.
 
         Raises:
-            ConfigError: If it will happen again, and the user can change it.
-            ServiceError: If it will happen again.
+            ConfigError: If a retry would fail too, and the user can change it.
+            ServiceError: If a retry would fail too.
         """
         if type(error).__name__ == "TableNotFoundError":
             raise ServiceError(f"the table of spectra is no longer in s3://{_BUCKET}; is there a newer mp-api?")
@@ -191,18 +192,17 @@ class MaterialsProject:
 
 
 def read_key() -> str:
-    """Find the user's key as mp-api and pymatgen do: MP_API_KEY, else PMG_MAPI_KEY in pymatgen's settings.
+    """Read the key where mp-api and pymatgen do: MP_API_KEY, else PMG_MAPI_KEY in pymatgen's settings.
 
     Raises:
-        ConfigError: If there is none, or it is none of this API.
+        ConfigError: If there is none, or it is not a key of this API.
     """
     key = (os.environ.get("MP_API_KEY") or SETTINGS.get("PMG_MAPI_KEY") or "").strip()
     if not key:
         raise ConfigError(f"Materials Project: no API key; {_WAY_OUT}")
     if len(key) != KEY_LENGTH or not key.isascii() or not key.isalnum():
-        raise ConfigError(
-            f"Materials Project: the API key has {len(key)} characters, must be {KEY_LENGTH} letters and digits; {_WAY_OUT}"
-        )
+        rule = f"the API key has {len(key)} characters, must be {KEY_LENGTH} letters and digits"
+        raise ConfigError(f"Materials Project: {rule}; {_WAY_OUT}")
     return key
 
 
@@ -215,19 +215,19 @@ def _client_kinds() -> dict[str, Any]:
 
 
 def _as_parameters(conditions: Document) -> Document:
-    """Conditions as `SummaryRester.search` takes them."""
+    """Parameters of `SummaryRester.search` for conditions."""
     from pymatgen.analysis.magnetism.analyzer import Ordering
 
-    found = {
+    parameters = {
         name: list(value) if isinstance(value, tuple) and name in _LISTS else value
         for name, value in conditions.items()
     }
-    found.pop("lacks", None)  # the API does not know it
-    if "has" in found:
-        found["has_props"] = found.pop("has")
-    if "magnetic_ordering" in found:
-        found["magnetic_ordering"] = Ordering(found["magnetic_ordering"])
-    return found
+    parameters.pop("lacks", None)  # not a parameter of the API
+    if "has" in parameters:
+        parameters["has_props"] = parameters.pop("has")
+    if "magnetic_ordering" in parameters:
+        parameters["magnetic_ordering"] = Ordering(parameters["magnetic_ordering"])
+    return parameters
 
 
 _LISTS = ("chemsys", "elements", "exclude_elements", "has")

@@ -1,4 +1,4 @@
-"""A download from the Materials Project into a materials table, shard by shard, by a few threads of this process: no Ray."""
+"""Download from the Materials Project into a materials table, shard by shard, in threads of this process (no Ray)."""
 
 import hashlib
 import time
@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.config.materials_project import MaterialsProjectConfig
-from mat2spec.data.ingest.finalize import clear, place
+from mat2spec.data.ingest.finalize import finalize, remove_staged
 from mat2spec.data.materials_project.client import MaterialsProject, read_key
-from mat2spec.data.materials_project.fetch import Fetching, list_materials, read_ids
-from mat2spec.errors import RunError
+from mat2spec.data.materials_project.fetch import ShardFetcher, list_materials, read_ids
+from mat2spec.errors import RunError, counted
 from mat2spec.provenance import environment
-from mat2spec.storage.location import storage
+from mat2spec.storage.atomic import write_parquet
+from mat2spec.storage.location import storage_errors
 from mat2spec.storage.progress import Progress
 from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
 
@@ -26,20 +27,21 @@ _LISTING = "listing.parquet"
 
 _UNKNOWN = "unknown"
 
-LICENSE = "CC BY 4.0; of GNoME's materials CC BY-NC 4.0 (column license)"
+LICENSE = "CC BY 4.0; materials of GNoME: CC BY-NC 4.0 (column license)"
 
 
 @dataclass(frozen=True)
 class Download:
-    """A download and the directory that holds it.
+    """A download and its output directory.
 
-    The ids are listed first and kept, so that the shards of a later start are the same; then each shard is fetched and staged; with all
-    known, they move to their place. A kill at any moment leaves each shard of each step done or to be done.
+    The ids are listed first and saved, so that a resumed download has the same shards. Then each shard is fetched and
+    staged. When all are staged, duplicates are marked and the shards move to their final place. A kill at any moment
+    leaves each shard of each step either done or to be done.
 
     Args:
         config: The settings.
-        output: The directory, absolute.
-        ids: List of ids, absolute, if there is one.
+        output: The output directory, absolute.
+        ids: File with a list of ids, absolute, if there is one.
     """
 
     config: MaterialsProjectConfig
@@ -47,57 +49,55 @@ class Download:
     ids: Path | None
 
     def run(self) -> str:
-        """Fetch what is not yet there; give a line that says what the directory holds.
+        """Fetch the shards that are missing; return a line with the counts.
 
         Raises:
-            ConfigError: If there is no key, it or the query is refused, or nothing meets the conditions.
+            ConfigError: If there is no key, the key or the query is refused, or no material meets the conditions.
             RunError: If the directory holds something else, or another release of the database.
             ServiceError: If the Materials Project does not answer.
             StorageError: If the directory can no longer be written.
         """
-        listed = read_ids(self.ids) if self.ids else None
-        final, staged = (RunDirectory(path, MATERIALS) for path in (self.output, self.output / "staged"))
-        begun = self.output.exists() and any(self.output.iterdir())
-        if begun:
-            final.claim(self._identity(listed), {})
+        ids = read_ids(self.ids) if self.ids else None
+        final = RunDirectory(self.output, MATERIALS)
+        staged = RunDirectory(self.output / "staged", MATERIALS)
+        resumed = self.output.exists() and any(self.output.iterdir())
+        if resumed:
+            final.claim(self._identity(ids), {})
             if final.read_record()["status"] == "finished":
-                clear(staged)
-                return _told(final.read_record(), self.output)
+                remove_staged(staged)
+                return _summary(final.read_record(), self.output)
         project = MaterialsProject(read_key(), self.config.download)
         release = project.database_version
-        if begun:
+        if resumed:
             _check_release(final, release)
         start = time.perf_counter()
         if not (staged.path / _LISTING).exists():
-            listed = self._list(project, listed)
-            self._begin(final, staged, project, listed)
+            self._start(final, staged, project, self._list(project, ids))
         timing = {"list_seconds": time.perf_counter() - start}
         start = time.perf_counter()
         self._fetch(project, staged, f"Materials Project {final.read_record()['database_version']}")
-        place(staged, final, (), timing | {"fetch_seconds": time.perf_counter() - start}, {"missing": _missing(staged)})
-        return _told(final.read_record(), self.output)
+        timing |= {"fetch_seconds": time.perf_counter() - start}
+        finalize(staged, final, (), timing, {"missing": _count_rejects_by_stage(staged)})
+        return _summary(final.read_record(), self.output)
 
-    def _identity(self, listed: list[str] | None) -> dict[str, Any]:
-        """What makes another download of it."""
+    def _identity(self, ids: list[str] | None) -> dict[str, Any]:
+        """Settings that must be the same when a download is resumed."""
         conditions = dict(sorted(self.config.conditions.items())) | {"include_gnome": self.config.query.include_gnome}
-        ids = {"ids": hashlib.sha256("\n".join(listed).encode()).hexdigest()} if listed else {}
-        method = {"phonon_method": self.config.phonon_method} if self.config.what == "phdos" else {}
         query = {name: list(value) if isinstance(value, tuple) else value for name, value in conditions.items()}
-        return {
-            "what": self.config.what,
-            "query": query,
-            **ids,
-            **method,
-            "rows_per_shard": self.config.download.rows_per_shard,
-        }
+        identity: dict[str, Any] = {"what": self.config.what, "query": query}
+        if ids:
+            identity["ids"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+        if self.config.what == "phdos":
+            identity["phonon_method"] = self.config.phonon_method
+        return identity | {"rows_per_shard": self.config.download.rows_per_shard}
 
-    def _list(self, project: MaterialsProject, listed: list[str] | None) -> list[str]:
-        if listed is None:
+    def _list(self, project: MaterialsProject, ids: list[str] | None) -> list[str]:
+        if ids is None:
             return list_materials(project, self.config)
-        project.summaries(listed[:1], ["material_id"])  # before anything is written: is the key good?
-        return listed
+        project.summaries(ids[:1], ["material_id"])  # checks the key before anything is written
+        return ids
 
-    def _begin(self, final: RunDirectory, staged: RunDirectory, project: MaterialsProject, listed: list[str]) -> None:
+    def _start(self, final: RunDirectory, staged: RunDirectory, project: MaterialsProject, ids: list[str]) -> None:
         details = {
             "config": self.config.model_dump(mode="json"),
             "database_version": project.database_version,
@@ -105,35 +105,37 @@ class Download:
             "license": LICENSE,
             "versions": environment() | {name: version(name) for name in ("mp-api", "emmet-core")},
         }
-        final.claim(self._identity(listed if self.ids else None), details)
+        final.claim(self._identity(ids if self.ids else None), details)
         staged.claim({}, {})
-        with storage(self.output):
-            partial = staged.path / f".{_LISTING}.partial"
-            pq.write_table(pa.table({"material_id": listed}), partial)
-            partial.replace(staged.path / _LISTING)
+        with storage_errors(self.output):
+            write_parquet(staged.path / _LISTING, pa.table({"material_id": ids}))
 
     def _fetch(self, project: MaterialsProject, staged: RunDirectory, source: str) -> None:
-        listed = pq.read_table(staged.path / _LISTING)["material_id"].to_pylist()
+        ids = pq.read_table(staged.path / _LISTING)["material_id"].to_pylist()
         size = self.config.download.rows_per_shard
         shards = {
-            f"part-{index:06d}": listed[start : start + size] for index, start in enumerate(range(0, len(listed), size))
+            f"part-{index:06d}": ids[start : start + size] for index, start in enumerate(range(0, len(ids), size))
         }
-        todo = {name: ids for name, ids in shards.items() if name not in staged.committed()}
-        progress = Progress(len(todo), "shards")
-        fetching = Fetching(project, self.config, source)
+        committed = staged.committed()
+        missing = {name: shard_ids for name, shard_ids in shards.items() if name not in committed}
+        fetcher = ShardFetcher(project, self.config, source)
 
         def fetch(name: str, material_ids: list[str]) -> tuple[int, int]:
-            outcome = fetching.fetch(material_ids)
-            with storage(self.output):
-                staged.commit(name, outcome.materials, outcome.rejects)
-            return len(outcome.materials), len(outcome.rejects)
+            tables = fetcher.fetch(material_ids)
+            with storage_errors(self.output):
+                staged.commit(name, tables.materials, tables.rejects)
+            return len(tables.materials), len(tables.rejects)
 
-        with ThreadPoolExecutor(self.config.download.threads) as pool:
-            futures = [pool.submit(fetch, name, ids) for name, ids in todo.items()]
+        done = len(shards) - len(missing)
+        with (
+            Progress(len(shards), "shard", initial=done) as progress,
+            ThreadPoolExecutor(self.config.download.threads) as pool,
+        ):
+            futures = [pool.submit(fetch, name, shard_ids) for name, shard_ids in missing.items()]
             try:
                 for future in as_completed(futures):
                     rows, rejects = future.result()
-                    progress.step(rows=rows, rejects=rejects)
+                    progress.step(row=rows, reject=rejects)
             except BaseException:
                 project.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -141,22 +143,23 @@ class Download:
 
 
 def _check_release(final: RunDirectory, release: str) -> None:
-    """Refuse to go on with another release of the database than the one begun with."""
-    begun_with = final.read_record()["database_version"]
-    if _UNKNOWN not in (release, begun_with) and release != begun_with:
-        rule = f"was begun with release {begun_with} of the Materials Project, which is now at {release}"
-        raise RunError(f"{final.path}: {rule}; two releases are not mixed, choose another --output")
+    """Refuse to resume a download with another release of the database."""
+    first_release = final.read_record()["database_version"]
+    if _UNKNOWN not in (release, first_release) and release != first_release:
+        rule = f"was started with release {first_release} of the Materials Project, which is now at {release}"
+        raise RunError(f"{final.path}: {rule}; releases cannot be mixed, choose another --output")
 
 
-def _missing(staged: RunDirectory) -> dict[str, int]:
-    """How many materials were refused at which stage."""
+def _count_rejects_by_stage(staged: RunDirectory) -> dict[str, int]:
     files = sorted((staged.path / REJECTS).glob("*.parquet"))
-    return dict(sorted(Counter(stage for file in files for stage in pq.read_table(file)["stage"].to_pylist()).items()))
+    stages = Counter(stage for file in files for stage in pq.read_table(file)["stage"].to_pylist())
+    return dict(sorted(stages.items()))
 
 
-def _told(record: dict[str, Any], output: Path) -> str:
+def _summary(record: dict[str, Any], output: Path) -> str:
     counts = record["counts"]
     missing = ", ".join(f"{count} {stage}" for stage, count in record["missing"].items())
     release = f"release {record['database_version']} of the Materials Project"
-    rejects = f"{counts[REJECTS]} rejects" + (f" ({missing})" if missing else "")
-    return f"{counts['input']} materials of {release}: {counts[MATERIALS]} rows, {rejects} in {output}"
+    rejects = counted(counts[REJECTS], "reject") + (f" ({missing})" if missing else "")
+    materials = counted(counts["input"], "material")
+    return f"{materials} of {release}: {counted(counts[MATERIALS], 'row')}, {rejects} in {output}"

@@ -1,4 +1,4 @@
-"""A download from the Materials Project, piece by piece: which materials there are, and what becomes of each."""
+"""Listing and fetching of materials of the Materials Project: each becomes a row or a reject."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mat2spec.config import GraphConfig
 from mat2spec.config.materials_project import MaterialsProjectConfig
-from mat2spec.data.ingest.batches import Outcome
+from mat2spec.data.ingest.batches import BatchTables
 from mat2spec.data.materials.schema import materials_table
 from mat2spec.data.materials_project.client import Document, MaterialsProject
 from mat2spec.data.materials_project.curves import Curve
@@ -38,50 +38,49 @@ from mat2spec.storage.rejects import Reject, reject, reject_table
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
 
-Found = tuple[Summary, Crystal]
+Material = tuple[Summary, Crystal]
 
 
 def list_materials(project: MaterialsProject, config: MaterialsProjectConfig) -> list[str]:
-    """List the materials that meet the conditions, in an order of their own.
+    """List the ids of materials that meet the conditions, sorted by length and then alphabetically.
 
     Raises:
         ConfigError: If there are none, or the key or a condition is refused.
         ServiceError: If the Materials Project does not answer.
     """
-    found: set[str] = set()
+    ids: set[str] = set()
     unwanted = set(config.query.lacks)
     for page in project.list_materials(config.conditions, config.query.include_gnome):
-        found |= {_name(document) for document in page if not unwanted & {*properties(document.get("has_props"))}}
-    if not found:
+        ids |= {_material_id(document) for document in page if not unwanted & {*properties(document.get("has_props"))}}
+    if not ids:
         raise ConfigError("Materials Project: no material meets the conditions; loosen them")
-    return sorted(found, key=lambda name: (len(name), name))
+    return sorted(ids, key=lambda material_id: (len(material_id), material_id))
 
 
 def read_ids(path: Path) -> list[str]:
-    """Read a list of materials: lines of a text file, or column material_id of a CSV or Parquet file; the same twice counts once.
+    """Read a list of ids without repetitions: lines of a text file, or column material_id of a CSV or Parquet file.
 
     Raises:
         TableError: If it cannot be read.
-        ConfigError: If it holds something that is no id.
+        ConfigError: If an entry is not an id.
     """
     try:
         if path.suffix == ".parquet":
-            listed = pq.read_table(path, columns=["material_id"])["material_id"].to_pylist()
+            ids = pq.read_table(path, columns=["material_id"])["material_id"].to_pylist()
         elif path.suffix == ".csv":
-            listed = pa.csv.read_csv(path)["material_id"].to_pylist()
+            ids = pa.csv.read_csv(path)["material_id"].to_pylist()
         else:
-            listed = [
-                line for line in map(str.strip, path.read_text().splitlines()) if line and not line.startswith("#")
-            ]
+            lines = map(str.strip, path.read_text().splitlines())
+            ids = [line for line in lines if line and not line.startswith("#")]
     except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
         raise TableError(f"{path}: the list of ids cannot be read ({str(error).strip().splitlines()[0]})") from None
-    if not listed:
+    if not ids:
         raise TableError(f"{path}: lists no material")
-    return list(dict.fromkeys(usual_id(str(name)) for name in listed))
+    return list(dict.fromkeys(usual_id(str(material_id)) for material_id in ids))
 
 
-def _name(document: Document) -> str:
-    """Id of a document as tables have it.
+def _material_id(document: Document) -> str:
+    """Id of a document in the form of our tables.
 
     Raises:
         ServiceError: If it has none.
@@ -89,140 +88,143 @@ def _name(document: Document) -> str:
     try:
         return usual_id(str(document.get("material_id")))
     except ConfigError as error:
-        raise ServiceError(
-            f"the Materials Project sent a document without an id ({error}); is there a newer mp-api?"
-        ) from None
+        rule = f"sent a document without an id ({error}); is there a newer mp-api?"
+        raise ServiceError(f"the Materials Project {rule}") from None
 
 
 @dataclass(frozen=True)
-class Fetching:
-    """How the materials of a shard are fetched.
+class ShardFetcher:
+    """Fetches the materials of a shard.
 
     Args:
         project: The Materials Project.
-        config: What is wanted of it.
-        source: What rows and rejects say of their origin.
+        config: Kind of rows, conditions and sizes of requests.
+        source: Origin, as rows and rejects name it.
     """
 
     project: MaterialsProject
     config: MaterialsProjectConfig
     source: str
 
-    def fetch(self, material_ids: Sequence[str]) -> Outcome:
-        """Fetch a shard: each material is a row or a reject.
+    def fetch(self, material_ids: Sequence[str]) -> BatchTables:
+        """Fetch a shard: each material becomes a row or a reject.
 
         Raises:
-            ServiceError: If the Materials Project does not answer; then nothing is known of any.
+            ServiceError: If the Materials Project does not answer; then the whole shard is undecided.
         """
         shard = _Shard(self.source)
-        self._summaries(material_ids, shard)
+        self._fetch_summaries(material_ids, shard)
         match self.config.what:
             case "edos":
                 return self._electronic(shard)
             case "phdos":
                 return self._phonons(shard)
-        return shard.outcome([(summary, Label(crystal, {})) for summary, crystal in shard.found.values()], {})
+        return shard.tables([(summary, Label(crystal, {})) for summary, crystal in shard.materials.values()], {})
 
-    def _summaries(self, material_ids: Sequence[str], shard: "_Shard") -> None:
+    def _fetch_summaries(self, material_ids: Sequence[str], shard: "_Shard") -> None:
         size = self.config.download.ids_per_request
         for start in range(0, len(material_ids), size):
-            wanted = material_ids[start : start + size]
-            documents = {_name(document): document for document in self.project.summaries(wanted, FIELDS)}
-            for name in wanted:
-                if name in documents:
-                    shard.keep(name, "summary", partial(self._read, documents[name]))
+            requested = material_ids[start : start + size]
+            summaries = self.project.summaries(requested, FIELDS)
+            documents = {_material_id(document): document for document in summaries}
+            for material_id in requested:
+                if material_id in documents:
+                    shard.add(material_id, partial(self._read, documents[material_id]))
                 else:
-                    shard.refuse(
-                        name,
-                        "summary",
-                        "the Materials Project has no such material, or has withdrawn it; look for its successor",
-                    )
+                    rule = "the Materials Project does not have this material, or has withdrawn it"
+                    shard.reject_missing(material_id, "summary", f"{rule}; look for its successor")
 
-    def _read(self, document: Document) -> Found:
+    def _read(self, document: Document) -> Material:
         summary = read_summary(document)
         crystal = read_crystal(summary)
-        wanted = self.config.conditions.get("magnetic_ordering")
-        if wanted and summary.ordering not in (
-            wanted,
-            None,
-        ):  # the API does not ask where materials are named by their ids
-            rule = f"its magnetic ordering is {summary.ordering}, not {wanted}"
-            raise StructureError(crystal.material_id, f"{rule}; --magnetic-ordering any takes it")
+        ordering = self.config.conditions.get("magnetic_ordering")
+        # the API ignores this condition where materials are requested by id
+        if ordering and summary.ordering not in (ordering, None):
+            rule = f"its magnetic ordering is {summary.ordering}, not {ordering}"
+            raise StructureError(crystal.material_id, f"{rule}; --magnetic-ordering any accepts it")
         return summary, crystal
 
-    def _electronic(self, shard: "_Shard") -> Outcome:
+    def _electronic(self, shard: "_Shard") -> BatchTables:
         nonmagnetic = self.config.conditions.get("magnetic_ordering") == "NM"
-        tasks = {name: summary.dos.task_id for name, (summary, _) in shard.found.items()}
-        make = partial(electronic_label, nonmagnetic=nonmagnetic)
-        return shard.outcome(shard.labels("density of states", tasks, self.project.electronic_dos, make), EDOS_COLUMNS)
+        tasks = {material_id: summary.dos.task_id for material_id, (summary, _) in shard.materials.items()}
+        make_label = partial(electronic_label, nonmagnetic=nonmagnetic)
+        labels = shard.make_labels("density of states", tasks, self.project.electronic_dos, make_label)
+        return shard.tables(labels, EDOS_COLUMNS)
 
-    def _phonons(self, shard: "_Shard") -> Outcome:
+    def _phonons(self, shard: "_Shard") -> BatchTables:
         method = self.config.phonon_method
         calculations = {
-            name: next(iter(summary.phonon_ids.get(method, ())), None) for name, (summary, _) in shard.found.items()
+            material_id: next(iter(summary.phonon_ids.get(method, ())), None)
+            for material_id, (summary, _) in shard.materials.items()
         }
-        fetch, make = partial(self.project.phonon_dos, method=method), partial(phonon_label, method=method)
-        return shard.outcome(
-            shard.labels(f"phonon density of states by {method}", calculations, fetch, make), PHDOS_COLUMNS
-        )
+        fetch = partial(self.project.phonon_dos, method=method)
+        make_label = partial(phonon_label, method=method)
+        labels = shard.make_labels(f"phonon density of states by {method}", calculations, fetch, make_label)
+        return shard.tables(labels, PHDOS_COLUMNS)
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """Some materials on their way: what was found of them, and what was refused."""
+    """Materials of a shard that could be read so far, and rejects."""
 
     source: str
-    found: dict[str, Found] = field(default_factory=dict)
+    materials: dict[str, Material] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
 
-    def refuse(self, name: str, stage: str, rule: str) -> None:
-        """Reject a material that is not there."""
-        self.rejects.append(reject(name, self.source, stage, MissingError(name, rule)))
-
-    def keep(self, name: str, stage: str, read: Callable[[], Found]) -> None:
-        """Keep a material, or reject it."""
+    def add(self, material_id: str, read: Callable[[], Material]) -> None:
+        """Read a material and add it, or reject it."""
         try:
-            self.found[name] = read()
+            self.materials[material_id] = read()
         except Mat2SpecError as error:
-            self.rejects.append(reject(name, self.source, stage, error))
+            self.rejects.append(reject(material_id, self.source, "summary", error))
 
-    def labels(
+    def reject_missing(self, material_id: str, stage: str, rule: str) -> None:
+        """Reject a material of which something does not exist."""
+        self.rejects.append(reject(material_id, self.source, stage, MissingError(material_id, rule)))
+
+    def make_labels(
         self,
-        what: str,
+        kind: str,
         calculations: dict[str, str | None],
         fetch: Callable[[Sequence[str]], Iterable[tuple[str, Curve | str]]],
-        make: Callable[[Summary, Crystal, Curve], Label],
+        make_label: Callable[[Summary, Crystal, Curve], Label],
     ) -> list[tuple[Summary, Label]]:
-        """Fetch the curves of calculations, by material, and make labels of them; the others are rejects."""
-        made: dict[str, tuple[Summary, Label]] = {}
-        names: dict[str, list[str]] = {}
-        for name, calculation in calculations.items():
-            names.setdefault(calculation or "", []).append(name)
-        for name in names.pop("", []):
-            self.refuse(name, "dos", f"the Materials Project has no {what} of it; leave it out")
-        for calculation, curve in fetch(list(names)):
-            for name in names.pop(calculation):
-                summary, crystal = self.found[name]
+        """Fetch curves and make labels of them; materials without a label become rejects.
+
+        Args:
+            kind: Kind of the curves, for errors.
+            calculations: Id of the calculation of each material, or None.
+            fetch: Fetches the curves of calculations.
+            make_label: Makes a label of a curve.
+        """
+        labels: dict[str, tuple[Summary, Label]] = {}
+        materials_of: dict[str, list[str]] = {}
+        for material_id, calculation in calculations.items():
+            materials_of.setdefault(calculation or "", []).append(material_id)
+        for material_id in materials_of.pop("", []):
+            self.reject_missing(material_id, "dos", f"the Materials Project has no {kind} of it; leave it out")
+        for calculation, curve in fetch(list(materials_of)):
+            for material_id in materials_of.pop(calculation):
+                summary, crystal = self.materials[material_id]
                 try:
                     if isinstance(curve, str):
-                        raise SpectrumError(name, f"the {what} of calculation {calculation} cannot be read: {curve}")
-                    label = make(summary, crystal, curve)
-                    build_graph(label.crystal, GraphConfig())  # a training takes no crystal that has no graph
-                    made[name] = summary, label
+                        raise SpectrumError(material_id, f"the {kind} of calculation {calculation}: {curve}")
+                    label = make_label(summary, crystal, curve)
+                    build_graph(label.crystal, GraphConfig())  # training refuses a crystal without a graph
+                    labels[material_id] = summary, label
                 except Mat2SpecError as error:
-                    self.rejects.append(reject(name, self.source, "label", error))
-        for calculation, left in names.items():
-            for name in left:
-                self.refuse(
-                    name, "dos", f"its {what}, calculation {calculation}, is not among the open data; leave it out"
-                )
-        return [made[name] for name in self.found if name in made]
+                    self.rejects.append(reject(material_id, self.source, "label", error))
+        for calculation, material_ids in materials_of.items():
+            rule = f"its {kind}, calculation {calculation}, is not in the open data; leave it out"
+            for material_id in material_ids:
+                self.reject_missing(material_id, "dos", rule)
+        return [labels[material_id] for material_id in self.materials if material_id in labels]
 
-    def outcome(self, labels: Sequence[tuple[Summary, Label]], columns: Mapping[str, pa.DataType]) -> Outcome:
-        """Give the shard's rows, with some columns of labels, and its rejects."""
-        further = summary_columns([summary.with_(label.columns) for summary, label in labels])
-        further |= {
-            name: pa.array([label.columns[name] for _, label in labels], kind) for name, kind in columns.items()
-        }
-        further |= {"source": pa.array([self.source] * len(labels), pa.string())}
-        return Outcome(materials_table([label.crystal for _, label in labels], further), reject_table(self.rejects))
+    def tables(self, labels: Sequence[tuple[Summary, Label]], label_columns: Mapping[str, pa.DataType]) -> BatchTables:
+        """Tables of the shard's rows, with columns of their labels, and of its rejects."""
+        extra_columns = summary_columns([summary.with_(label.columns) for summary, label in labels])
+        for name, kind in label_columns.items():
+            extra_columns[name] = pa.array([label.columns[name] for _, label in labels], kind)
+        extra_columns["source"] = pa.array([self.source] * len(labels), pa.string())
+        materials = materials_table([label.crystal for _, label in labels], extra_columns)
+        return BatchTables(materials, reject_table(self.rejects))

@@ -1,4 +1,4 @@
-"""Densities of states of the Materials Project as labels: on the grids of training, per primitive cell, or why a curve is none."""
+"""Labels from densities of states of the Materials Project: on the grids of training, per primitive cell."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.symmetry import primitive_nsites
 
 EDGE_TOLERANCE = 0.25
-"""[eV] By how much the gap of the bands and that of the curve may differ; more, and emmet too warns that two calculations disagree."""
+"""[eV] Largest difference between the gap of the bands and that of the curve; emmet too warns of larger ones."""
 
 EDOS_COLUMNS = {
     "edos": pa.list_(pa.float32(), len(EDOS_GRID)),
@@ -26,7 +26,7 @@ EDOS_COLUMNS = {
     "edos_task_id": pa.string(),
     "edos_run_type": pa.string(),
 }
-"""Of a table of electronic labels; band_gap, efermi, vbm, cbm and is_metal are then those of the label."""
+"""Columns of electronic labels; band_gap, efermi, vbm, cbm and is_metal are then those of the label."""
 
 PHDOS_COLUMNS = {
     "phdos": pa.list_(pa.float32(), len(PHDOS_GRID)),
@@ -36,16 +36,16 @@ PHDOS_COLUMNS = {
     "lowest_frequency": pa.float64(),
     "share_above_grid": pa.float64(),
 }
-"""Of a table of phonon labels."""
+"""Columns of phonon labels."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A labelled crystal.
+    """A labeled crystal.
 
     Args:
-        crystal: What is labelled.
-        columns: The label and what is known of it; those of a summary by the same name are replaced.
+        crystal: The crystal.
+        columns: The label and its properties; they replace columns of the summary with the same name.
     """
 
     crystal: Crystal
@@ -53,28 +53,27 @@ class Label:
 
 
 def electronic_label(summary: Summary, crystal: Crystal, curve: Curve, *, nonmagnetic: bool) -> Label:
-    """Bring an electronic density of states to EDOS_GRID, per primitive cell.
+    """Resample an electronic density of states on EDOS_GRID, per primitive cell.
 
     Args:
-        summary: Has the band edges.
-        crystal: Its structure; the curve may be of another cell of it.
-        curve: Of the calculation that the summary names.
+        summary: Summary with the band edges.
+        crystal: Its structure; the curve may belong to another cell of it.
+        curve: Curve of the calculation that the summary names.
         nonmagnetic: Refuse spin channels that differ.
 
     Raises:
-        SpectrumError: If there is no such label.
+        SpectrumError: If the curve cannot become a label.
     """
     if curve.efermi is None or not len(curve.densities) or curve.densities.shape[1] != len(curve.points):
-        raise SpectrumError(
-            crystal.material_id, "its density of states lacks energies, densities or the Fermi level; leave it out"
-        )
+        rule = "its density of states lacks energies, densities or the Fermi level; leave it out"
+        raise SpectrumError(crystal.material_id, rule)
     check_curve(crystal.material_id, curve.points, curve.densities)
-    vbm, cbm, found_in = _edges(summary, crystal.material_id, curve, curve.efermi)
+    vbm, cbm, edge_source = _edges(summary, crystal.material_id, curve, curve.efermi)
     dos = resample(crystal.material_id, curve.points, curve.densities, vbm, cbm, nonmagnetic=nonmagnetic)
     spectrum = dos.spectrum * primitive_nsites(crystal) / _nsites_of_curve(crystal, curve)
     label = {
         "edos": spectrum,
-        "edos_edges": found_in,
+        "edos_edges": edge_source,
         "edos_task_id": summary.dos.task_id,
         "edos_run_type": curve.run_type,
     }
@@ -83,16 +82,16 @@ def electronic_label(summary: Summary, crystal: Crystal, curve: Curve, *, nonmag
 
 
 def phonon_label(summary: Summary, crystal: Crystal, curve: Curve, method: str) -> Label:
-    """Bring a phonon density of states to PHDOS_GRID, maximum 1.
+    """Resample a phonon density of states on PHDOS_GRID, maximum 1.
 
     Args:
-        summary: Names the calculation.
-        crystal: Its structure; what is labelled is that of the calculation, where it is known.
+        summary: Summary that names the calculation.
+        crystal: Its structure; the label belongs to the structure of the calculation, where it is known.
         curve: Frequencies in THz.
-        method: How it was calculated.
+        method: Method of the calculation.
 
     Raises:
-        SpectrumError: If there is no such label.
+        SpectrumError: If the curve cannot become a label.
         StructureError: If the structure of the calculation cannot be used.
     """
     if len(curve.densities) != 1:
@@ -100,9 +99,8 @@ def phonon_label(summary: Summary, crystal: Crystal, curve: Curve, method: str) 
     spectrum = resample_phonons(crystal.material_id, curve.points * WAVENUMBERS_PER_THZ, curve.densities[0])
     calculated = crystal if curve.structure is None else Crystal.from_structure(curve.structure, crystal.material_id)
     if calculated.composition != crystal.composition:
-        raise SpectrumError(
-            crystal.material_id, f"its phonons are those of {calculated.formula}, its summary of {crystal.formula}"
-        )
+        rule = f"its phonons are those of {calculated.formula}, its summary is of {crystal.formula}; leave it out"
+        raise SpectrumError(crystal.material_id, rule)
     label = {
         "phdos": spectrum.spectrum,
         "phdos_id": summary.phonon_ids[method][0],
@@ -115,32 +113,37 @@ def phonon_label(summary: Summary, crystal: Crystal, curve: Curve, method: str) 
 
 
 def _edges(summary: Summary, material_id: str, curve: Curve, fermi: float) -> tuple[float, float, str]:
-    """VBM and CBM [eV], and where they were found: those of the bands, as they miss no foot of a band, if the curve agrees.
+    """VBM and CBM [eV] and their source: "bands", "curve" or "fermi".
+
+    The edges of the bands are preferred, because they include the onset of each band. The curve must agree with them.
 
     Raises:
-        SpectrumError: If bands and curve are of calculations that disagree.
+        SpectrumError: If bands and curve belong to calculations that disagree.
     """
     gap = 0.0 if summary.is_metal or (summary.band_gap or 0.0) < METAL_GAP else summary.band_gap or 0.0
     if gap and summary.vbm is not None and summary.cbm is not None:
-        edges, found_in = (summary.vbm, summary.cbm), "bands"
-        of_curve = _gap_around(curve, (summary.vbm + summary.cbm) / 2)
-        apart = max(abs(edges[0] - of_curve[0]), abs(edges[1] - of_curve[1]))
+        edges = (summary.vbm, summary.cbm)
+        source = "bands"
+        curve_edges = _gap_around(curve, (summary.vbm + summary.cbm) / 2)
+        difference = max(abs(edges[0] - curve_edges[0]), abs(edges[1] - curve_edges[1]))
     else:
-        of_curve = band_edges(Dos(fermi, curve.points, dict(zip((Spin.up, Spin.down), curve.densities, strict=False))))
-        edges, found_in, apart = (of_curve, "curve", 0.0) if gap else ((fermi, fermi), "fermi", 0.0)
-    found = of_curve[1] - of_curve[0]
-    if max(abs(found - gap), apart) > EDGE_TOLERANCE:
-        rule = f"its bands have {_told_gap(gap, edges)}, its density of states {_told_gap(found, of_curve)}"
+        dos = Dos(fermi, curve.points, dict(zip((Spin.up, Spin.down), curve.densities, strict=False)))
+        curve_edges = band_edges(dos)
+        edges, source = (curve_edges, "curve") if gap else ((fermi, fermi), "fermi")
+        difference = 0.0
+    curve_gap = curve_edges[1] - curve_edges[0]
+    if max(abs(curve_gap - gap), difference) > EDGE_TOLERANCE:
+        rule = f"its bands have {_describe_gap(gap, edges)}, its curve has {_describe_gap(curve_gap, curve_edges)}"
         raise SpectrumError(material_id, f"{rule}; the two calculations disagree, leave it out")
-    return (*edges, found_in)
+    return (*edges, source)
 
 
-def _told_gap(gap: float, edges: tuple[float, float]) -> str:
+def _describe_gap(gap: float, edges: tuple[float, float]) -> str:
     return f"a gap of {gap:.2f} eV ({edges[0]:.2f} … {edges[1]:.2f})" if gap >= METAL_GAP else "no gap"
 
 
 def _gap_around(curve: Curve, energy: float) -> tuple[float, float]:
-    """Last energy with states below one, and first above it [eV]; both the energy itself where there are states at it."""
+    """Last energy with states below a given one, and first above it [eV]."""
     densities = curve.densities.sum(axis=0)
     occupied = np.flatnonzero(densities > 1e-3 * densities.mean())
     after = int(np.searchsorted(curve.points[occupied], energy))
@@ -150,13 +153,11 @@ def _gap_around(curve: Curve, energy: float) -> tuple[float, float]:
 
 
 def _nsites_of_curve(crystal: Crystal, curve: Curve) -> int:
-    """Atoms of the cell to which a curve belongs: of its own structure, else of the summary's."""
+    """Atoms of the cell to which a curve belongs: its own structure, else that of the summary."""
     if curve.structure is None:
         return len(crystal)
     calculated = Crystal.from_structure(curve.structure, crystal.material_id)
     if calculated.composition != crystal.composition:
-        raise SpectrumError(
-            crystal.material_id,
-            f"its density of states is that of {calculated.formula}, its summary of {crystal.formula}",
-        )
+        rule = f"its density of states is of {calculated.formula}, its summary of {crystal.formula}; leave it out"
+        raise SpectrumError(crystal.material_id, rule)
     return len(calculated)

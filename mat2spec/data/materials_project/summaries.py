@@ -1,4 +1,4 @@
-"""Summaries of the Materials Project as rows of a materials table: each a crystal and what is known of it, or the reason why it is none."""
+"""Summaries of the Materials Project: validation, crystal and table columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ CalculationId = Annotated[str, StringConstraints(pattern=r"^([a-z]+-)?([a-z]+|[0
 
 
 class Dos(BaseModel):
-    """Which calculation an electronic density of states is of."""
+    """Calculation of the electronic density of states."""
 
     task_id: CalculationId | None = None
 
@@ -30,13 +30,13 @@ class Symmetry(BaseModel):
 
 
 class Metadata(BaseModel):
-    """How the document was built."""
+    """Metadata of the document."""
 
     license: str | None = None
 
 
 class Summary(BaseModel):
-    """What we use of emmet's SummaryDoc; the API sends only what it is asked for."""
+    """The fields of emmet's SummaryDoc that we use and request."""
 
     material_id: str
     structure: dict[str, Any]
@@ -68,43 +68,39 @@ class Summary(BaseModel):
         return properties(value)
 
     def with_(self, columns: Mapping[str, Any]) -> "Summary":
-        """Replace what a label knows better: its own band edges and gap."""
+        """Replace columns that a label has too: its band edges and gap."""
         return self.model_copy(update={name: value for name, value in columns.items() if name in Summary.model_fields})
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What a row has beside its crystal."""
-        found = {name: getattr(self, name) for name in _COLUMNS if name in Summary.model_fields}
+        """Columns of its row, beside the crystal."""
+        fields = {name: getattr(self, name) for name in _COLUMNS if name in Summary.model_fields}
         symmetry = {"space_group_number": self.symmetry.number, "space_group_symbol": self.symmetry.symbol}
         has = {f"has_{name}": name in self.has_props for name in ("dos", "phonon")}
-        return found | symmetry | has | {"license": self.builder_meta.license}
+        return fields | symmetry | has | {"license": self.builder_meta.license}
 
 
 FIELDS = (
-    *(
-        "material_id",
-        "structure",
-        "energy_above_hull",
-        "formation_energy_per_atom",
-        "band_gap",
-        "is_gap_direct",
-        "is_metal",
-        "efermi",
-    ),
-    *(
-        "vbm",
-        "cbm",
-        "ordering",
-        "total_magnetization",
-        "theoretical",
-        "symmetry",
-        "builder_meta",
-        "dos.task_id",
-        "phonon_IDs",
-        "has_props",
-    ),
+    "material_id",
+    "structure",
+    "energy_above_hull",
+    "formation_energy_per_atom",
+    "band_gap",
+    "is_gap_direct",
+    "is_metal",
+    "efermi",
+    "vbm",
+    "cbm",
+    "ordering",
+    "total_magnetization",
+    "theoretical",
+    "symmetry",
+    "builder_meta",
+    "dos.task_id",
+    "phonon_IDs",
+    "has_props",
 )
-"""What the API is asked for."""
+"""Fields requested from the API."""
 
 _COLUMNS = {
     "energy_above_hull": pa.float64(),
@@ -130,7 +126,7 @@ def read_summary(document: Mapping[str, Any]) -> Summary:
     """Read a document of the API.
 
     Raises:
-        StructureError: If it is not of that schema, naming the first field that is wrong.
+        StructureError: If it does not match the schema; it names the first wrong field.
     """
     try:
         return Summary.model_validate(document)
@@ -138,7 +134,7 @@ def read_summary(document: Mapping[str, Any]) -> Summary:
         first = error.errors()[0]
         where, value = ".".join(map(str, first["loc"])), str(first["input"])[:60]
         got = "" if first["type"] == "missing" else f", got {value}"
-        rule = f"the summary's {where} is not as emmet's schema has it ({first['msg']}{got}); is there a newer mp-api?"
+        rule = f"the summary's {where} does not match emmet's schema ({first['msg']}{got}); is there a newer mp-api?"
         raise StructureError(str(document.get("material_id")), rule) from None
 
 
@@ -146,22 +142,22 @@ def read_crystal(summary: Summary) -> Crystal:
     """Read the structure of a summary.
 
     Raises:
-        StructureError: If it is none that we can use.
+        StructureError: If it cannot be a crystal.
     """
-    found = read_document(summary.structure, usual_id(summary.material_id), ReadingConfig()).crystal
-    if isinstance(found, StructureError):
-        raise found
-    return found
+    crystal = read_document(summary.structure, usual_id(summary.material_id), ReadingConfig()).crystal
+    if isinstance(crystal, StructureError):
+        raise crystal
+    return crystal
 
 
 def summary_columns(summaries: Sequence[Summary]) -> dict[str, pa.Array]:
-    """Give the columns of some rows."""
+    """Columns of a materials table for some summaries."""
     rows = [summary.columns for summary in summaries]
     return {name: pa.array([row[name] for row in rows], kind) for name, kind in _COLUMNS.items()}
 
 
 def properties(has_props: Any) -> tuple[str, ...]:
-    """Names of what was computed; the API has them as {name: whether}, and older releases as a list."""
+    """Names of computed properties; the API has them as {name: true or false}, and older releases as a list."""
     if isinstance(has_props, Mapping):
-        return tuple(name for name, there in has_props.items() if there)
+        return tuple(name for name, exists in has_props.items() if exists)
     return tuple(map(str, has_props)) if isinstance(has_props, list | tuple) else ()

@@ -1,4 +1,4 @@
-"""Candidates of all shards formula by formula, so that each is compared with all that may be the same; then those that are wanted."""
+"""Grouping of candidates by formula, so that possible duplicates meet, and selection of those to write."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,32 +11,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.storage.atomic import atomic_path
 from mat2spec.storage.run_directory import MATERIALS
 
 
-def group(folder: Path, grouped: Path, rows_per_group: int) -> None:
-    """Sort candidates by formula, and the known structures of the same formulas with them.
+def group_by_formula(folder: Path, grouped: Path, rows_per_group: int) -> None:
+    """Write candidates, and known structures of the same formulas, sorted by formula.
 
-    Memory stays small: DuckDB puts on disk what it cannot hold.
+    Memory stays small: DuckDB writes to disk what does not fit.
 
     Args:
         folder: Tables of candidates and known structures.
-        grouped: File that is written, at once.
-        rows_per_group: Rows that are read together later.
+        grouped: File to write.
+        rows_per_group: Size of its row groups.
     """
-    partial = grouped.with_suffix(".partial")
-    sql = f"""
-        COPY (SELECT * FROM read_parquet($files) SEMI JOIN
-                  (SELECT formula_pretty FROM read_parquet($files) WHERE parent_id IS NOT NULL) USING (formula_pretty)
-              ORDER BY formula_pretty, material_id)
-        TO {_quoted(partial)} (FORMAT parquet, ROW_GROUP_SIZE {rows_per_group})"""
-    with duckdb.connect() as connection:
+    rows = """
+        SELECT * FROM read_parquet($files) SEMI JOIN
+            (SELECT formula_pretty FROM read_parquet($files) WHERE parent_id IS NOT NULL) USING (formula_pretty)
+        ORDER BY formula_pretty, material_id"""
+    with atomic_path(grouped) as partial, duckdb.connect() as connection:
+        sql = f"COPY ({rows}) TO {_quoted(partial)} (FORMAT parquet, ROW_GROUP_SIZE {rows_per_group})"
         connection.execute(sql, {"files": _files(folder)})
-    partial.replace(grouped)
 
 
-def cut(grouped: Path, rows_per_shard: int) -> Iterator[dict[str, Any]]:
-    """Give the name, the first row and the one after the last of shards of whole formulas; there is at least one, possibly empty."""
+def formula_shards(grouped: Path, rows_per_shard: int) -> Iterator[dict[str, Any]]:
+    """Shards of whole formulas, at least one, possibly empty: name, first row and the one after the last."""
     sql = "SELECT count(*) FROM read_parquet($file) GROUP BY formula_pretty ORDER BY formula_pretty"
     start = stop = index = 0
     for (size,) in _query(sql, file=str(grouped)):
@@ -48,18 +47,18 @@ def cut(grouped: Path, rows_per_shard: int) -> Iterator[dict[str, Any]]:
 
 
 def count_parents(folder: Path) -> int:
-    """How many parents have a candidate."""
+    """Number of parents with a candidate."""
     return int(_query("SELECT count(DISTINCT parent_id) FROM read_parquet($files)", files=_files(folder))[0][0])
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which distinct candidates are wanted: the new ones, the most probable ones.
+class CandidateSelection:
+    """Rule that selects distinct candidates: new ones, most probable ones.
 
     Args:
         only_new: Whether known structures are left out.
-        last: Probability and material_id of the last one within the limit, in the order of both; None: all are.
-        counts: What there is, by kind.
+        last: Probability and material_id of the last candidate within the limit, in that order; None: no limit.
+        counts: Number of candidates by kind.
     """
 
     only_new: bool
@@ -67,35 +66,39 @@ class Selection:
     counts: dict[str, int]
 
     @classmethod
-    def of(cls, folder: Path, config: SubstituteConfig) -> "Selection":
-        """Look through the tables of a folder."""
-        only_new, limit = config.known == "drop", config.limit
-        wanted = "known_as IS NULL" if only_new else "true"
-        totals = (
-            f"SELECT count(*), count(known_as), sum(duplicates), count(*) FILTER ({wanted}) FROM read_parquet($files)"
-        )
-        stayed, known, duplicates, new = (int(total or 0) for total in _query(totals, files=_files(folder))[0])
-        ranks = f"SELECT probability, material_id FROM read_parquet($files) WHERE {wanted} ORDER BY probability DESC, material_id"
-        last = _query(f"{ranks} LIMIT 1 OFFSET {limit - 1}", files=_files(folder)) if limit else []
-        placed = min(new, limit or new)
+    def from_folder(cls, folder: Path, config: SubstituteConfig) -> "CandidateSelection":
+        """Count and rank the distinct candidates in the tables of a folder."""
+        only_new = config.known == "drop"
+        limit = config.limit
+        condition = "known_as IS NULL" if only_new else "true"
+        totals = f"""
+            SELECT count(*), count(known_as), sum(duplicates), count(*) FILTER ({condition})
+            FROM read_parquet($files)"""
+        distinct, known, duplicates, matching = (int(total or 0) for total in _query(totals, files=_files(folder))[0])
+        ranking = f"""
+            SELECT probability, material_id FROM read_parquet($files) WHERE {condition}
+            ORDER BY probability DESC, material_id"""
+        last = _query(f"{ranking} LIMIT 1 OFFSET {limit - 1}", files=_files(folder)) if limit else []
+        selected = min(matching, limit or matching)
         counts = {
-            "made": stayed + duplicates,
+            "made": distinct + duplicates,
             "duplicates": duplicates,
             "known": known,
-            "beyond_limit": new - placed,
-            MATERIALS: placed,
+            "beyond_limit": matching - selected,
+            MATERIALS: selected,
         }
         return cls(only_new, last[0] if last else None, counts)
 
-    def take(self, file: Path) -> pa.Table:
-        """Read what is wanted of a table."""
+    def read(self, file: Path) -> pa.Table:
+        """Read the selected rows of a table."""
         table = pq.read_table(file)
         if self.only_new:
             table = table.filter(pc.field("known_as").is_null())
         if self.last:
             probability, material_id = self.last
-            likely, name = pc.field("probability"), pc.field("material_id")
-            table = table.filter((likely > probability) | ((likely == probability) & (name <= material_id)))
+            more_probable = pc.field("probability") > probability
+            equal = pc.field("probability") == probability
+            table = table.filter(more_probable | (equal & (pc.field("material_id") <= material_id)))
         return table
 
 

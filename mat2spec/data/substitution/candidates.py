@@ -1,5 +1,6 @@
-"""Tables of candidates: where each comes from, and which of them are one and the same structure."""
+"""Tables of candidates: their lineage, and removal of duplicate structures."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,10 +8,9 @@ import pyarrow as pa
 from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from mat2spec.data.materials.schema import crystals, materials_table
-from mat2spec.data.materials.shards import Rows
+from mat2spec.data.materials.schema import materials_table, read_crystals
+from mat2spec.data.materials.shards import ShardRows
 from mat2spec.data.substitution.rules import Candidate, Substituter
-from mat2spec.elements import symbols
 from mat2spec.errors import StructureError
 from mat2spec.storage.rejects import Reject, reject
 from mat2spec.structure.crystal import Crystal
@@ -18,44 +18,49 @@ from mat2spec.structure.crystal import Crystal
 LINEAGE = pa.schema(
     {"parent_id": pa.string(), "substitution": pa.string(), "probability": pa.float64(), "volume_ratio": pa.float64()}
 )
-"""Columns that say where a candidate comes from; all NULL for a known crystal."""
+"""Columns with the origin of a candidate; all NULL for a known crystal."""
 
 
-def substitute_rows(rows: Rows, substituter: Substituter) -> tuple[pa.Table, list[Reject]]:
+def substitute_rows(rows: ShardRows, substituter: Substituter) -> tuple[pa.Table, list[Reject]]:
     """Make the candidates of some rows of a table.
 
     Args:
         rows: Parents.
-        substituter: What replaces what.
+        substituter: The substitution rule.
 
     Returns:
-        Candidates with their lineage; and without one, those rows that hold an element that is put in: a candidate may be one of them.
-        Rows that are no crystal, or have no ions, are rejects.
+        A table of candidates with their lineage, and, without lineage, of rows that contain a substituted element: a
+        candidate may equal one of them. Rows that cannot be a crystal, or have no ions, are rejects.
     """
     candidates: list[Candidate] = []
     known: list[Crystal] = []
     rejects = []
-    for position, crystal in enumerate(crystals(rows.table)):
+    for position, crystal in enumerate(read_crystals(rows.table)):
         stage = "read"
         try:
-            if refused := rows.refused.get(position):
-                raise refused
+            if position in rows.errors:
+                raise rows.errors[position]
             if isinstance(crystal, StructureError):
                 raise crystal
             if not set(substituter.elements).isdisjoint(crystal.elements):
                 known.append(crystal)
             stage = "substitute"
             candidates += substituter.candidates(crystal)
-        except Exception as error:  # whatever a structure does is that row's matter alone
+        except Exception as error:  # a failure of one row must not affect the others
             rejects.append(reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
     return candidate_table(candidates, known), rejects
 
 
 def candidate_table(candidates: Sequence[Candidate], known: Sequence[Crystal]) -> pa.Table:
-    """Rows of candidates with their lineage; known crystals, to compare them with, follow without one."""
+    """Table of candidates with their lineage, followed by known crystals for comparison, without lineage."""
     rows: list[tuple[object, ...]] = [
-        (one.parent_id, str(one.substitution), one.substitution.probability, one.substitution.volume_ratio)
-        for one in candidates
+        (
+            candidate.parent_id,
+            str(candidate.substitution),
+            candidate.substitution.probability,
+            candidate.substitution.volume_ratio,
+        )
+        for candidate in candidates
     ]
     rows += [(None,) * len(LINEAGE)] * len(known)
     lineage = pa.Table.from_pylist([dict(zip(LINEAGE.names, row, strict=True)) for row in rows], LINEAGE)
@@ -66,76 +71,76 @@ def candidate_table(candidates: Sequence[Candidate], known: Sequence[Crystal]) -
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A candidate that stays: its row, the known crystal that it matches, and how many candidates matched it and went."""
+class _Distinct:
+    """A candidate without its duplicates: its row, the known crystal that it matches, and the number of duplicates."""
 
     row: int
     known_as: str | None
     duplicates: int
 
 
-def distinct(table: pa.Table) -> pa.Table:
-    """Leave one candidate of each structure, as pymatgen's `StructureMatcher` with its defaults tells them apart.
+def remove_duplicates(table: pa.Table) -> pa.Table:
+    """Keep one candidate of each structure, as pymatgen's `StructureMatcher` with its defaults distinguishes them.
 
-    Its defaults: primitive cells of the same volume, lengths within 20 %, angles within 5°, sites within 0.3 of the free length per atom.
-    That is no equivalence (a may match b, and b match c, but not a c), hence the rule: the more probable comes first, of equals the first
-    material_id, and a candidate goes if it matches one that stayed.
+    Its defaults: primitive cells of the same volume, lengths within 20 %, angles within 5°, sites within 0.3 of the
+    free length per atom. This is not an equivalence (a may match b, and b match c, but a not c), hence the rule:
+    candidates are taken in order of probability, equal ones by material_id, and one that matches an earlier one is
+    removed.
 
     Args:
-        table: Rows of `candidate_table`: all those of each formula that it holds, in any order.
+        table: Rows of `candidate_table`, in any order; all rows of each formula that it holds.
 
     Returns:
-        The candidates that stay, with known_as (id of the first known crystal that it matches, or NULL) and duplicates (how many
-        candidates matched it and went).
+        The distinct candidates, with known_as (id of the first known crystal that it matches, or NULL) and duplicates
+        (number of removed candidates that match it).
     """
-    found = [row for row in crystals(table) if isinstance(row, Crystal)]
+    crystals = [row for row in read_crystals(table) if isinstance(row, Crystal)]
     lineages = table.select(LINEAGE.names).to_pylist()
-    order = sorted(range(len(found)), key=lambda i: (-(lineages[i]["probability"] or 0.0), found[i].material_id))
+    order = sorted(range(len(crystals)), key=lambda i: (-(lineages[i]["probability"] or 0.0), crystals[i].material_id))
     formulas: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for i in order:
-        formulas.setdefault(found[i].composition, []).append(i)
-    kept: list[_Kept] = []
+        formulas.setdefault(crystals[i].composition, []).append(i)
+    distinct: list[_Distinct] = []
     for rows in formulas.values():
-        candidates = {i: found[i] for i in rows if lineages[i]["parent_id"] is not None}
-        kept += _of_one_formula(candidates, [found[i] for i in rows if i not in candidates])
-    further = {field.name: pa.array([lineages[one.row][field.name] for one in kept], field.type) for field in LINEAGE}
-    further["known_as"] = pa.array([one.known_as for one in kept], pa.string())
-    further["duplicates"] = pa.array([one.duplicates for one in kept], pa.int32())
-    return materials_table([found[one.row] for one in kept], further)
+        candidates = {i: crystals[i] for i in rows if lineages[i]["parent_id"] is not None}
+        distinct += _compare_one_formula(candidates, [crystals[i] for i in rows if i not in candidates])
+    columns = {
+        field.name: pa.array([lineages[one.row][field.name] for one in distinct], field.type) for field in LINEAGE
+    }
+    columns["known_as"] = pa.array([one.known_as for one in distinct], pa.string())
+    columns["duplicates"] = pa.array([one.duplicates for one in distinct], pa.int32())
+    return materials_table([crystals[one.row] for one in distinct], columns)
 
 
-def _of_one_formula(candidates: dict[int, Crystal], known: Sequence[Crystal]) -> list[_Kept]:
+def _compare_one_formula(candidates: dict[int, Crystal], known: Sequence[Crystal]) -> list[_Distinct]:
     if len(candidates) + len(known) == 1:  # nothing to compare with: most formulas
-        return [_Kept(row, None, 0) for row in candidates]
+        return [_Distinct(row, None, 0) for row in candidates]
     matcher = StructureMatcher()
-    existing = {crystal.material_id: _reduced(crystal) for crystal in known}
-    kept: dict[int, Structure] = {}
-    duplicates: dict[int, int] = {}
+    known_structures = {crystal.material_id: _reduced(crystal) for crystal in known}
+    distinct: dict[int, Structure] = {}
+    duplicates: Counter[int] = Counter()
     for row, crystal in candidates.items():
         structure = _reduced(crystal)
-        same = next((other for other, stayed in kept.items() if _match(matcher, stayed, structure)), None)
+        same = next((other for other, earlier in distinct.items() if _match(matcher, earlier, structure)), None)
         if same is None:
-            kept[row], duplicates[row] = structure, 0
+            distinct[row] = structure
         else:
             duplicates[same] += 1
-    return [
-        _Kept(
-            row,
-            next((name for name, one in existing.items() if _match(matcher, one, structure)), None),
-            duplicates[row],
-        )
-        for row, structure in kept.items()
-    ]
+    results = []
+    for row, structure in distinct.items():
+        matches = (name for name, other in known_structures.items() if _match(matcher, other, structure))
+        results.append(_Distinct(row, next(matches, None), duplicates[row]))
+    return results
 
 
 def _match(matcher: StructureMatcher, one: Structure, other: Structure) -> bool:
-    """Do what `fit` does, without the reduction that comes first: each structure needs it once, not in every comparison (3.8 → 1.4 ms)."""
+    """Call `fit` without its reduction, which each structure needs once and not in every comparison (3.8 → 1.4 ms)."""
     return len(one) == len(other) and bool(matcher.fit(one, other, skip_structure_reduction=True))
 
 
 def _reduced(crystal: Crystal) -> Structure:
-    """The primitive cell that `StructureMatcher` compares; where no Niggli cell is found, the cell as it is."""
-    structure = Structure(crystal.lattice, [symbols()[z] for z in crystal.atomic_numbers], crystal.frac_coords)
+    """Primitive cell that `StructureMatcher` compares; where no Niggli cell exists, the cell as it is."""
+    structure = crystal.to_structure()
     try:
         return structure.get_reduced_structure("niggli").get_primitive_structure()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files inside of files: what gzip, zstandard, tar and zip hold, read one after the other and never unpacked to disk."""
+"""Reader of gzip, zstandard, tar and zip files, one member after the other and without unpacking to disk."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ from mat2spec.errors import TableError
 
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".tgz": "gzip"}
 _CHUNK = 1 << 20
-"""[bytes] Read at once."""
+"""[bytes] Size of one read."""
 
 _BROKEN = (
     OSError,
@@ -27,19 +27,19 @@ _BROKEN = (
     ValueError,
     zlib.error,
 )
-"""What the readers raise for a broken, encrypted or unsupported archive."""
+"""Exceptions that the libraries raise for a broken, encrypted or unsupported archive."""
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """What bytes come from."""
+    """A stream of bytes."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Give the next bytes, none at the end."""
+        """Return the next bytes, none at the end."""
 
 
 def suffixes(name: str) -> tuple[str, ...]:
-    """The last two endings of a name, in lower case: ("", ".cif"), (".tar", ".gz")."""
+    """The last two extensions of a name, in lower case: ("", ".cif"), (".tar", ".gz")."""
     parts = name.lower().rsplit("/", 1)[-1].split(".")
     ends = [f".{part}" for part in parts[1:][-2:]]
     return tuple(["", "", *ends][-2:])
@@ -51,53 +51,53 @@ def is_compressed(name: str) -> bool:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name is that of an archive, which holds any number of files."""
+    """Whether a name is that of an archive, which can hold several files."""
     first, last = suffixes(name)
     return last in (".tar", ".zip", ".tgz") or (first == ".tar" and is_compressed(name))
 
 
 def without_compression(name: str) -> str:
-    """The name of what is compressed: quartz.cif of quartz.cif.gz."""
+    """Name of a file without the extension of its compression: quartz.cif for quartz.cif.gz."""
     return name[: -len(suffixes(name)[1])] if is_compressed(name) else name
 
 
 def read_bounded(name: str, stream: Readable, largest: int) -> bytes:
-    """Read a file to its end, decompressing it where its name says that it is compressed.
+    """Read a whole file, decompressing it if its name ends in .gz, .zst or .bz2.
 
     Args:
-        name: Of the file.
-        stream: Where its bytes come from.
-        largest: Bytes that may come out.
+        name: Name of the file.
+        stream: Its bytes.
+        largest: Maximum decompressed size [bytes].
 
     Raises:
         TableError: If it is larger, or damaged.
     """
     try:
         with _decompressed(name, stream) as content:
-            found = b"".join(_chunks(content, largest))
+            file = b"".join(_chunks(content, largest))
     except _BROKEN as error:
         raise TableError(f"{name}: damaged or not readable ({_first_line(error)})") from None
-    if len(found) > largest:
+    if len(file) > largest:
         raise TableError(f"{name}: more than {largest:,} bytes; split it, or raise --largest-file")
-    return found
+    return file
 
 
 def read_archive(
     name: str, stream: Readable, largest_file: int, largest_archive: int
 ) -> Iterator[tuple[str, bytes | TableError]]:
-    """Read the files of an archive in its order; no name in it leads anywhere, because nothing is written.
+    """Read the files of an archive in order. Nothing is written, so no name in it can overwrite a file.
 
     Args:
-        name: Of the archive.
-        stream: Where its bytes come from; of a zip it must seek.
-        largest_file: Bytes that one of its files may have.
-        largest_archive: Bytes that may come out of it in all.
+        name: Name of the archive.
+        stream: Its bytes; for a zip the stream must be seekable.
+        largest_file: Maximum decompressed size of one of its files [bytes].
+        largest_archive: Maximum total decompressed size [bytes].
 
     Yields:
-        The name of a file and its bytes, decompressed, or why they cannot be had. A damaged archive, or one that grows beyond the limit,
-        ends with a reason under the name "".
+        Name and decompressed bytes of a file, or an error. A damaged archive, or one that exceeds the limit, ends with
+        an error under the name "".
     """
-    read = 0
+    files_read = 0
     members = (
         _zip_members(stream, largest_archive)
         if suffixes(name)[1] == ".zip"
@@ -105,38 +105,34 @@ def read_archive(
     )
     try:
         for member, size, content in members:
-            if _of_finder(member):
+            if _is_macos_metadata(member):
                 continue
-            read += 1
+            files_read += 1
             try:
                 yield member, _member(f"{name}!{member}", size, content, largest_file)
             except TableError as error:
                 yield member, error
     except _TooLargeError:
-        yield (
-            "",
-            TableError(
-                f"{name}: more than {largest_archive:,} bytes come out of it; split it, or raise --largest-archive"
-            ),
-        )
+        rule = f"it holds more than {largest_archive:,} bytes decompressed"
+        yield "", TableError(f"{name}: {rule}; split it, or raise --largest-archive")
     except _BROKEN as error:
-        before = "what came before was read" if read else "nothing of it could be read"
-        yield "", TableError(f"{name}: damaged ({_first_line(error)}); {before}")
+        salvaged = "the files before the damage were read" if files_read else "no file in it could be read"
+        yield "", TableError(f"{name}: damaged ({_first_line(error)}); {salvaged}")
 
 
-def _of_finder(member: str) -> bool:
-    """Whether a file holds what macOS puts beside each that it packs."""
+def _is_macos_metadata(member: str) -> bool:
+    """Whether a file is metadata that macOS adds to archives."""
     return member.startswith("__MACOSX/") or member.rsplit("/", 1)[-1].startswith("._")
 
 
 def _member(name: str, size: int, content: Readable, largest: int) -> bytes:
     path = name.rsplit("!", 1)[1]
     if path.startswith(("/", "\\")) or ".." in path.replace("\\", "/").split("/"):
-        raise TableError(f"{name}: its path leads out of the archive; nothing in an honest archive does")
+        raise TableError(f"{name}: its path leads out of the archive; remove this file from it")
     if is_archive(path):
-        raise TableError(f"{name}: an archive in an archive; unpack it first")
+        raise TableError(f"{name}: an archive inside an archive; unpack it first")
     if size > largest:
-        raise TableError(f"{name}: {size:,} bytes are more than {largest:,}; raise --largest-file")
+        raise TableError(f"{name}: {size:,} bytes, more than {largest:,}; raise --largest-file")
     return read_bounded(name, content, largest)
 
 
@@ -144,11 +140,8 @@ def _tar_members(name: str, stream: Any, largest: int) -> Iterator[tuple[str, in
     with _decompressed(name, stream) as content, _open_tar(_Bounded(content, largest)) as archive:
         for member in archive:
             if not member.isdir():
-                yield (
-                    member.name,
-                    member.size,
-                    archive.extractfile(member) or io.BytesIO() if member.isfile() else io.BytesIO(),
-                )
+                file = archive.extractfile(member) if member.isfile() else None
+                yield member.name, member.size, file or io.BytesIO()
 
 
 def _open_tar(stream: Any) -> tarfile.TarFile:
@@ -157,37 +150,38 @@ def _open_tar(stream: Any) -> tarfile.TarFile:
 
 def _zip_members(stream: Any, largest: int) -> Iterator[tuple[str, int, Any]]:
     with zipfile.ZipFile(stream) as archive:
-        left = largest
+        remaining = largest
         for member in archive.infolist():
             if member.is_dir():
                 continue
-            left -= member.file_size
-            if left < 0:
+            remaining -= member.file_size
+            if remaining < 0:
                 raise _TooLargeError
             with archive.open(member) as content:
                 yield member.filename, member.file_size, content
 
 
 class _TooLargeError(Exception):
-    """More came out of an archive than may."""
+    """An archive exceeds its maximum decompressed size."""
 
 
 class _Bounded:
-    """A stream that ends with an error instead of filling a memory or a day."""
+    """A stream that raises an error beyond a number of bytes."""
 
     def __init__(self, stream: Readable, largest: int) -> None:
-        self._stream, self._left = stream, largest
+        self._stream = stream
+        self._remaining = largest
 
     def read(self, size: int = -1) -> bytes:
         content = self._stream.read(size)
-        self._left -= len(content)
-        if self._left < 0:
+        self._remaining -= len(content)
+        if self._remaining < 0:
             raise _TooLargeError
         return content
 
 
 def _chunks(stream: Readable, largest: int) -> Iterator[bytes]:
-    """Read to the end, or just beyond the limit: a stream that is asked for it all would first make room for it all."""
+    """Read to the end, or just beyond the limit: reading all at once would allocate memory for it first."""
     total = 0
     while total <= largest and (chunk := stream.read(_CHUNK)):
         total += len(chunk)

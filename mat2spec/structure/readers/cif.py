@@ -1,9 +1,10 @@
-"""CIF files as crystals: what is plainly ordinary by a compiled reader, everything else by pymatgen's."""
+"""CIF files as crystals: ordinary blocks by gemmi's compiled reader, all others by pymatgen's."""
 
 import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +19,7 @@ from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.readers.cif_blocks import DataBlock, data_blocks, suits_pymatgen, text_for_pymatgen, values
 from mat2spec.structure.readers.cif_sites import AtomSites, atom_sites, formula, formula_units
 from mat2spec.structure.readers.cif_symmetry import CLOSEST, Symmetry, close_pairs, declared_symmetry, expand
-from mat2spec.structure.readers.disorder import Disorder, Parsed, parse_structure
+from mat2spec.structure.readers.disorder import Disorder, ParsedStructure, check_size, parse_structure
 
 _CELL_TAGS = (
     *(f"_cell_length_{axis}" for axis in "abc"),
@@ -37,47 +38,50 @@ _MAGNETIC = ("_space_group_magn", "_atom_site_moment", "_space_group_symop_magn"
 _OTHER_DICTIONARIES = ("_atom_site.", "_cell.")
 
 _IMAGES_PER_SITE = 4
-"""Symmetry makes so many copies of the sites of the largest cell before pymatgen is not asked: 20,000 take it a minute."""
+"""Symmetry images per site of the largest cell that are passed to pymatgen: it takes a minute for 20,000."""
 
 
-def read_cif(text: str, material_id: str, *, disorder: Disorder = "reject", largest_cell: int = 5000) -> list[Parsed]:
+def read_cif(
+    text: str, material_id: str, *, disorder: Disorder = "reject", largest_cell: int = 5000
+) -> list[ParsedStructure]:
     """Read all structures of a CIF.
 
-    A block is ordinary if each site is one whole atom of a named element, the symmetry is that of a space group and of the name beside it,
-    all images either coincide or keep 0.5 Å, and the declared formula and number of formula units agree with the cell. Such a block is
-    read by gemmi and expanded here, to the sites that pymatgen gives within 1e-4. All others go to pymatgen, unless it is known to read
-    them as something else: isotopes, modulated structures, hydrogens without places, two alternatives both occupied.
+    A block is ordinary if each site is one whole atom of a named element, the symmetry operations form a space group
+    that agrees with the name in the file, all images either coincide or are at least 0.5 Å apart, and the declared
+    formula and number of formula units agree with the cell. gemmi reads such a block, and it is expanded here to the
+    sites that pymatgen returns, within 1e-4. All other blocks go to pymatgen, except those that it is known to misread:
+    isotopes, modulated structures, hydrogens without coordinates, two alternatives both fully occupied.
 
-    Sites of zero occupancy are dummies and dropped, as in pymatgen. A cell whose elements or ratios (by over 2 %) are not those of
-    `_chemical_formula_sum` is refused, where pymatgen only warns: most often it lacks the hydrogens.
+    Sites of zero occupancy are dummies and dropped, as in pymatgen. A cell whose elements or ratios (by over 2 %)
+    differ from `_chemical_formula_sum` is refused, where pymatgen only warns: most often the hydrogens are missing.
 
     Args:
-        text: Of the file.
+        text: Content of the file.
         material_id: Of a file with one structure; of several, each has the name of its data block.
         disorder: Refuse partly occupied sites, or take the most likely ordering.
-        largest_cell: More sites are refused, before symmetry makes them.
+        largest_cell: Sites beyond which a cell is refused, before symmetry is applied.
 
     Returns:
-        At least one. Blocks without cell and atoms are left out, unless there are no others.
+        At least one entry. Blocks without cell and atoms are left out, unless there are no others.
     """
     if "\0" in text:
-        return [Parsed("", StructureError(material_id, "the file is binary, not text"))]
+        return [ParsedStructure("", StructureError(material_id, "the file is binary, not text"))]
     blocks = data_blocks(text)
-    found = [block for block in blocks if block.should_hold_structure]
-    if not found:
-        held = f"{len(blocks)} data blocks, none with a cell or atoms" if blocks else "no data block (data_name)"
-        return [Parsed("", StructureError(material_id, f"the file holds {held}; is it a CIF of a structure?"))]
-    if len(found) == 1:
-        return [_parse(found[0], material_id, disorder, largest_cell)]
-    parsed = []
-    for index, block in enumerate(found):
+    structure_blocks = [block for block in blocks if block.should_hold_structure]
+    if not structure_blocks:
+        content = f"{len(blocks)} data blocks, none with a cell or atoms" if blocks else "no data block (data_name)"
+        rule = f"the file holds {content}; is it a CIF of a structure?"
+        return [ParsedStructure("", StructureError(material_id, rule))]
+    if len(structure_blocks) == 1:
+        return [_parse(structure_blocks[0], material_id, disorder, largest_cell)]
+    structures = []
+    for index, block in enumerate(structure_blocks):
         name = block.name or f"{material_id}-{index}"
-        one = _parse(block, name, disorder, largest_cell)
-        parsed.append(Parsed(name, one.crystal, one.ordered_from))
-    return parsed
+        structures.append(replace(_parse(block, name, disorder, largest_cell), name=name))
+    return structures
 
 
-def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell: int) -> Parsed:
+def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell: int) -> ParsedStructure:
     try:
         if block.content is None:
             raise StructureError("", block.flaw)
@@ -89,35 +93,36 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
         lattice = np.array(Lattice.from_parameters(*cell).matrix, float) if np.isfinite(cell).all() else None
         if symmetry and lattice is not None and not symmetry.fits(lattice):
             lengths = ", ".join(f"{number:g}" for number in cell)
-            raise StructureError(
-                "",
-                f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths}); is it given in other axes?",
-            )
+            rule = f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths})"
+            raise StructureError("", f"{rule}; is it given in other axes?")
         ordinary = not block.flaw and sites.ordinary and not _is_magnetic(block.tags)
         if ordinary and symmetry and symmetry.certain and lattice is not None:
             crystal = _expanded(block.content, material_id, sites, symmetry, lattice, largest_cell)
             if crystal:
-                return Parsed("", crystal)
+                return ParsedStructure("", crystal)
         images = len(sites) * (len(symmetry) if symmetry else 192)
         if images > _IMAGES_PER_SITE * largest_cell:
             limit = f"{_IMAGES_PER_SITE} × largest_cell = {_IMAGES_PER_SITE * largest_cell:,}"
-            raise StructureError(
-                "", f"its {len(sites):,} listed sites have {images:,} symmetry images, more than {limit}"
-            )
+            rule = f"its {len(sites):,} listed sites have {images:,} symmetry images, more than {limit}"
+            raise StructureError("", rule)
         structure = _by_pymatgen(block.content, symmetry.triplets if symmetry else ())
         return parse_structure(structure, material_id, disorder=disorder, largest_cell=largest_cell)
     except StructureError as error:
-        return Parsed("", StructureError(material_id, error.rule))
+        return ParsedStructure("", StructureError(material_id, error.rule))
 
 
 @lru_cache
 def _other_kind(tags: frozenset[str]) -> str:
-    """Why tags are not those of a crystal structure in the core dictionary of CIF, or ""; files of one source have the same tags."""
+    """Why tags are not those of a crystal structure in the core CIF dictionary, or "".
+
+    Cached, because files of one source have the same tags.
+    """
     for tag in sorted(tags):
         if tag.startswith(_MODULATED):
             return f"the structure is modulated ({tag[:40]}); give a commensurate supercell"
         if tag.startswith(_OTHER_DICTIONARIES):
-            return f"tags such as {tag[:40]} are those of mmCIF or of the DDLm dictionaries; write it with those of the core CIF"
+            kind = f"tags such as {tag[:40]} belong to mmCIF or the DDLm dictionaries"
+            return f"{kind}; write the file with tags of the core CIF dictionary"
     return ""
 
 
@@ -127,26 +132,25 @@ def _is_magnetic(tags: frozenset[str]) -> bool:
 
 
 def _cell(block: cif.Block, tags: frozenset[str]) -> tuple[float, ...]:
-    """Three lengths [Å] and three angles [°]; NaN where the crystal system implies them."""
+    """Three lengths [Å] and three angles [°]; NaN where they follow from the crystal system."""
     cell = []
     for tag in _CELL_TAGS:
         given = values(block, tag)
         number = cif.as_number(given[0]) if len(given) == 1 else np.nan
         if not given and tags & _CRYSTAL_SYSTEM_TAGS:
             cell.append(np.nan)
+        elif not np.isfinite(number) and given and given[0]:
+            raise StructureError("", f"{tag} is {given[0][:20]!r}, not a number")
         elif not np.isfinite(number):
-            raise StructureError(
-                "", f"{tag} is {given[0][:20]!r}, no number" if given and given[0] else f"no cell: {tag} is not given"
-            )
+            raise StructureError("", f"no cell: {tag} is missing")
         elif not 0 < number < (1e4 if "length" in tag else 180):
-            raise StructureError("", f"{tag} is {number:g}, which makes no cell")
+            raise StructureError("", f"{tag} is {number:g}, which is impossible for a cell")
         else:
             cell.append(number)
     cosines = [math.cos(math.radians(angle)) for angle in cell[3:]]
-    if 1 - sum(cosine**2 for cosine in cosines) + 2 * math.prod(cosines) < 1e-6:  # never of NaN
-        raise StructureError(
-            "", f"the angles {cell[3]:g}, {cell[4]:g}, {cell[5]:g}° make no cell: its volume would be zero"
-        )
+    if 1 - sum(cosine**2 for cosine in cosines) + 2 * math.prod(cosines) < 1e-6:  # False for NaN
+        angles = f"{cell[3]:g}, {cell[4]:g}, {cell[5]:g}°"
+        raise StructureError("", f"the angles {angles} are impossible for a cell: its volume would be zero")
     return tuple(cell)
 
 
@@ -158,15 +162,12 @@ def _expanded(
     lattice: Float64[np.ndarray, "3 3"],
     largest_cell: int,
 ) -> Crystal | None:
-    """The crystal of an ordinary block; None if it turns out not to be ordinary."""
+    """Crystal of an ordinary block; None if it turns out not to be ordinary."""
     expanded = expand(symmetry, sites.frac_coords, lattice)
     if expanded is None:
         return None
     coordinates, rows = expanded
-    if len(rows) > largest_cell:
-        raise StructureError(
-            "", f"{len(rows):,} sites; the largest cell that is read has {largest_cell:,} (largest_cell)"
-        )
+    check_size(len(rows), largest_cell)
     numbers = sites.atomic_numbers[rows]
     if numbers.max(initial=0) >= len(symbols()):
         return None
@@ -175,9 +176,8 @@ def _expanded(
         counts = {symbols()[z]: float(count) for z, count in Counter(numbers.tolist()).items()}
         units = formula_units(declared, counts)
         given = [cif.as_number(z) for z in values(block, "_cell_formula_units_Z") if z]
-        if units is None or (
-            given and round(units, 3) not in (1, given[0])
-        ):  # one: pymatgen writes the formula of the whole cell
+        # one unit is accepted too: pymatgen writes the formula of the whole cell
+        if units is None or (given and round(units, 3) not in (1, given[0])):
             return None
     elif values(block, "_chemical_formula_sum"):
         return None
@@ -185,49 +185,44 @@ def _expanded(
 
 
 def _by_pymatgen(block: cif.Block, operations: tuple[str, ...]) -> Structure:
-    """Read one block with pymatgen, and refuse what it only warns about."""
+    """Read one block with pymatgen, and refuse structures that it only warns about."""
     text = text_for_pymatgen(block, operations)
     if not suits_pymatgen(text):
-        raise StructureError(
-            "", f"what describes the structure has {len(text):,} characters, too many for anything but plain sites"
-        )
+        rule = f"its structure part has {len(text):,} characters, too many for anything but ordinary sites"
+        raise StructureError("", rule)
     try:
         with warnings.catch_warnings():
-            for kind in (UserWarning, RuntimeWarning):  # its remarks, and numpy's on the way to them
+            for kind in (UserWarning, RuntimeWarning):  # pymatgen's, and numpy's inside pymatgen
                 warnings.simplefilter("ignore", kind)
             parser = CifParser.from_str(text, occupancy_tolerance=1.0)
             [structure] = parser.parse_structures(primitive=False, on_error="raise")
-    except Exception as error:  # it raises whatever a broken text leads it to
-        reason = str(error).removeprefix("No structure parsed for section 1 in CIF.")
-        raise StructureError(
-            "", f"it cannot be read as a structure ({' '.join(reason.split())[:200] or type(error).__name__})"
-        ) from None
+    except Exception as error:  # pymatgen raises any kind of exception for a broken text
+        message = str(error).removeprefix("No structure parsed for section 1 in CIF.")
+        reason = " ".join(message.split())[:200] or type(error).__name__
+        raise StructureError("", f"it cannot be read as a structure ({reason})") from None
     if "implicit_hydrogens" in structure.site_properties:
-        raise StructureError(
-            "", "some sites stand for molecules with hydrogens that have no coordinates; add them as sites"
-        )
+        rule = "some sites stand for molecules with hydrogens that have no coordinates; add the hydrogens as sites"
+        raise StructureError("", rule)
     _refuse_another_formula(block, structure)
     for first, second in _overlapping(structure):
-        apart = structure.get_distance(first, second)
-        raise StructureError(
-            "", f"sites {first} and {second} are {apart:.2g} Å apart; give coordinates with more digits (0.16667)"
-        )
+        distance = structure.get_distance(first, second)
+        rule = f"sites {first} and {second} are {distance:.2g} Å apart; give coordinates with more digits (0.16667)"
+        raise StructureError("", rule)
     return structure
 
 
 def _refuse_another_formula(block: cif.Block, structure: Structure) -> None:
     declared = formula(block)
-    found = {str(symbol): float(count) for symbol, count in structure.composition.get_el_amt_dict().items()}
-    if declared and formula_units(declared, found) is None:
+    counts = {str(symbol): float(count) for symbol, count in structure.composition.get_el_amt_dict().items()}
+    if declared and formula_units(declared, counts) is None:
         given = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(declared.items()))
-        listed = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(found.items()))
-        raise StructureError(
-            "", f"its sites are {listed}, its formula {given}; add what is missing or correct _chemical_formula_sum"
-        )
+        listed = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(counts.items()))
+        way_out = "add the missing sites or correct _chemical_formula_sum"
+        raise StructureError("", f"its sites are {listed}, its formula {given}; {way_out}")
 
 
 def _overlapping(structure: Structure) -> Iterator[tuple[int, int]]:
-    """Pairs of whole atoms that are closer than atoms can be."""
+    """Pairs of whole atoms closer than 0.5 Å."""
     if (
         not structure.is_ordered
         or not np.isfinite(structure.frac_coords).all()

@@ -1,4 +1,4 @@
-"""The data blocks of a CIF, and what of each bears on the structure."""
+"""Data blocks of a CIF, and the part of each that describes the structure."""
 
 import re
 import warnings
@@ -11,15 +11,15 @@ from gemmi import cif
 from pymatgen.io.cif import CifFile
 
 MAX_CHARACTERS = 5_000_000
-"""Of a block that pymatgen's reader gets: it reads about 1 MB/s."""
+"""Longest block passed to pymatgen's reader, which reads about 1 MB/s."""
 
 MAX_LINE = 10_000
-"""[characters] pymatgen's reader takes quadratic time on a line of unmatched quotes. The CIF standard allows 2,048."""
+"""[characters] pymatgen's reader takes quadratic time for a line of unmatched quotes. The CIF standard allows 2,048."""
 
 _MARKED = frozenset("?.'\";")
-"""First characters of values that may be more than themselves: unknown, not applying, or quoted."""
+"""First characters of values that may be unknown, not applicable or quoted."""
 
-_OF_STRUCTURE = (
+_STRUCTURE_TAGS = (
     "_cell_",
     "_symmetry",
     "_space_group",
@@ -29,7 +29,7 @@ _OF_STRUCTURE = (
     "_magnetic_",
     "_parent_",
 )
-_NOT_OF_STRUCTURE = ("_atom_site_aniso_",)
+_IGNORED_TAGS = ("_atom_site_aniso_",)
 _HOLDS_STRUCTURE = ("_atom_site_", "_atom_site.", "_cell_length_", "_cell.length_")
 
 
@@ -38,9 +38,9 @@ class DataBlock:
     """One data block.
 
     Args:
-        name: What follows data_.
-        content: As gemmi reads it; None where neither gemmi nor pymatgen can.
-        flaw: Why it cannot be read as it stands, or "".
+        name: The text after data_.
+        content: The block as gemmi reads it; None where neither gemmi nor pymatgen can.
+        flaw: Why the text is not a valid CIF, or "".
     """
 
     name: str
@@ -49,24 +49,20 @@ class DataBlock:
 
     @cached_property
     def tags(self) -> frozenset[str]:
-        """All tags that it has, in lower case."""
-        return (
-            frozenset()
-            if self.content is None
-            else frozenset(tag.lower() for item in self.content for tag in _tags(item))
-        )
+        """All its tags, in lower case."""
+        return frozenset(tag.lower() for item in self.content or () for tag in _tags(item))
 
     @property
     def should_hold_structure(self) -> bool:
-        """Whether there is a cell or an atom in it, or it cannot be read."""
+        """Whether it has a cell or an atom, or cannot be read."""
         return self.content is None or any(tag.startswith(_HOLDS_STRUCTURE) for tag in self.tags)
 
 
 def data_blocks(text: str) -> list[DataBlock]:
-    """Cut a CIF into its data blocks.
+    """Split a CIF into its data blocks.
 
-    Where the text is no valid CIF, each block is read by itself, so that one which is broken spoils no other. A block with duplicate tags,
-    unmatched quotes and the like is first rewritten by pymatgen's lenient reader.
+    Where the text is not a valid CIF, each block is read by itself, so that a broken one does not affect the others. A
+    block with duplicate tags, unmatched quotes and the like is first rewritten by pymatgen's lenient reader.
     """
     text = _in_ascii(text)
     try:
@@ -77,29 +73,31 @@ def data_blocks(text: str) -> list[DataBlock]:
 
 
 def values(block: cif.Block, *tags: str) -> list[str]:
-    """The values of the first of some tags that has any, without quotes; "" where one is unknown or does not apply."""
+    """Values of the first of some tags that has any, without quotes; "" where one is unknown or not applicable."""
     for tag in tags:
-        found = block.find_values(tag)
-        if len(found):
+        column = block.find_values(tag)
+        if len(column):
             return [
                 value if value[0] not in _MARKED else "" if cif.is_null(value) else cif.as_string(value)
-                for value in found
+                for value in column
             ]
     return []
 
 
 def text_for_pymatgen(block: cif.Block, operations: Sequence[str]) -> str:
-    """Write a block again with what bears on the structure only; an occupancy that is not given is one, as the standard has it.
+    """Write only the part of a block that describes the structure.
+
+    A missing occupancy is written as one, the default of the standard.
 
     Args:
         block: A data block.
-        operations: To be listed beside what it has, so that pymatgen need not guess them from a name.
+        operations: Symmetry operations to add, so that pymatgen need not guess them from a name.
     """
     document = cif.Document()
     copy = document.add_new_block("structure")
     for item in block:
         tags = [tag.lower() for tag in _tags(item)]
-        if any(tag.startswith(_OF_STRUCTURE) and not tag.startswith(_NOT_OF_STRUCTURE) for tag in tags) and _rows(item):
+        if any(tag.startswith(_STRUCTURE_TAGS) and not tag.startswith(_IGNORED_TAGS) for tag in tags) and _rows(item):
             copy.add_item(item)
     occupancies = copy.find_values("_atom_site_occupancy")
     for row, occupancy in enumerate(occupancies):
@@ -111,12 +109,12 @@ def text_for_pymatgen(block: cif.Block, operations: Sequence[str]) -> str:
 
 
 def suits_pymatgen(text: str) -> bool:
-    """Whether pymatgen's reader gets through a text in seconds."""
+    """Whether pymatgen's reader finishes a text within seconds."""
     return len(text) <= MAX_CHARACTERS and max(map(len, text.splitlines()), default=0) <= MAX_LINE
 
 
 def _in_ascii(text: str) -> str:
-    """What is not ASCII becomes a question mark: gemmi refuses it, and pymatgen drops it, even a typographic minus."""
+    """Replace other characters by question marks: gemmi refuses them, and pymatgen drops even a typographic minus."""
     text = text.removeprefix("\ufeff")
     if not text.isascii():
         text = text.replace("\u00a0", " ").encode("ascii", "replace").decode("ascii")
@@ -128,8 +126,10 @@ def _read_alone(text: str) -> DataBlock:
     try:
         return DataBlock(name, cif.read_string(text).sole_block())
     except (ValueError, RuntimeError) as error:
-        flaw = "the text is no valid CIF (" + " ".join(str(error).removeprefix("string:").split())[:200] + ")"
-    text = "\n".join(line for line in text.splitlines() if line.strip())  # its patterns are quadratic in blank lines
+        flaw = "the text is not a valid CIF (" + " ".join(str(error).removeprefix("string:").split())[:200] + ")"
+    text = "\n".join(
+        line for line in text.splitlines() if line.strip()
+    )  # pymatgen's patterns are quadratic in blank lines
     if not suits_pymatgen(text):
         return DataBlock(name, None, flaw)
     try:
@@ -137,7 +137,7 @@ def _read_alone(text: str) -> DataBlock:
             warnings.simplefilter("ignore", UserWarning)
             repaired = str(CifFile.from_str(text))
         return DataBlock(name, cif.read_string(repaired).sole_block(), flaw)
-    except Exception:  # pymatgen's reader raises whatever a broken text leads it to; the flaw says more
+    except Exception:  # pymatgen raises any kind of exception for a broken text; the flaw says more
         return DataBlock(name, None, flaw)
 
 

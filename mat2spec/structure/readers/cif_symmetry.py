@@ -1,4 +1,4 @@
-"""The symmetry that a CIF declares, and the sites that it makes of the listed ones."""
+"""Symmetry declared in a CIF, and the sites of the cell that it generates from the listed ones."""
 
 import re
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from mat2spec.errors import StructureError
 from mat2spec.structure.readers.cif_blocks import values
 
 SITE_TOLERANCE = 1e-4
-"""Images whose fractional coordinates all differ by less are one site, as in pymatgen."""
+"""Images whose fractional coordinates all differ by less than this are one site, as in pymatgen."""
 
 CLOSEST = 0.5
-"""[Å] No two atoms of a crystal come closer."""
+"""[Å] Smallest distance between two atoms of a crystal."""
 
 _MAX_OPERATIONS = 192
 _METRIC_TOLERANCE = 0.02
 _MANY = 1_000
 _MAX_NEIGHBORS = 9
-"""Of a site on average, itself included, where there are many: all pairs of 10⁶ equal places would fit in no memory."""
+"""Average neighbors of a site, itself included, above which pairs are not listed: 10⁶ equal sites would fill memory."""
 
 _OPERATION_TAGS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 _NAME_TAGS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M_alt")
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 _NUMBER_TAGS = ("_symmetry_Int_Tables_number", "_space_group_IT_number")
 _CHOICES = {"S": "1", "Z": "2", "H": "H", "R": "R"}
-"""How the ICSD writes the choice of origin or axes behind a name, and how gemmi does."""
+"""Suffixes for the choice of origin or axes: the ICSD's, and gemmi's."""
 _ORIGINS = ("1", "2")
 
 
@@ -39,10 +39,10 @@ class Symmetry:
     """The operations of a space group.
 
     Args:
-        rotations: They act on columns of fractional coordinates.
+        rotations: Matrices that act on columns of fractional coordinates.
         translations: In fractions of the cell.
-        certain: Whether they are a space group, and the one that the file names.
-        triplets: Where the file does not list them, as it would.
+        certain: Whether the operations form a space group, the one named in the file.
+        triplets: The operations in CIF notation, where the file does not list them.
     """
 
     rotations: Float64[np.ndarray, "operations 3 3"]
@@ -56,95 +56,93 @@ class Symmetry:
     def fits(self, lattice: Float64[np.ndarray, "3 3"]) -> bool:
         """Whether each operation keeps the lengths and angles of the cell."""
         metric = lattice @ lattice.T
-        turned = self.rotations.transpose(0, 2, 1) @ metric @ self.rotations
-        return bool((np.abs(turned - metric) <= _METRIC_TOLERANCE * metric.max()).all())
+        rotated = self.rotations.transpose(0, 2, 1) @ metric @ self.rotations
+        return bool((np.abs(rotated - metric) <= _METRIC_TOLERANCE * metric.max()).all())
 
 
 def declared_symmetry(block: cif.Block, alpha: float, gamma: float) -> Symmetry | None:
-    """Take the symmetry of a block: its operations, else its symbol, else its number, else P 1.
+    """Read the symmetry of a block: its operations, else its symbol, else its number, else P 1.
 
     Args:
         block: A data block.
-        alpha: Angle of the cell [°], which with gamma tells rhombohedral from hexagonal axes.
+        alpha: Angle of the cell [°]; with gamma it distinguishes rhombohedral from hexagonal axes.
         gamma: Angle of the cell [°].
 
     Returns:
-        None where only pymatgen can say.
+        None where only pymatgen can decide.
 
     Raises:
-        StructureError: If the file leaves open where the origin is, or names no space group.
+        StructureError: If the origin is ambiguous, or no space group has the given name.
     """
     listed = tuple(filter(None, values(block, *_OPERATION_TAGS)))
     names = [name for tag in _NAME_TAGS for name in values(block, tag) if name]
     halls = [hall for tag in _HALL_TAGS for hall in values(block, tag) if hall]
     named: list[gemmi.SpaceGroup | None] = [
-        gemmi.find_spacegroup_by_name(_spelled(name), alpha, gamma) for name in names
+        gemmi.find_spacegroup_by_name(_gemmi_name(name), alpha, gamma) for name in names
     ]
     named += [_groups_by_hall().get(" ".join(hall.split())) for hall in halls]
     known = [group for group in named if group]
     numbers = {group.number for group in known} | {_number(number) for number in values(block, *_NUMBER_TAGS) if number}
     if listed:
-        return _of_operations(listed, frozenset(numbers), len(known) == len(named))
+        return _symmetry_of_operations(listed, frozenset(numbers), len(known) == len(named))
     if known:
-        if not halls and known[-1].ext in _ORIGINS and not any(":" in _spelled(name) for name in names):
+        if not halls and known[-1].ext in _ORIGINS and not any(":" in _gemmi_name(name) for name in names):
             raise _two_origins(known[-1])
         agree = all(group and (group == known[-1] or (halls and group.hm == known[-1].hm)) for group in named)
         certain = len(numbers) == 1 and agree
-        return _of_group(known[-1], certain)
+        return _symmetry_of_group(known[-1], certain)
     settings = [group for group in gemmi.spacegroup_table_itb() if {group.number} == numbers]
     if any(group.ext in _ORIGINS for group in settings):
         raise _two_origins(settings[0])
     if settings:
-        return _of_group(settings[0], not named) if len(settings) == 1 else None
+        return _symmetry_of_group(settings[0], not named) if len(settings) == 1 else None
     unknown = [*names, *halls, *filter(None, values(block, *_NUMBER_TAGS))]
     if unknown:
-        raise StructureError("", f"{unknown[0][:40]!r} is no known space group; list the symmetry operations")
-    return _of_group(gemmi.SpaceGroup(1), True)
+        raise StructureError("", f"{unknown[0][:40]!r} is not a known space group; list the symmetry operations")
+    return _symmetry_of_group(gemmi.SpaceGroup(1), True)
 
 
 def _two_origins(group: gemmi.SpaceGroup) -> StructureError:
-    return StructureError(
-        "", f"space group {group.hm} has two origins and the file does not say which; list the symmetry operations"
-    )
+    rule = f"space group {group.hm} has two origins and the file does not say which"
+    return StructureError("", f"{rule}; list the symmetry operations")
 
 
-def _of_group(group: gemmi.SpaceGroup, certain: bool) -> Symmetry:
+def _symmetry_of_group(group: gemmi.SpaceGroup, certain: bool) -> Symmetry:
     operations = tuple(group.operations())
     return Symmetry(*_arrays(operations), certain, triplets=tuple(operation.triplet() for operation in operations))
 
 
-def _of_operations(listed: tuple[str, ...], numbers: frozenset[int], understood: bool) -> Symmetry | None:
+def _symmetry_of_operations(listed: tuple[str, ...], numbers: frozenset[int], names_known: bool) -> Symmetry | None:
     if len(listed) > _MAX_OPERATIONS:
-        raise StructureError(
-            "", f"{len(listed):,} symmetry operations are listed; a space group has at most {_MAX_OPERATIONS}"
-        )
+        rule = f"{len(listed):,} symmetry operations are listed; a space group has at most {_MAX_OPERATIONS}"
+        raise StructureError("", rule)
     try:
-        found, rotations, translations = _group_of_operations(listed)
+        number, rotations, translations = _group_of_operations(listed)
     except (ValueError, RuntimeError):
         return None
-    return Symmetry(rotations, translations, certain=found > 0 and understood and numbers <= {found})
+    return Symmetry(rotations, translations, certain=number > 0 and names_known and numbers <= {number})
 
 
 @lru_cache(maxsize=1024)
 def _group_of_operations(listed: tuple[str, ...]) -> tuple[int, np.ndarray, np.ndarray]:
-    """Number of the space group that operations make up, or 0 if they are none; and the operations in their order."""
+    """Number of the space group that operations form, or 0 if they form none; and the operations in their order."""
     operations = tuple(gemmi.Op(xyz) for xyz in listed)
     group = gemmi.GroupOps(list(operations))
-    whole = {op.wrap().triplet() for op in operations} == {op.wrap().triplet() for op in group} and len(group) == len(
-        operations
-    )
-    found = gemmi.find_spacegroup_by_ops(group) if whole else None
-    return (found.number if found else 0, *_arrays(operations))
+    listed_triplets = {operation.wrap().triplet() for operation in operations}
+    group_triplets = {operation.wrap().triplet() for operation in group}
+    complete = listed_triplets == group_triplets and len(group) == len(operations)
+    space_group = gemmi.find_spacegroup_by_ops(group) if complete else None
+    return (space_group.number if space_group else 0, *_arrays(operations))
 
 
 def _arrays(operations: tuple[gemmi.Op, ...]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([op.rot for op in operations]) / gemmi.Op.DEN, np.array(
-        [op.tran for op in operations]
-    ) / gemmi.Op.DEN
+    rotations = np.array([operation.rot for operation in operations]) / gemmi.Op.DEN
+    translations = np.array([operation.tran for operation in operations]) / gemmi.Op.DEN
+    return rotations, translations
 
 
-def _spelled(name: str) -> str:
-    """Write F d -3 m Z as F d -3 m:2, and F_d_-3_m as F d -3 m."""
+def _gemmi_name(name: str) -> str:
+    """Name of a space group as gemmi writes it: F d -3 m:2 for F d -3 m Z, and F d -3 m for F_d_-3_m."""
     name = name.replace("_", " ").strip()
     choice = re.fullmatch(r"(.*\S)\s+([SZHR])", name)
     return f"{choice[1]}:{_CHOICES[choice[2]]}" if choice else name
@@ -162,17 +160,17 @@ def _groups_by_hall() -> dict[str, gemmi.SpaceGroup]:
 def expand(
     symmetry: Symmetry, listed: Float64[np.ndarray, "rows 3"], lattice: Float64[np.ndarray, "3 3"]
 ) -> tuple[Float64[np.ndarray, "sites 3"], Int64[np.ndarray, " sites"]] | None:
-    """Apply all operations to all listed sites, and take images that coincide as one.
+    """Apply all operations to all listed sites, and merge images that coincide.
 
     Returns:
-        Fractional coordinates, and for each site the row that it comes from. None if two rows meet, or if two images
-        neither coincide nor keep the distance of atoms.
+        Fractional coordinates, and the listed row of each site. None if images of two rows coincide, or if two images
+        neither coincide nor are 0.5 Å apart.
     """
     images = np.einsum("oij,rj->roi", symmetry.rotations, listed) + symmetry.translations
     images = images.reshape(-1, 3)
     images = images - np.floor(images)
     rows = np.repeat(np.arange(len(listed)), len(symmetry))
-    if len(symmetry) > 1:  # most of what coincides does so to five digits; the rest is found below
+    if len(symmetry) > 1:  # most coincidences hold to five digits; the others are handled below
         rounded = np.rint(images * 1e5).astype(np.int64) % 100_000
         _, first, same = np.unique(rounded @ np.array([10**10, 10**5, 1]), return_index=True, return_inverse=True)
         if (rows[first][same] != rows).any():
@@ -188,8 +186,8 @@ def expand(
     coincide = (np.abs(offsets - np.rint(offsets)) < SITE_TOLERANCE).all(axis=1)
     if not coincide.all() or (rows[pairs[:, 0]] != rows[pairs[:, 1]]).any():
         return None
-    kept = np.setdiff1d(np.arange(len(images)), pairs.max(axis=1, initial=-1))
-    return images[kept], rows[kept]
+    distinct = np.setdiff1d(np.arange(len(images)), pairs.max(axis=1, initial=-1))
+    return images[distinct], rows[distinct]
 
 
 def close_pairs(
@@ -198,16 +196,17 @@ def close_pairs(
     """Find the pairs of sites closer than 0.5 Å, periodic images included.
 
     Returns:
-        Positions, each pair twice. None if many sites have eight or more on average, or the cell is flatter than two such distances.
+        Positions, each pair twice. None if many sites have eight or more neighbors on average, or the cell is thinner
+        than two such distances.
     """
     heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     if (heights <= 2 * CLOSEST).any():
         return None
-    places = np.mod(fractions, 1.0) * heights
-    places[places >= heights] = 0.0
+    projections = np.mod(fractions, 1.0) * heights
+    projections[projections >= heights] = 0.0
     # along the heights of a cell no two points are further apart than in space, so that no pair is missed
-    tree = cKDTree(places, boxsize=heights)
-    if len(places) > _MANY and tree.count_neighbors(tree, CLOSEST, p=np.inf) > _MAX_NEIGHBORS * len(places):
+    tree = cKDTree(projections, boxsize=heights)
+    if len(projections) > _MANY and tree.count_neighbors(tree, CLOSEST, p=np.inf) > _MAX_NEIGHBORS * len(projections):
         return None
     pairs = tree.query_pairs(CLOSEST, p=np.inf, output_type="ndarray").astype(np.int64)
     offsets = fractions[pairs[:, 0]] - fractions[pairs[:, 1]]

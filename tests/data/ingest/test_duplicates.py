@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.data.ingest.duplicates import Duplicates
+from mat2spec.data.ingest.duplicates import find_duplicates
 from mat2spec.data.materials.schema import materials_table
 from mat2spec.structure.crystal import Crystal
 
@@ -29,10 +29,10 @@ def tables(tmp_path) -> dict[Path, pa.Table]:
 
 
 def test_first_of_an_id_stays_and_the_others_are_rejects(tables):
-    duplicates = Duplicates.find(list(tables))
+    duplicates = find_duplicates(list(tables))
     kept, rejects = [], []
     for position, table in enumerate(tables.values()):
-        marked, rejected = duplicates.mark(position, table)
+        marked, rejected = duplicates.split(position, table)
         kept += marked["material_id"].to_pylist()
         rejects += [(row["material_id"], row["source"]) for row in rejected]
     assert kept == ["a", "b", "d", "e", "f"]
@@ -40,8 +40,8 @@ def test_first_of_an_id_stays_and_the_others_are_rejects(tables):
 
 
 def test_content_that_came_before_is_flagged_with_the_first_that_stays(tables):
-    duplicates = Duplicates.find(list(tables))
-    marked = pa.concat_tables([duplicates.mark(position, table)[0] for position, table in enumerate(tables.values())])
+    duplicates = find_duplicates(list(tables))
+    marked = pa.concat_tables([duplicates.split(position, table)[0] for position, table in enumerate(tables.values())])
     found = dict(zip(marked["material_id"].to_pylist(), marked["duplicate_of"].to_pylist(), strict=True))
     assert found == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, (
         "e's content came with the second b, which is a reject"
@@ -53,7 +53,7 @@ def test_nothing_twice_leaves_all_as_it_is(tmp_path):
     path = tmp_path / "part.parquet"
     table = materials_table([crystal("a", 0), crystal("b", 1)], {"source": ["x", "y"]})
     pq.write_table(table, path)
-    marked, rejects = Duplicates.find([path]).mark(0, table)
+    marked, rejects = find_duplicates([path]).split(0, table)
     assert rejects == []
     assert marked.drop_columns(["duplicate_of"]).equals(table)
     assert marked["duplicate_of"].null_count == 2

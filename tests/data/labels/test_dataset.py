@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
 
@@ -12,7 +12,7 @@ from mat2spec.errors import TableError
 def read(small_table, tmp_path):
     """Read the small table after a change of some columns."""
 
-    def change_and_read(**columns: list | pa.Array) -> LabelledSplits:
+    def change_and_read(**columns: list | pa.Array) -> LabeledSplits:
         table = small_table
         for name, values in columns.items():
             table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))

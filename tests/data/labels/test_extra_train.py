@@ -10,7 +10,7 @@ import pytest
 from pymatgen.core import Composition, Element
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits, read_labels
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
 
@@ -21,7 +21,7 @@ def phonondb(bundled: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def joined(bundled: Path, phonondb: Path) -> LabelledSplits:
+def joined(bundled: Path, phonondb: Path) -> LabeledSplits:
     return read_labels(bundled, DataConfig(table=str(bundled)), GraphConfig(), PHDOS_GRID, phonondb)
 
 
@@ -30,7 +30,7 @@ def composition(atomic_numbers) -> Composition:
     return Composition(dict(Counter(Element.from_Z(int(z)).symbol for z in atomic_numbers))).reduced_composition
 
 
-def reduced(part: LabelledCrystals) -> list[Composition]:
+def reduced(part: LabeledCrystals) -> list[Composition]:
     return [composition(crystal.atomic_numbers) for crystal in part.crystals]
 
 

@@ -10,7 +10,7 @@ import pytest
 from pymatgen.core import Composition
 
 from mat2spec.data.labels.folds import FOLDS, chemical_system, folds, split_of_folds
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.structure.crystal import Crystal
 
 NAMES = ("train", "valid", "test")
@@ -32,7 +32,7 @@ def table(bundled: Path, request: pytest.FixtureRequest) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def rows(table: pa.Table) -> list[Crystal]:
-    found = [row for row in crystals(table) if isinstance(row, Crystal)]
+    found = [row for row in read_crystals(table) if isinstance(row, Crystal)]
     assert len(found) == len(table)
     return found
 
@@ -81,7 +81,11 @@ def test_fold_is_the_same_in_every_table_and_every_process():
 
 def test_bundled_electronic_spectra_always_had_these_folds(bundled):
     found = folds(
-        [row for row in crystals(pq.read_table(bundled.with_name("edos_gpaw.parquet"))) if isinstance(row, Crystal)]
+        [
+            row
+            for row in read_crystals(pq.read_table(bundled.with_name("edos_gpaw.parquet")))
+            if isinstance(row, Crystal)
+        ]
     )
     assert np.bincount(found, minlength=FOLDS + 1).tolist() == [0, 115, 128, 156, 113, 104]
 

@@ -8,7 +8,7 @@ from pymatgen.core import Composition, Element, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels.dataset import LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.data.labels.subsets import SUBSETS
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
@@ -36,7 +36,7 @@ def read(table, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(read) -> LabelledSplits:
+def whole(read) -> LabeledSplits:
     return read()
 
 

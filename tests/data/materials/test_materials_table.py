@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.data.materials.schema import SCHEMA, check_schema, crystals, materials_table
-from mat2spec.structure.crystal import Crystal, content_hash
+from mat2spec.data.materials.schema import MATERIALS_SCHEMA, check_schema, read_crystals, materials_table
+from mat2spec.structure.crystal import Crystal
 
 SALT = Crystal("salt", np.array([11, 17], np.uint8), 4.0 * np.eye(3), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]))
 SMALL = np.array([[0, 0, 0], [1e-3, 0, 0]])
@@ -24,12 +24,12 @@ def changed(**parts) -> Crystal:
 def test_written_table_is_a_materials_table_whose_rows_are_the_crystals():
     table = materials_table([SALT, changed()], {"parent": ["a", None]})
     check_schema(table.schema, "written")
-    assert table.schema.names == [*SCHEMA.names, "parent"]
-    for found, crystal in zip(crystals(table), (SALT, changed()), strict=True):
+    assert table.schema.names == [*MATERIALS_SCHEMA.names, "parent"]
+    for found, crystal in zip(read_crystals(table), (SALT, changed()), strict=True):
         assert found.material_id == crystal.material_id
         for name in ("atomic_numbers", "lattice", "frac_coords"):
             np.testing.assert_array_equal(getattr(found, name), getattr(crystal, name))
-    assert materials_table([]).schema == SCHEMA
+    assert materials_table([]).schema == MATERIALS_SCHEMA
     assert pa.types.is_string(table.schema.field("parent").type)
 
 
@@ -45,7 +45,7 @@ def test_written_table_is_a_materials_table_whose_rows_are_the_crystals():
     ids=["name", "order", "shift", "rounding", "minus zero"],
 )
 def test_hash_knows_the_same_content_by_any_description(same):
-    assert content_hash(same) == content_hash(SALT)
+    assert same.content_hash == SALT.content_hash
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_hash_knows_the_same_content_by_any_description(same):
     ids=["element", "exchanged", "cell", "place"],
 )
 def test_hash_of_other_content_differs(other):
-    assert content_hash(other) != content_hash(SALT)
+    assert other.content_hash != SALT.content_hash

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mat2spec.data.materials.schema import COLUMNS, check_schema, crystals
+from mat2spec.data.materials.schema import COLUMNS, check_schema, read_crystals
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
 
@@ -24,7 +24,7 @@ def table(*rows: dict, **types: pa.DataType) -> pa.Table:
 def read(*rows: dict, **types: pa.DataType) -> list[Crystal | StructureError]:
     made = table(*rows, **types)
     check_schema(made.schema, "table.parquet")
-    return list(crystals(made))
+    return list(read_crystals(made))
 
 
 def test_row_becomes_its_crystal():
@@ -51,7 +51,7 @@ def test_arrow_types_that_hold_the_same_numbers_are_accepted(types):
 
 def test_bundled_rows_are_all_crystals(small_table):
     check_schema(small_table.schema, "bundled")
-    assert [crystal.material_id for crystal in crystals(small_table)] == small_table["material_id"].to_pylist()
+    assert [crystal.material_id for crystal in read_crystals(small_table)] == small_table["material_id"].to_pylist()
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -113,4 +113,4 @@ def test_row_that_is_no_crystal_gives_the_reason_and_spares_its_neighbours(damag
 
 def test_table_without_rows_has_no_crystals():
     assert read(ROW) != []
-    assert list(crystals(table(ROW).slice(0, 0))) == []
+    assert list(read_crystals(table(ROW).slice(0, 0))) == []

@@ -44,7 +44,7 @@ def read(shards: list[Shard]) -> pa.Table:
 
 
 def reasons(shards: list[Shard]) -> dict[tuple[str, int], str]:
-    return {(shard.name, i): str(error) for shard in shards for i, error in read_shard(shard).refused.items()}
+    return {(shard.name, i): str(error) for shard in shards for i, error in read_shard(shard).errors.items()}
 
 
 def refusal(kind: type[Mat2SpecError], path: Path, where: str | None = None) -> str:
@@ -99,7 +99,7 @@ def test_condition_that_no_row_meets_gives_one_empty_shard(folder, materials):
     assert (shard.name, len(shard)) == ("part-000000", 0)
     rows = read_shard(shard)
     assert rows.table.schema == materials.schema
-    assert (len(rows.table), rows.refused) == (0, {})
+    assert (len(rows.table), rows.errors) == (0, {})
 
 
 def test_table_without_rows_gives_one_empty_shard(materials, tmp_path):
@@ -116,7 +116,7 @@ def test_repeated_id_is_refused_after_its_first_row_in_order_of_file_and_row(mat
     ids[:3] = ["a0", "a1", "a2"]
     pq.write_table(with_column(materials.slice(0, 20), "material_id", ids), tmp_path / "a.parquet")
     shards = MaterialsInput.open(tmp_path).shards(8)
-    refused = [(Path(shard.files[0]).stem, shard.rows[i]) for shard in shards for i in read_shard(shard).refused]
+    refused = [(Path(shard.files[0]).stem, shard.rows[i]) for shard in shards for i in read_shard(shard).errors]
     assert refused == [("a", 9), ("a", 17), *(("b", row) for row in range(3, 20) if row not in (5, 9))], (
         "a.parquet holds no m5 and no m9"
     )
@@ -291,7 +291,7 @@ def test_parts_of_a_shard_are_its_rows(materials, tmp_path):
         for start, stop in ((0, 2), (2, 3), (3, 5))
         for row in read([shard.part(start, stop)])["material_id"].to_pylist()
     ] == ids
-    assert read_shard(shard.part(2, 4)).refused.keys() == {0, 1}
+    assert read_shard(shard.part(2, 4)).errors.keys() == {0, 1}
     assert len(read_shard(shard.part(0, 0)).table) == 0
     assert [material_id_of(shard, i) for i in range(5)] == ids
     assert [source_of(shard, i) for i in range(5)] == read_shard(shard).sources

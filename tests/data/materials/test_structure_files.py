@@ -6,8 +6,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from mat2spec.config import GraphConfig
-from mat2spec.data.materials.schema import check_schema, crystals
-from mat2spec.data.materials.structure_files import SCHEMA, is_structure_file, read_structure_file, read_structure_files
+from mat2spec.data.materials.schema import CRYSTAL_SCHEMA, check_schema, read_crystals
+from mat2spec.data.materials.structure_files import is_structure_file, read_structure_file, read_structure_files
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
@@ -139,12 +139,12 @@ def test_files_become_rows_of_a_materials_table_and_reasons(real_crystals, disor
     disordered.to(str(tmp_path / "mixed.cif"))
     files.insert(1, str(tmp_path / "mixed.cif"))
     table, refused = read_structure_files(files)
-    assert table.schema == SCHEMA
+    assert table.schema == CRYSTAL_SCHEMA
     check_schema(table.schema, "files")
     assert table["material_id"].to_pylist() == [Path(file).stem for file in files]
     assert list(refused) == [1]
     assert "disordered" in str(refused[1])
-    rows = list(crystals(table))
+    rows = list(read_crystals(table))
     assert isinstance(rows.pop(1), StructureError)
     for found, crystal in zip(rows, real_crystals, strict=False):
         np.testing.assert_allclose(bonds(found), bonds(crystal), atol=CIF_DIGITS)
@@ -153,7 +153,7 @@ def test_files_become_rows_of_a_materials_table_and_reasons(real_crystals, disor
 
 def test_no_files_give_an_empty_table():
     table, refused = read_structure_files([])
-    assert (table.schema, len(table), refused) == (SCHEMA, 0, {})
+    assert (table.schema, len(table), refused) == (CRYSTAL_SCHEMA, 0, {})
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 
 from mat2spec.config import DownloadConfig, MaterialsProjectConfig
-from mat2spec.data.materials_project import retry as patience
+from mat2spec.data.materials_project import retry
 from mat2spec.data.materials_project.client import MaterialsProject
 from mat2spec.data.materials_project.curves import Curve, electronic_curve, phonon_curve
-from mat2spec.data.materials_project.fetch import Fetching
+from mat2spec.data.materials_project.fetch import ShardFetcher
 from mat2spec.data.materials_project.ids import stored_ids, usual_id
 from mat2spec.data.materials_project.labels import electronic_label
-from mat2spec.data.materials_project.retry import Patience
+from mat2spec.data.materials_project.retry import RetryPolicy
 from mat2spec.data.materials_project.summaries import FIELDS, Summary
 from mat2spec.errors import ConfigError, ServiceError, SpectrumError
 from mat2spec.structure.crystal import Crystal
@@ -188,17 +188,18 @@ def test_documents_of_no_schema_are_rejects(in_summary, in_electronic, in_phonon
     project = Played(document, electronic, phonon)
     for what in ("edos", "phdos"):
         config = MaterialsProjectConfig(what=what, output="")
-        outcome = Fetching(project, config, "fuzz").fetch([crystal.material_id])
+        outcome = ShardFetcher(project, config, "fuzz").fetch([crystal.material_id])
         assert len(outcome.materials) + len(outcome.rejects) == 1
         for reject in outcome.rejects.to_pylist():
             assert reject["error"].startswith(f"{crystal.material_id}: ")
             assert "\n" not in reject["error"]
 
 
-def test_a_request_that_fails_is_repeated_at_growing_distances(monkeypatch):
+def test_waits_between_retries_grow_exponentially_up_to_a_minute(monkeypatch):
     waits: list[float] = []
-    asking = Patience("The service", 100.0, 1000.0, str)
-    monkeypatch.setattr(asking, "_stopped", SimpleNamespace(wait=lambda seconds: waits.append(seconds)))
+    policy = RetryPolicy("The service", 1000.0, 1000.0, str)
+    stopped = SimpleNamespace(wait=lambda timeout: waits.append(timeout), is_set=lambda: False)
+    monkeypatch.setattr(policy, "_stopped", stopped)
     answers = iter([OSError("busy")] * 7 + ["answer"])
 
     def request() -> str:
@@ -207,30 +208,74 @@ def test_a_request_that_fails_is_repeated_at_growing_distances(monkeypatch):
             raise answer
         return answer
 
-    assert asking.ask(request) == "answer"
-    for wait, longest in zip(waits, [2, 4, 8, 16, 32, 60, 60], strict=True):
-        assert longest / 2 <= wait <= longest
+    assert policy.run(request) == "answer"
+    for wait, shortest in zip(waits, [2, 4, 8, 16, 32, 60, 60], strict=True):
+        assert shortest <= wait <= min(shortest + 1, 60)
 
 
-def test_patience_ends_in_a_line_that_says_why(monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT", 1e-3)
+def test_retries_end_after_the_timeout_with_the_last_failure(monkeypatch):
+    monkeypatch.setattr(retry, "FIRST_WAIT", 1e-3)
+    attempts: list[float] = []
 
     def request() -> None:
+        attempts.append(time.monotonic())
         raise OSError("busy")
 
-    with pytest.raises(ServiceError, match=r"The service: no answer for 0.05 s \(busy\); what is fetched is kept"):
-        Patience("The service", 0.05, 1e6, str).ask(request)
+    start = time.monotonic()
+    with pytest.raises(ServiceError, match=r"^The service: .* 0\.05 s \(busy\)"):
+        RetryPolicy("The service", 0.05, 1e6, str).run(request)
+    assert len(attempts) > 3
+    assert attempts[-1] - start < 0.05
 
 
-def test_threads_together_keep_to_the_rate():
-    asking = Patience("The service", 1.0, 100.0, str)
+def test_an_error_that_a_retry_cannot_change_is_raised_at_once():
+    attempts: list[int] = []
+
+    def request() -> None:
+        attempts.append(1)
+        raise OSError("bad key")
+
+    def describe(error: Exception) -> str:
+        raise ConfigError(f"refused: {error}")
+
+    with pytest.raises(ConfigError, match="refused: bad key"):
+        RetryPolicy("The service", 60.0, 1e6, describe).run(request)
+    assert len(attempts) == 1
+
+
+def test_stop_ends_the_wait_of_another_thread():
+    policy = RetryPolicy("The service", 600.0, 1e6, str)
+    failed = threading.Event()
+    errors: list[Exception] = []
+
+    def request() -> None:
+        failed.set()
+        raise OSError("busy")
+
+    def run() -> None:
+        try:
+            policy.run(request)
+        except ServiceError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert failed.wait(10)
+    policy.stop()
+    thread.join(1.5)  # the first wait is at least 2 s
+    assert not thread.is_alive()
+    assert len(errors) == 1
+
+
+def test_all_threads_together_keep_to_the_rate():
+    policy = RetryPolicy("The service", 1.0, 100.0, str)
     times: list[float] = []
 
-    def ask_five_times() -> None:
+    def send_five_requests() -> None:
         for _ in range(5):
-            asking.ask(lambda: times.append(time.monotonic()))
+            policy.run(lambda: times.append(time.monotonic()))
 
-    threads = [threading.Thread(target=ask_five_times) for _ in range(4)]
+    threads = [threading.Thread(target=send_five_requests) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -13,12 +13,12 @@ import torch
 from pymatgen.core import Composition
 
 from mat2spec.config import DataConfig, GraphConfig
-from mat2spec.data.labels.dataset import LabelledCrystals, LabelledSplits, read_labels
+from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits, read_labels
 from mat2spec.data.labels.folds import folds, split_of_folds
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import TableError
-from mat2spec.evaluate.spectra import Evaluation
+from mat2spec.evaluate.spectra import SpectrumEvaluation
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph
 
@@ -27,7 +27,7 @@ SINGLE = 1e-6
 
 STRAIN, DISPLACEMENT = 0.02, 0.05
 
-Read = Callable[..., LabelledSplits]
+Read = Callable[..., LabeledSplits]
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +56,25 @@ def read(tmp_path: Path) -> Read:
     """Write a table and read it as labels."""
 
     def write_and_read(
-        table: pa.Table, apart_from: pa.Table | None = None, label: str = "edos", **data: Any
-    ) -> LabelledSplits:
+        table: pa.Table, exclude_systems_of: pa.Table | None = None, label: str = "edos", **data: Any
+    ) -> LabeledSplits:
         paths = [tmp_path / "labels.parquet", tmp_path / "apart.parquet"]
-        for path, content in zip(paths, (table, apart_from), strict=True):
+        for path, content in zip(paths, (table, exclude_systems_of), strict=True):
             if content is not None:
                 pq.write_table(content, path)
         config = DataConfig(table=str(paths[0]), label=label, **data)
         return read_labels(
-            paths[0], config, GraphConfig(), EDOS_GRID, apart_from=paths[1] if apart_from is not None else None
+            paths[0],
+            config,
+            GraphConfig(),
+            EDOS_GRID,
+            exclude_systems_of=paths[1] if exclude_systems_of is not None else None,
         )
 
     return write_and_read
 
 
-def by_id(part: LabelledCrystals) -> dict[str, torch.Tensor]:
+def by_id(part: LabeledCrystals) -> dict[str, torch.Tensor]:
     return dict(zip(part.material_ids, part.spectra, strict=True))
 
 
@@ -154,7 +158,7 @@ def test_labels_of_electrons_are_per_atom_and_judged_per_primitive_cell(read, sp
         assert size == rows[material_id]["nsites"]
         np.testing.assert_allclose(label, np.array(rows[material_id]["edos"]) / size, rtol=SINGLE)
     assert len(set(everything.cell_sizes)) > 2, "cells of one size would test nothing"
-    true = Evaluation(everything, np.zeros((len(everything), 128), np.float32), EDOS_GRID, ("self",)).true
+    true = SpectrumEvaluation(everything, np.zeros((len(everything), 128), np.float32), EDOS_GRID, ("self",)).true
     np.testing.assert_allclose(
         true, [rows[material_id]["edos"] for material_id in everything.material_ids], rtol=SINGLE
     )
@@ -163,7 +167,7 @@ def test_labels_of_electrons_are_per_atom_and_judged_per_primitive_cell(read, sp
 def test_predictions_of_atoms_are_judged_as_those_of_cells(read, spectra):
     everything = read(spectra, fold=1).everything
     flat = np.ones((len(everything), 128), np.float32)
-    judged = Evaluation(everything, flat, EDOS_GRID, ("self",)).predicted
+    judged = SpectrumEvaluation(everything, flat, EDOS_GRID, ("self",)).predicted
     np.testing.assert_array_equal(judged, flat * everything.cell_sizes[:, None])
 
 
@@ -209,7 +213,7 @@ def test_leaving_out_everything_is_refused_in_one_line(read, gaps):
 @pytest.mark.parametrize("fold", range(1, 6))
 def test_fold_takes_the_place_of_the_column_split(read, spectra, fold):
     one_part = spectra.append_column("split", pa.array(["train"] * len(spectra)))
-    rows = [row for row in crystals(spectra) if isinstance(row, Crystal)]
+    rows = [row for row in read_crystals(spectra) if isinstance(row, Crystal)]
     split = split_of_folds(rows, fold, ("train", "valid", "test"))
     for table in (spectra, one_part):
         splits = read(table, fold=fold)

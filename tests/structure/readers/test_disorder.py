@@ -4,10 +4,10 @@ from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from mat2spec.errors import StructureError
-from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.crystal import Crystal, disordered_site
 from mat2spec.structure.readers import disorder
 from mat2spec.structure.readers.cif import read_cif
-from mat2spec.structure.readers.disorder import name_disorder, parse_structure
+from mat2spec.structure.readers.disorder import parse_structure
 
 
 def rock_salt(cation, anion) -> Structure:
@@ -36,7 +36,7 @@ def test_a_disordered_site_is_named_with_its_occupancies_and_both_ways_out():
     assert rule.startswith("site 0 ")
     assert "is disordered (Ca:0.5, Mg:0.5)" in rule
     assert rule.endswith("give an ordered structure, or take the most likely ordering with --disorder ordered")
-    assert name_disorder(rock_salt("Mg", "O")) == ""
+    assert disordered_site(rock_salt("Mg", "O")) == ""
 
 
 def test_the_ordering_has_whole_atoms_in_the_declared_ratio_and_is_marked():
