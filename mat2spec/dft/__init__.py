@@ -1,1 +1,1 @@
-"""Engines that compute spectra of crystals from first principles, or with a model of their forces."""
+"""Engines that compute spectra of crystals from first principles, or from modeled forces."""

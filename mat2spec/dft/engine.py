@@ -1,4 +1,4 @@
-"""What an engine computes of one crystal, within which limits, and how it fails."""
+"""The interface of a DFT engine: calculations, limits and failures."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from mat2spec.errors import CalculationError
 from mat2spec.structure.crystal import Crystal
 
 Level = Literal["dft", "surrogate"]
-"""Whether states or forces are those of density functional theory, or of a model fitted to it."""
+"""Whether states or forces come from density functional theory, or from a model fitted to it."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Calculation:
     """One computed spectrum.
 
     Args:
-        crystal: The standardised primitive cell that was computed.
+        crystal: The standardized primitive cell that was computed.
         axis: Energies on the calculation's own zero [eV], or frequencies [cm⁻¹]; ascending.
         densities: States/eV per primitive cell, or states per cm⁻¹ per primitive cell.
-        numbers: What else came out, by column: efermi, vbm, cbm, band_gap, total_energy, bands_cover_ev [eV], or total_energy [eV],
-            min_frequency and max_frequency [cm⁻¹].
+        numbers: Further results by column: efermi, vbm, cbm, band_gap, total_energy, bands_cover_ev [eV], or
+            total_energy [eV], min_frequency and max_frequency [cm⁻¹].
         engine: Name and version.
-        level: Whether it is DFT.
-        settings: All that went in besides the crystal.
-        cpu_seconds: Of the attempt that succeeded.
+        level: DFT or a surrogate.
+        settings: Everything that the result depends on besides the crystal.
+        cpu_seconds: CPU time of the successful attempt.
     """
 
     crystal: Crystal
@@ -45,9 +45,9 @@ class Calculation:
     cpu_seconds: float
 
     def on_grid(self, grid: SpectrumGrid) -> Float32[np.ndarray, " bins"]:
-        """Bring the curve to the grid of a checkpoint, as labels are: states/eV per primitive cell, or states per cm⁻¹ per atom.
+        """Resample the curve as labels are: states/eV per primitive cell, or states per cm⁻¹ per atom.
 
-        The integral of a phonon spectrum over the grid is 3, as that of a predicted one, whatever lies beyond the grid.
+        The integral of a phonon spectrum over the grid is 3, as for predicted ones, even if some states are above it.
 
         Raises:
             SpectrumError: If the curve does not fill the grid, or the crystal is unstable.
@@ -62,12 +62,12 @@ class Calculation:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one attempt may take.
+    """Resources of one attempt.
 
     Args:
-        memory_gb: Data of the process [GB].
+        memory_gb: Data segment of the process [GB].
         seconds: Wall-clock time [s].
-        threads: Of its linear algebra.
+        threads: Threads for linear algebra.
     """
 
     memory_gb: float
@@ -76,38 +76,38 @@ class Limits:
 
 
 class AttemptError(Exception):
-    """An attempt that gave no spectrum, where another one, by safer settings, may; the text says why."""
+    """A failed attempt that may succeed with safer settings; the message is the reason."""
 
 
 class PendingError(Exception):
-    """Inputs are written for somebody else to run, and there is no result yet; the text is their folder."""
+    """A calculation that the user has to run: its inputs are written, and the message is their folder."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """A code that computes spectra: a crystal goes in, a raw curve or the reason why there is none comes out."""
+    """A code that computes the spectrum of a crystal, or raises the reason why it cannot."""
 
     grid: str
-    """Name of the axis of its spectra."""
+    """Name of the grid of its spectra."""
 
     runs_on_cluster: bool
-    """Whether it computes, on any node; else it only reads and writes files where the job runs."""
+    """Whether it computes on the nodes of the cluster; otherwise it only reads and writes files in the job itself."""
 
     def check(self) -> None:
-        """Make sure that it can compute here.
+        """Check that it can compute on this machine.
 
         Raises:
-            ConfigError: If it is not installed; the message says how to get it.
+            ConfigError: If it is not installed; the message says how to install it.
         """
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
-        """All that goes in besides the crystal, name of the engine included."""
+        """Return everything that the result depends on besides the crystal, including the name of the engine."""
 
     def check_crystal(self, crystal: Crystal) -> None:
-        """Refuse what it cannot describe, before anything is computed.
+        """Refuse a crystal that it cannot describe, before anything is computed.
 
         Raises:
-            CalculationError: Naming the elements and the reason.
+            CalculationError: With the elements and the reason.
         """
 
     def calculate(self, crystal: Crystal, limits: Limits, *, safer: bool = False) -> Calculation:
@@ -115,29 +115,32 @@ class Engine(Protocol):
 
         Args:
             crystal: A primitive cell.
-            limits: What the process may take.
-            safer: By settings that converge more surely, and more slowly.
+            limits: Resources of the process.
+            safer: Use settings that converge more reliably, and more slowly.
 
         Raises:
-            AttemptError: If this attempt gave no spectrum, and another may.
-            CalculationError: If none can.
-            PendingError: If it is for somebody else to compute, and not finished.
+            AttemptError: If this attempt failed, but another may succeed.
+            CalculationError: If no attempt can succeed.
+            PendingError: If the user has to run it, and it is not finished.
         """
 
 
 def calculation_key(crystal: Crystal, settings: Mapping[str, Any]) -> str:
-    """Name of a calculation: the same for the same crystal and settings, whatever the material is called."""
+    """Return the name of a calculation: the same for the same crystal and settings, whatever the material's id."""
     text = f"{crystal.content_hash}\n{json.dumps(settings, sort_keys=True)}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def check_size(crystal: Crystal, max_sites: int, max_volume: float) -> None:
-    """Keep to the limits of sites and of the volume [Å³].
+    """Refuse a primitive cell with too many sites, or too large a volume [Å³].
 
     Raises:
-        CalculationError: Naming both numbers.
+        CalculationError: With the size and the limit.
     """
-    sizes = (("sites", len(crystal), max_sites, "--max-sites"), ("Å³", crystal.volume, max_volume, "--max-volume"))
+    sizes = (
+        ("sites", len(crystal), max_sites, "--limits.max-sites"),
+        ("Å³", crystal.volume, max_volume, "--limits.max-volume"),
+    )
     for unit, size, limit, option in sizes:
         if size > limit:
             raise CalculationError(

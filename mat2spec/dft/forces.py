@@ -1,4 +1,4 @@
-"""Where the forces of displaced atoms come from: any ASE calculator that the user has installed, or GPAW."""
+"""Sources of the forces on displaced atoms: an ASE calculator that the user has installed, or GPAW."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -14,7 +14,7 @@ from mat2spec.structure.crystal import Crystal
 
 _EXAMPLE = "name the calculator as module:name, e.g. phonopy:ase.calculators.emt:EMT, or phonopy:gpaw"
 
-_OF_FORCES = (
+_FORCE_SETTINGS = (
     "cutoff_ev",
     "kppra_scf",
     "even_mesh",
@@ -23,7 +23,7 @@ _OF_FORCES = (
     "mixer_beta",
     "davidson_iterations",
 )
-"""Those settings of GPAW that its forces depend on."""
+"""The settings of GPAW on which its forces depend."""
 
 
 @runtime_checkable
@@ -32,41 +32,41 @@ class Forces(Protocol):
 
     @property
     def level(self) -> Level:
-        """Whether they are those of DFT."""
+        """DFT or a surrogate."""
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Variables that the process which asks for them needs."""
+        """Environment variables of the process that computes them."""
 
     def check(self) -> None:
-        """Make sure that they can be had here.
+        """Check that they can be computed on this machine.
 
         Raises:
-            ConfigError: If not; the message says how to get them.
+            ConfigError: If something is not installed; the message says how to install it.
         """
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
-        """All that they depend on besides the crystal; `calculator` is their name."""
+        """Return everything that they depend on besides the crystal; `calculator` is the name of the source."""
 
     def check_crystal(self, crystal: Crystal) -> None:
-        """Refuse what they cannot describe.
+        """Refuse a crystal that they cannot describe.
 
         Raises:
-            CalculationError: Naming the elements and the reason.
+            CalculationError: With the elements and the reason.
         """
 
     def safer(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """What a second attempt uses instead of these settings."""
+        """Return the settings of a second attempt."""
 
-    def program(self) -> dict[str, Any]:
-        """What the process needs besides the settings to ask for them: where things are on this machine."""
+    def local_settings(self) -> dict[str, Any]:
+        """Return what the process needs besides the settings: paths of this machine, which results do not depend on."""
 
 
 class AseForces:
     """Forces of an ASE calculator.
 
     Args:
-        calculator: Where it is: module:name, called without arguments; e.g. ase.calculators.emt:EMT.
+        calculator: module:name of its class, called without arguments; e.g. ase.calculators.emt:EMT.
     """
 
     level: Level = "surrogate"
@@ -76,36 +76,37 @@ class AseForces:
         self._calculator = calculator
 
     def check(self) -> None:
-        """Make sure that the calculator's module is there."""
+        """Check that the calculator's module is installed."""
         module, _, name = self._calculator.partition(":")
         if not (module and name.isidentifier()):
             raise ConfigError(f"engine phonopy:{self._calculator}: {_EXAMPLE}")
         try:
-            there = find_spec(module) is not None
+            installed = find_spec(module) is not None
         except ModuleNotFoundError:
-            there = False
-        if not there:
+            installed = False
+        if not installed:
             raise ConfigError(
-                f"engine phonopy:{self._calculator}: there is no module {module}; pip install the package that has it"
+                f"engine phonopy:{self._calculator}: module {module} is not installed; "
+                "pip install the package that contains it"
             )
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
-        """Its name; the version of its package stands for its weights."""
+        """Return its name, and the version of its package, which stands for its weights."""
         return {"calculator": self._calculator, "calculator_version": self._version()}
 
     def check_crystal(self, crystal: Crystal) -> None:
-        """Refuse nothing: which elements a calculator knows it says itself."""
+        """Accept every crystal: the calculator itself raises for elements that it does not support."""
 
     def safer(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Keep them: there are none that are safer."""
+        """Return them unchanged: a calculator has no safer settings."""
         return settings
 
-    def program(self) -> dict[str, Any]:
-        """Nothing: the calculator is made in the process that asks."""
+    def local_settings(self) -> dict[str, Any]:
+        """Return nothing: the calculator is created in the process itself."""
         return {}
 
     def _version(self) -> str:
-        """Version of the package that has the calculator, whatever the name under which it is published."""
+        """Version of the package that contains the calculator, which may be published under another name."""
         module = self._calculator.partition(":")[0].split(".")[0]
         try:
             return version(packages_distributions().get(module, [module])[0])
@@ -114,10 +115,10 @@ class AseForces:
 
 
 class GpawForces:
-    """Forces of GPAW with the settings of its electronic spectra: dear, and exact as far as PBE is.
+    """Forces of GPAW with the settings of its electronic spectra: expensive, and as accurate as PBE.
 
     Args:
-        config: Its settings.
+        config: The settings.
     """
 
     level: Level = "dft"
@@ -127,26 +128,26 @@ class GpawForces:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Where the setups are."""
+        """Paths of the PAW setups."""
         return self._gpaw.environment
 
     def check(self) -> None:
-        """Make sure that GPAW and its setups are there."""
+        """Check that GPAW and its setups are installed."""
         self._gpaw.check()
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
-        """The settings of GPAW that matter for forces, the cutoff chosen by the elements."""
-        chosen = self._gpaw.settings(crystal)
-        return {"calculator": "gpaw"} | {name: chosen[name] for name in _OF_FORCES}
+        """Return the settings of GPAW that matter for forces, with the cutoff for these elements."""
+        settings = self._gpaw.settings(crystal)
+        return {"calculator": "gpaw"} | {name: settings[name] for name in _FORCE_SETTINGS}
 
     def check_crystal(self, crystal: Crystal) -> None:
-        """Refuse elements without a setup, and those that need spin."""
+        """Refuse elements without a PAW setup, and those that need spin."""
         self._gpaw.check_crystal(crystal)
 
     def safer(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Smaller steps, and more of them."""
+        """Return settings with smaller steps, and more of them."""
         return safer_settings(settings)
 
-    def program(self) -> dict[str, Any]:
-        """The Python that has GPAW, and what it runs."""
+    def local_settings(self) -> dict[str, Any]:
+        """Return the command that runs GPAW's program."""
         return {"command": self._gpaw.command}

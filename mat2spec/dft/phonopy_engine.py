@@ -1,4 +1,4 @@
-"""Phonons by finite displacements."""
+"""phonopy engine: phonons by finite displacements."""
 
 import sys
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ class Phonons:
     """A phonon density of states by phonopy (Togo, 10.7566/JPSJ.92.012001).
 
     Args:
-        forces: Where the forces come from.
+        forces: Source of the forces.
         config: The settings.
     """
 
@@ -29,27 +29,28 @@ class Phonons:
     runs_on_cluster = True
 
     def __init__(self, forces: Forces, config: PhononConfig) -> None:
-        self._forces, self._config = forces, config
+        self._forces = forces
+        self._config = config
 
     def check(self) -> None:
-        """Make sure that phonopy is installed, and what gives the forces.
+        """Check that phonopy and the source of the forces are installed.
 
         Raises:
-            ConfigError: If not; the message says how to get them.
+            ConfigError: If one of them is not; the message says how to install it.
         """
         self._forces.check()
         if find_spec("phonopy") is None:
             raise ConfigError("engine phonopy: not installed; pip install 'mat2spec[dft]'")
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
-        """All that goes in."""
+        """Return everything that the result depends on besides the crystal."""
         return {"engine": "phonopy", **self._forces.settings(crystal), **self._config.model_dump()}
 
     def check_crystal(self, crystal: Crystal) -> None:
-        """Refuse what the forces cannot describe.
+        """Refuse a crystal whose forces cannot be computed.
 
         Raises:
-            CalculationError: Naming the elements and the reason.
+            CalculationError: With the elements and the reason.
         """
         self._forces.check_crystal(crystal)
 
@@ -57,15 +58,14 @@ class Phonons:
         """Compute one crystal.
 
         Raises:
-            AttemptError: If the forces cannot be had.
-            CalculationError: If it needs more memory than it may have.
+            AttemptError: If the forces could not be computed.
+            CalculationError: If it exceeds its memory limit.
         """
         settings = self.settings(crystal)
         if safer:
             settings = self._forces.safer(settings)
-        answer = run_program(
-            sys.executable, _PROGRAM, crystal, settings | self._forces.program(), limits, self._forces.environment
-        )
+        request = settings | self._forces.local_settings()
+        answer = run_program(sys.executable, _PROGRAM, crystal, request, limits, self._forces.environment)
         return Calculation(
             crystal,
             np.array(answer["frequencies"]),

@@ -1,7 +1,8 @@
-"""One phonon density of states by phonopy: a program of process.py, so that a calculator that hangs or crashes harms nobody.
+"""Phonon density of states by phonopy: a program of process_main.py, so that a calculator may hang or crash.
 
-Frequencies are in cm⁻¹, negative ones imaginary; lengths in Å. The cell is not relaxed, as the prediction is of this very crystal: forces
-that atoms feel where they are cancel, since phonopy displaces both ways unless symmetry does. There is no LO–TO splitting.
+Frequencies are in cm⁻¹, negative ones imaginary; lengths in Å. The cell is not relaxed, because the prediction is for
+this very crystal; residual forces cancel, since phonopy displaces in both directions unless symmetry makes them
+equivalent. There is no LO–TO splitting.
 """
 
 import json
@@ -18,11 +19,11 @@ THZ = 33.35640951981521
 """[cm⁻¹]"""
 
 ACOUSTIC_SUM_RULE = 1
-"""Times that force constants are made symmetric and free of net forces."""
+"""How many times force constants are made symmetric and free of net forces."""
 
 
 def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
-    """Forces of displaced supercells, force constants, frequencies on a mesh, linear tetrahedra."""
+    """Compute forces of displaced supercells, force constants, frequencies on a mesh, and their density of states."""
     import phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -33,8 +34,8 @@ def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> di
     supercell = np.maximum(1, np.ceil(settings["supercell_length"] / lengths - 1e-6)).astype(int)
     phonons: Any = phonopy.Phonopy(cell, supercell_matrix=np.diag(supercell), primitive_matrix=np.eye(3), log_level=0)
     phonons.generate_displacements(distance=settings["displacement"])
-    found = forces_of([*phonons.supercells_with_displacements, phonons.primitive], settings, log)
-    phonons.forces = found["forces"][:-1]
+    results = compute_forces([*phonons.supercells_with_displacements, phonons.primitive], settings, log)
+    phonons.forces = results["forces"][:-1]
     phonons.produce_force_constants()
     phonons.symmetrize_force_constants(level=ACOUSTIC_SUM_RULE)
     mesh = np.maximum(1, np.round(settings["q_length"] / lengths)).astype(int)
@@ -51,20 +52,20 @@ def compute(structure: dict[str, Any], settings: dict[str, Any], log: str) -> di
         "densities": (np.asarray(dos.dos) / THZ).tolist(),
         "min_frequency": float(frequencies.min()),
         "max_frequency": float(frequencies.max()),
-        "total_energy": found["energies"][-1],
+        "total_energy": results["energies"][-1],
         "supercell": supercell.tolist(),
         "q_mesh": mesh.tolist(),
         "version": phonopy.__version__,
-        "cpu_seconds": found["cpu_seconds"],
+        "cpu_seconds": results["cpu_seconds"],
     }
 
 
-def forces_of(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
-    """Forces [eV/Å] and energies [eV] of all cells, and the CPU time that another process took for them [s]."""
+def compute_forces(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
+    """Return forces [eV/Å] and energies [eV] of all cells, and the CPU time of a separate process for them [s]."""
     if "command" in settings:
-        return forces_of_program(cells, settings, log)
-    calculator = calculator_of(settings["calculator"])
-    atoms = [atoms_of(cell, calculator) for cell in cells]
+        return run_force_program(cells, settings, log)
+    calculator = load_calculator(settings["calculator"])
+    atoms = [to_atoms(cell, calculator) for cell in cells]
     return {
         "forces": [a.get_forces() for a in atoms],
         "energies": [float(a.get_potential_energy()) for a in atoms],
@@ -72,14 +73,14 @@ def forces_of(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str,
     }
 
 
-def calculator_of(name: str) -> Any:
-    """Make the ASE calculator that stands at module:name."""
+def load_calculator(name: str) -> Any:
+    """Create the ASE calculator at module:name."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)()
 
 
-def atoms_of(cell: Any, calculator: Any) -> Any:
-    """A cell of phonopy as ASE takes it."""
+def to_atoms(cell: Any, calculator: Any) -> Any:
+    """Return the ASE atoms of a phonopy cell."""
     from ase import Atoms
 
     return Atoms(
@@ -87,23 +88,24 @@ def atoms_of(cell: Any, calculator: Any) -> Any:
     )
 
 
-def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
-    """Let another Python compute them, as process.py does; it ends with this process, and has its limit of memory."""
+def run_force_program(cells: list[Any], settings: dict[str, Any], log: str) -> dict[str, Any]:
+    """Compute forces with process_main.py in another Python; it ends with this process, and has its memory limit."""
     request = {
-        "structure": {"cells": [structure_of(cell) for cell in cells]},
+        "structure": {"cells": [structure_row(cell) for cell in cells]},
         "settings": settings,
         "function": "forces",
         "memory": resource.getrlimit(resource.RLIMIT_DATA)[0],
         "parent": os.getpid(),
     }
-    asked, answered = (Path(log).with_name(f"forces-{name}.json") for name in ("request", "answer"))
-    asked.write_text(json.dumps(request))
-    code = subprocess.run([*settings["command"], str(asked), str(answered)], check=False).returncode
-    if not answered.exists():
-        raise RuntimeError(
-            f"the process of the forces died without an answer ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
-        )
-    answer = json.loads(answered.read_text())
+    request_file = Path(log).with_name("forces-request.json")
+    answer_file = Path(log).with_name("forces-answer.json")
+    request_file.write_text(json.dumps(request))
+    command = [*settings["command"], str(request_file), str(answer_file)]
+    exit_code = subprocess.run(command, check=False).returncode
+    if not answer_file.exists():
+        cause = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        raise RuntimeError(f"the process that computes forces died without an answer ({cause})")
+    answer = json.loads(answer_file.read_text())
     if answer.get("error_type") == "MemoryError":
         raise MemoryError(answer["error"])
     if "error" in answer:
@@ -111,7 +113,7 @@ def forces_of_program(cells: list[Any], settings: dict[str, Any], log: str) -> d
     return answer
 
 
-def structure_of(cell: Any) -> dict[str, Any]:
+def structure_row(cell: Any) -> dict[str, Any]:
     """Lattice and sites of a phonopy cell, laid out as in a row of a materials table."""
     return {
         "atomic_numbers": cell.numbers.tolist(),

@@ -1,4 +1,4 @@
-"""Which engine a name means."""
+"""The engines by name."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _PHONOPY = "phonopy:"
 
 
 def build_engine(config: VerifyConfig, run: Path) -> Engine:
-    """Make the engine that a verification of a run names.
+    """Create the engine that the settings of a verification name.
 
     Raises:
         ConfigError: If there is no such engine.
@@ -27,5 +27,5 @@ def build_engine(config: VerifyConfig, run: Path) -> Engine:
         calculator = config.engine.removeprefix(_PHONOPY)
         return Phonons(GpawForces(config.gpaw) if calculator == "gpaw" else AseForces(calculator), config.phonon)
     raise ConfigError(
-        f"engine {config.engine} is unknown; there are gpaw, vasp, phonopy:gpaw and phonopy:MODULE:CALCULATOR"
+        f"engine {config.engine} is unknown; choose gpaw, vasp, phonopy:gpaw or phonopy:MODULE:CALCULATOR"
     )

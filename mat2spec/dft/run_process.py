@@ -1,4 +1,4 @@
-"""A calculation in a process of its own: a request goes in, an answer comes out, and limits of time and memory hold."""
+"""Calculations in a separate process, with limits on time and memory."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from mat2spec.structure.crystal import Crystal
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 PROCESS = Path(__file__).with_name("process_main.py")
-"""What runs a program, in whatever Python."""
+"""The script that runs a program, in any Python."""
 
 _GIGABYTE = 10**9
 
@@ -30,19 +30,19 @@ def run_program(
     limits: Limits,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Let a program compute a crystal, and give its answer.
+    """Run a program on a crystal in a separate process, and return its answer.
 
     Args:
-        python: Which Python runs it.
-        program: A file with a function `compute`, as process.py has it.
-        crystal: What is computed.
-        settings: How.
-        limits: It is killed with all its children when it takes longer, and gets no more memory.
-        environment: Variables besides this process's.
+        python: Path of the interpreter.
+        program: A file with a function `compute`, as described in process_main.py.
+        crystal: The crystal.
+        settings: Passed to the program.
+        limits: The process and its children are killed after the time limit, and cannot allocate more memory.
+        environment: Variables added to those of this process.
 
     Raises:
-        AttemptError: If it takes too long, dies, or answers with an error.
-        CalculationError: If it needs more memory than it may have: so would another attempt.
+        AttemptError: If the process takes too long, crashes, or answers with an error.
+        CalculationError: If it exceeds its memory limit, as another attempt would.
     """
     request = {
         "structure": crystal.to_row(),
@@ -53,12 +53,13 @@ def run_program(
     }
     variables = {**os.environ, **dict.fromkeys(THREADS, str(limits.threads)), **environment}
     with TemporaryDirectory(prefix="mat2spec-") as folder:
-        asked, answered, stderr = (Path(folder, name) for name in ("request.json", "answer.json", "stderr"))
-        asked.write_text(json.dumps(request))
-        code = _run([python, str(PROCESS), str(program), str(asked), str(answered)], variables, stderr, limits.seconds)
-        answer = _answer(code, answered, stderr)
+        request_file, answer_file, stderr = (Path(folder, name) for name in ("request.json", "answer.json", "stderr"))
+        request_file.write_text(json.dumps(request))
+        command = [python, str(PROCESS), str(program), str(request_file), str(answer_file)]
+        exit_code = _run(command, variables, stderr, limits.seconds)
+        answer = _read_answer(exit_code, answer_file, stderr)
     if answer.get("error_type") == "MemoryError":
-        rule = f"out of memory (limit {limits.memory_gb:g} GB); raise --memory-gb"
+        rule = f"out of memory (limit {limits.memory_gb:g} GB); raise --limits.memory-gb"
         raise CalculationError(crystal.material_id, rule)
     if "error" in answer:
         raise AttemptError(f"{answer['error_type']}: {answer['error'][:300]}")
@@ -66,7 +67,7 @@ def run_program(
 
 
 def _run(command: list[str], variables: Mapping[str, str], stderr: Path, seconds: float) -> int:
-    """Run a command in the folder of its stderr, and give its exit code."""
+    """Run a command in the folder of its stderr file, and return its exit code."""
     with stderr.open("wb") as file:
         process = subprocess.Popen(
             command,
@@ -80,24 +81,28 @@ def _run(command: list[str], variables: Mapping[str, str], stderr: Path, seconds
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AttemptError(f"no answer within {seconds:g} s; raise --time-limit") from None
+            raise AttemptError(f"no answer within {seconds:g} s; raise --limits.time-limit") from None
         finally:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, 9)  # and whatever it has started
+                os.killpg(process.pid, 9)  # with the processes that it has started
             process.wait()
     return process.returncode
 
 
-def _answer(code: int, answer: Path, stderr: Path) -> dict[str, Any]:
-    """Read the answer; of a process that died without one, why."""
-    if answer.exists():
-        return json.loads(answer.read_text())
-    said = (stderr.read_text(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1][:200]
-    if "MemoryError" in said or "std::bad_alloc" in said:
-        return {"error_type": "MemoryError", "error": said}
-    if code == -9:
+def _read_answer(exit_code: int, answer_file: Path, stderr: Path) -> dict[str, Any]:
+    """Read the answer of a process.
+
+    Raises:
+        AttemptError: If there is none; the message has the exit code and the last line of stderr.
+    """
+    if answer_file.exists():
+        return json.loads(answer_file.read_text())
+    last_line = (stderr.read_text(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1][:200]
+    if "MemoryError" in last_line or "std::bad_alloc" in last_line:
+        return {"error_type": "MemoryError", "error": last_line}
+    if exit_code == -9:
         raise AttemptError(
-            "its process was killed, most likely because the machine ran out of memory; lower the load on it"
+            "its process was killed, most likely because the machine ran out of memory; reduce the load on the machine"
         )
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    raise AttemptError(f"its process died without an answer ({how}: {said})")
+    cause = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    raise AttemptError(f"its process died without an answer ({cause}: {last_line})")

@@ -1,4 +1,4 @@
-"""VASP, run by the user: the Materials Project's inputs are written, and finished calculations are read back in."""
+"""VASP engine: write the Materials Project's inputs for the user to run, and read finished calculations."""
 
 import re
 import warnings
@@ -18,17 +18,17 @@ from mat2spec.structure.crystal import Crystal
 
 RESULTS = ("vasprun.xml", "vasprun.xml.gz")
 STATIC, BANDS = "static", "dos"
-"""Folders of the charge density and of the density of states in it."""
+"""Folders of the charge density, and of the density of states computed from it."""
 
-_KEPT = ("ENMAX", "ISMEAR", "NEDOS", "ISPIN", "LSORBIT", "GGA")
-"""Of VASP's own parameters, what goes with the settings of a result."""
+_RECORDED_PARAMETERS = ("ENMAX", "ISMEAR", "NEDOS", "ISPIN", "LSORBIT", "GGA")
+"""Parameters of VASP that are stored with the settings of a result."""
 
 
 class Vasp:
-    """The Materials Project's static calculation and its uniform non-self-consistent one, for somebody else to run.
+    """The Materials Project's static and uniform non-self-consistent calculations, which the user runs.
 
     Args:
-        folder: Where each calculation has a folder: ID-KEY, with both inputs, or one that the user made, ID.
+        folder: Parent of the calculations' folders: ID-KEY, with both inputs, or ID, created by the user.
     """
 
     grid = "edos"
@@ -38,40 +38,38 @@ class Vasp:
         self._folder = folder
 
     def check(self) -> None:
-        """Nothing needs to be installed: inputs are text, with POTCAR.spec in place of potentials that only licensees have."""
+        """Accept any machine: inputs are text, with POTCAR.spec in place of potentials that only licensees have."""
 
     def settings(self, crystal: Crystal) -> dict[str, Any]:
-        """Names of the input sets."""
+        """Return the names of the input sets."""
         return {"engine": "vasp", "static": MPStaticSet.__name__, "dos": f"{MPNonSCFSet.__name__} uniform"}
 
     def check_crystal(self, crystal: Crystal) -> None:
-        """Refuse nothing: the input sets give magnetic elements their moments, and the Hubbard U of the Materials Project."""
+        """Accept every crystal: the input sets contain magnetic moments and the Materials Project's Hubbard U."""
 
     def calculate(self, crystal: Crystal, limits: Limits, *, safer: bool = False) -> Calculation:
-        """Read what VASP computed, or write what it is to compute.
+        """Read VASP's result, or write its inputs.
 
         Raises:
             PendingError: If there is no result yet.
-            CalculationError: If the result is damaged, not converged, or of another crystal.
+            CalculationError: If the result is damaged, not converged, or belongs to another crystal.
         """
         settings = self.settings(crystal)
         name = re.sub(r"[^\w.-]", "_", crystal.material_id)
-        ours = self._folder / f"{name}-{calculation_key(crystal, settings)[:8]}"
-        places = (ours / BANDS, self._folder / name / BANDS, self._folder / name)
-        found = [place / result for place in places for result in RESULTS if (place / result).exists()]
-        if not found:
-            write_inputs(crystal, ours)
-            raise PendingError(str(ours))
-        return read_result(crystal, found[0], settings)
+        folder = self._folder / f"{name}-{calculation_key(crystal, settings)[:8]}"
+        candidates = (folder / BANDS, self._folder / name / BANDS, self._folder / name)
+        results = [path / result for path in candidates for result in RESULTS if (path / result).exists()]
+        if not results:
+            write_inputs(crystal, folder)
+            raise PendingError(str(folder))
+        return read_result(crystal, results[0], settings)
 
 
 def write_inputs(crystal: Crystal, folder: Path) -> None:
-    """Write the inputs of both calculations; what is there already stays."""
+    """Write the inputs of both calculations; existing ones are left unchanged."""
     structure = crystal.to_structure()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # on potentials that are not here, and settings that are the Materials Project's
+        warnings.simplefilter("ignore")  # about missing potentials, and settings that are the Materials Project's
         sets: dict[str, VaspInputSet] = {
             STATIC: MPStaticSet(structure),
             BANDS: MPNonSCFSet(structure, mode="uniform", reciprocal_density=200),
@@ -85,12 +83,12 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
     """Read the density of states of a finished calculation.
 
     Raises:
-        CalculationError: If it is damaged or not converged, or its structure is not that of the crystal.
+        CalculationError: If it is damaged or not converged, or its structure is not the crystal.
     """
     run = _parse(crystal.material_id, file)
     _check_structure(crystal, run.final_structure, file)
     dos = run.tdos
-    vbm, cbm = _edges(run)
+    vbm, cbm = _band_edges(run)
     numbers = {
         "efermi": float(run.efermi),
         "vbm": vbm,
@@ -99,6 +97,7 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
         "total_energy": float(run.final_energy) * len(crystal) / len(run.final_structure),
         "bands_cover_ev": min(float(eigenvalues[:, -1, 0].min()) for eigenvalues in run.eigenvalues.values()) - cbm,
     }
+    parameters = {name: run.parameters[name] for name in _RECORDED_PARAMETERS if name in run.parameters}
     return Calculation(
         crystal,
         np.asarray(dos.energies, np.float64),
@@ -106,7 +105,7 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
         numbers,
         f"vasp {run.vasp_version}",
         "dft",
-        settings | {"file": str(file)} | {key: run.parameters[key] for key in _KEPT if key in run.parameters},
+        settings | {"file": str(file)} | parameters,
         0.0,
     )
 
@@ -114,40 +113,32 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
 def _parse(name: str, file: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pymatgen's on a missing POTCAR
+            warnings.simplefilter("ignore")  # about a missing POTCAR
             run: Any = Vasprun(str(file), parse_potcar_file=False, parse_projected_eigen=False)
-            converged, there = run.converged_electronic, run.tdos is not None and bool(run.eigenvalues)
-    except (
-        SyntaxError,
-        OSError,
-        EOFError,
-        LookupError,
-        ValueError,
-        AttributeError,
-    ) as error:  # SyntaxError: of both XML parsers
+            converged = run.converged_electronic
+            has_states = run.tdos is not None and bool(run.eigenvalues)
+    except (SyntaxError, OSError, EOFError, LookupError, ValueError, AttributeError) as error:
+        # Both XML parsers raise SyntaxError.
         raise CalculationError(
             name, f"{file} cannot be read ({' '.join(str(error).split())[:200]}); is VASP still running?"
         ) from None
     if not converged:
-        raise CalculationError(name, f"{file}: the electrons did not converge; run it again with ALGO = All")
-    if not there:
-        raise CalculationError(name, f"{file} holds no density of states; is it that of the calculation in {BANDS}?")
+        raise CalculationError(name, f"{file}: the electrons did not converge; rerun it with ALGO = All")
+    if not has_states:
+        raise CalculationError(name, f"{file} has no density of states; is it from the folder {BANDS}?")
     return run
 
 
-def _check_structure(crystal: Crystal, found: Structure, file: Path) -> None:
-    """Refuse a result of another crystal: relaxed by less than a few percent is the same."""
-    if found.composition.reduced_formula != crystal.formula:
-        raise CalculationError(
-            crystal.material_id, f"{file} is of {found.composition.reduced_formula}, not {crystal.formula}"
-        )
-    if not StructureMatcher(scale=False).fit(crystal.to_structure(), found):
-        raise CalculationError(
-            crystal.material_id, f"{file} is of another structure of {crystal.formula}; put the right one there"
-        )
+def _check_structure(crystal: Crystal, structure: Structure, file: Path) -> None:
+    """Refuse a result for another crystal; one relaxed by less than a few percent is the same crystal."""
+    formula = structure.composition.reduced_formula
+    if formula != crystal.formula:
+        raise CalculationError(crystal.material_id, f"{file} is for {formula}, not {crystal.formula}")
+    if not StructureMatcher(scale=False).fit(crystal.to_structure(), structure):
+        raise CalculationError(crystal.material_id, f"{file} is for another structure of {crystal.formula}; replace it")
 
 
-def _edges(run: Any) -> tuple[float, float]:
-    """VBM and CBM from the eigenvalues where there is a gap between them, else from the curve."""
+def _band_edges(run: Any) -> tuple[float, float]:
+    """VBM and CBM from the eigenvalues if there is a gap between them, else from the curve."""
     gap, cbm, vbm, _ = run.eigenvalue_band_properties
     return (float(vbm), float(cbm)) if gap >= METAL_GAP and vbm <= cbm else band_edges(run.tdos)

@@ -1,4 +1,4 @@
-"""GPAW's stand-in in the place of GPAW."""
+"""A stand-in for GPAW."""
 
 import pytest
 from standins import FakeGpaw
@@ -6,8 +6,8 @@ from standins import FakeGpaw
 
 @pytest.fixture
 def fake_gpaw(tmp_path_factory, monkeypatch) -> FakeGpaw:
-    """GPAW's stand-in for whoever asks in this process or in workers that it starts."""
-    made = FakeGpaw(tmp_path_factory.mktemp("fake"))
-    for name, value in made.variables.items():
+    """A stand-in for GPAW, in this process and in workers that it starts."""
+    fake = FakeGpaw(tmp_path_factory.mktemp("fake"))
+    for name, value in fake.variables.items():
         monkeypatch.setenv(name, value)
-    return made
+    return fake

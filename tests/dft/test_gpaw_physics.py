@@ -1,4 +1,4 @@
-"""GPAW itself, where it is installed: gaps of textbook crystals against published ones, and silicon against the table that ships.
+"""GPAW itself, if it is installed: gaps of textbook crystals against published ones, and a bundled spectrum.
 
 Slow: `pytest -m slow tests/dft`; some minutes on one core.
 """
@@ -29,8 +29,14 @@ FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 ZINC_BLENDE, ROCK_SALT = (np.array([[0.0] * 3, [x] * 3]) for x in (0.25, 0.5))
 
 SHISHKIN = "Shishkin and Kresse, 10.1103/PhysRevB.75.235102, table I (PAW)"
-PAIER = "Paier et al., 10.1063/1.2187006 (PAW), at experimental lattice constants, beside Betzinger et al., 10.1103/PhysRevB.81.195117"
-JAIN = "Jain et al., 10.1063/1.4812323: the Materials Project's value in our table of structures (PAW), in the cell of that table"
+PAIER = (
+    "Paier et al., 10.1063/1.2187006 (PAW), at experimental lattice constants, "
+    "beside Betzinger et al., 10.1103/PhysRevB.81.195117"
+)
+JAIN = (
+    "Jain et al., 10.1063/1.4812323: the Materials Project's value in our table of structures (PAW), "
+    "in the cell of that table"
+)
 
 GAPS = {
     "Si": (ZINC_BLENDE, ("Si", "Si"), 5.430, 0.62, SHISHKIN),
@@ -41,7 +47,10 @@ GAPS = {
     "NaCl": (ROCK_SALT, ("Na", "Cl"), 5.595, 5.20, PAIER),
     "AlAs": (ZINC_BLENDE, ("Al", "As"), 5.676, 1.52, JAIN),
 }
-"""Sites, species, lattice constant [Å], PBE gap [eV], source. By FLAPW (Betzinger) GaAs has 0.55, MgO 4.84 and NaCl 5.08 eV."""
+"""Sites, species, lattice constant [Å], PBE gap [eV], source.
+
+With FLAPW (Betzinger) GaAs has 0.55, MgO 4.84 and NaCl 5.08 eV.
+"""
 
 SAME_GAP = 0.15
 """[eV] Of two codes with PBE and projector-augmented waves."""
@@ -71,18 +80,18 @@ def cubic(name: str, sites: np.ndarray, species: tuple[str, ...], a: float) -> C
 @pytest.mark.parametrize("name", GAPS)
 def test_gap_is_the_published_one(name):
     sites, species, a, published, source = GAPS[name]
-    found = Gpaw(FINE).calculate(cubic(name, sites, species, a), LIMITS)
-    print(f"{name} {a} Å: {found.numbers['band_gap']:.2f} eV, published {published:.2f}; {found.cpu_seconds:.0f} s")
-    assert found.numbers["band_gap"] == pytest.approx(published, abs=SAME_GAP), source
+    result = Gpaw(FINE).calculate(cubic(name, sites, species, a), LIMITS)
+    print(f"{name} {a} Å: {result.numbers['band_gap']:.2f} eV, published {published:.2f}; {result.cpu_seconds:.0f} s")
+    assert result.numbers["band_gap"] == pytest.approx(published, abs=SAME_GAP), source
 
 
 def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
     """Orthorhombic, 20 sites, direct at Γ, so that the mesh does not matter."""
     table = pq.read_table(BUNDLED / "mp_structures.parquet", filters=[("material_id", "=", "mp-4019")])
     (crystal,), (published,) = read_crystals(table), table["band_gap"].to_pylist()
-    found = Gpaw(GpawConfig()).calculate(standard_primitive(crystal), LIMITS)
-    print(f"CaTiO3: {found.numbers['band_gap']:.2f} eV, published {published:.2f}; {found.cpu_seconds:.0f} s")
-    assert found.numbers["band_gap"] == pytest.approx(published, abs=SAME_GAP), JAIN
+    result = Gpaw(GpawConfig()).calculate(standard_primitive(crystal), LIMITS)
+    print(f"CaTiO3: {result.numbers['band_gap']:.2f} eV, published {published:.2f}; {result.cpu_seconds:.0f} s")
+    assert result.numbers["band_gap"] == pytest.approx(published, abs=SAME_GAP), JAIN
 
 
 @pytest.mark.parametrize(
@@ -90,15 +99,19 @@ def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
     [("Si", 5.43, 7.0, 350.0, 519.0), ("C", 3.567, 5.0, 500.0, 1332.0)],
 )
 def test_optical_phonon_at_the_centre_is_that_of_raman_scattering(name, a, length, cutoff, measured):
-    """Sixteen atoms. Room temperature: Parker et al., 10.1103/PhysRev.155.712 (Si); Solin and Ramdas, 10.1103/PhysRevB.1.1687 (C)."""
+    """Sixteen atoms.
+
+    Measured at room temperature: Parker et al., 10.1103/PhysRev.155.712 (Si); Solin and Ramdas,
+    10.1103/PhysRevB.1.1687 (C).
+    """
     engine = Phonons(
         GpawForces(GpawConfig(cutoff_ev=cutoff)), PhononConfig(supercell_length=length, q_length=ONLY_GAMMA)
     )
-    found = engine.calculate(cubic(name, ZINC_BLENDE, (name, name), a), LIMITS)
-    print(f"{name}: {found.numbers['max_frequency']:.0f} cm⁻¹, measured {measured:.0f}; {found.cpu_seconds:.0f} s")
-    assert found.numbers["max_frequency"] == pytest.approx(measured, rel=SAME_FREQUENCY)
-    assert found.numbers["min_frequency"] == pytest.approx(0, abs=1.0)
-    assert found.level == "dft"
+    result = engine.calculate(cubic(name, ZINC_BLENDE, (name, name), a), LIMITS)
+    print(f"{name}: {result.numbers['max_frequency']:.0f} cm⁻¹, measured {measured:.0f}; {result.cpu_seconds:.0f} s")
+    assert result.numbers["max_frequency"] == pytest.approx(measured, rel=SAME_FREQUENCY)
+    assert result.numbers["min_frequency"] == pytest.approx(0, abs=1.0)
+    assert result.level == "dft"
 
 
 def test_default_settings_give_the_spectra_that_ship():

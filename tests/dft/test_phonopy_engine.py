@@ -1,4 +1,4 @@
-"""Phonons by phonopy: with EMT, which knows copper, as an ASE calculator and as what another Python takes for GPAW."""
+"""Phonons by phonopy, with EMT (which supports copper) as an ASE calculator, and as a stand-in for GPAW's forces."""
 
 import stat
 import sys
@@ -19,7 +19,10 @@ LIMITS = Limits(4.0, 120.0)
 SMALL = PhononConfig(supercell_length=7.0, q_length=40.0)
 
 COPPER_TOP = (200.0, 300.0)
-"""[cm⁻¹] Highest phonon of copper: about 240, by neutrons (Svensson et al., 10.1103/PhysRev.155.619); EMT may be off by a fifth."""
+"""[cm⁻¹] Highest phonon of copper, about 240 by neutron scattering (Svensson et al., 10.1103/PhysRev.155.619).
+
+EMT may be off by a fifth.
+"""
 
 
 def fcc(name: str, number: int, a: float) -> Crystal:
@@ -35,17 +38,17 @@ def copper():
 def test_curve_has_three_modes_per_atom(copper):
     assert np.trapezoid(copper.densities, copper.axis) == pytest.approx(3, rel=5e-3)
     assert COPPER_TOP[0] < copper.numbers["max_frequency"] < COPPER_TOP[1]
-    assert copper.numbers["min_frequency"] == pytest.approx(0, abs=1.0), "sound is soft at Γ"
+    assert copper.numbers["min_frequency"] == pytest.approx(0, abs=1.0), "acoustic modes at Γ"
 
 
-def test_spectrum_on_the_grid_is_as_predictions_are(copper):
+def test_spectrum_on_the_grid_is_normalized_as_predictions_are(copper):
     spectrum = copper.on_grid(PHDOS_GRID)
     assert PHDOS_GRID.integrate(spectrum[None])[0] == pytest.approx(3, rel=1e-5)
     assert (spectrum >= 0).all()
     assert spectrum[PHDOS_GRID.points > 350].max() < 1e-6
 
 
-def test_it_says_what_it_is(copper):
+def test_calculation_records_its_level_engine_and_supercell(copper):
     assert copper.level == "surrogate"
     assert copper.engine.startswith("phonopy 4.")
     assert EMT in copper.engine
@@ -54,28 +57,28 @@ def test_it_says_what_it_is(copper):
 
 def test_unstable_crystal_is_refused():
     """Copper stretched by a fifth has modes that pull it apart."""
-    found = Phonons(AseForces(EMT), SMALL).calculate(fcc("stretched", 29, 4.4), LIMITS)
-    assert found.numbers["min_frequency"] < -15
-    with pytest.raises(SpectrumError, match=r"stretched: .* of the modes lie below -15 cm⁻¹"):
-        found.on_grid(PHDOS_GRID)
+    stretched = Phonons(AseForces(EMT), SMALL).calculate(fcc("stretched", 29, 4.4), LIMITS)
+    assert stretched.numbers["min_frequency"] < -15
+    with pytest.raises(SpectrumError, match=r"stretched: .* -15 cm⁻¹"):
+        stretched.on_grid(PHDOS_GRID)
 
 
-def test_calculator_that_does_not_know_an_element_says_so():
+def test_element_that_a_calculator_does_not_support_is_a_failed_attempt():
     with pytest.raises(AttemptError, match="NotImplementedError: No EMT-potential for W"):
         Phonons(AseForces(EMT), SMALL).calculate(fcc("tungsten", 74, 4.0), LIMITS)
 
 
 @pytest.mark.parametrize(
-    ("calculator", "said"),
+    ("calculator", "fact"),
     [
-        ("", "name the calculator as module:name"),
-        ("ase.calculators.emt", "name the calculator as module:name"),
-        ("nosuch.thing:Calculator", "there is no module nosuch.thing; pip install"),
-        ("ase.nosuch:Calculator", "there is no module ase.nosuch"),
+        ("", "module:name"),
+        ("ase.calculators.emt", "module:name"),
+        ("nosuch.thing:Calculator", "module nosuch.thing .*pip install"),
+        ("ase.nosuch:Calculator", "module ase.nosuch"),
     ],
 )
-def test_calculator_that_is_not_there_is_refused(calculator, said):
-    with pytest.raises(ConfigError, match=f"engine phonopy:{calculator}: {said}"):
+def test_calculator_that_is_not_installed_is_refused(calculator, fact):
+    with pytest.raises(ConfigError, match=f"engine phonopy:{calculator}: .*{fact}"):
         Phonons(AseForces(calculator), SMALL).check()
 
 
@@ -110,8 +113,10 @@ def GPAW(*, mode, kpts, maxiter, txt, **settings):
 
 @pytest.fixture
 def gpaw_that_is_emt(tmp_path, monkeypatch):
-    """Another Python, in which GPAW gives the forces of EMT; and what it was asked."""
-    package, python, asked = tmp_path / "gpaw", tmp_path / "python", tmp_path / "asked"
+    """The log of requests to another Python, in which a package called gpaw computes the forces of EMT."""
+    package = tmp_path / "gpaw"
+    python = tmp_path / "python"
+    asked = tmp_path / "asked"
     package.mkdir()
     (package / "__init__.py").write_text(GPAW_THAT_IS_EMT.format(asked=str(asked)))
     python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
@@ -126,12 +131,12 @@ def test_forces_of_another_python_give_the_same_spectrum(copper, gpaw_that_is_em
     engine, crystal = Phonons(GpawForces(GpawConfig()), SMALL), fcc("copper", 29, 3.61)
     engine.check()
     engine.check_crystal(crystal)
-    found = engine.calculate(crystal, LIMITS)
-    np.testing.assert_allclose(found.densities, copper.densities, atol=1e-9)
-    assert found.numbers == pytest.approx(dict(copper.numbers))
-    assert (found.level, copper.level) == ("dft", "surrogate")
-    assert found.engine.endswith(" gpaw")
-    assert "command" not in found.settings, "where things are on this machine is no setting"
+    by_program = engine.calculate(crystal, LIMITS)
+    np.testing.assert_allclose(by_program.densities, copper.densities, atol=1e-9)
+    assert by_program.numbers == pytest.approx(dict(copper.numbers))
+    assert (by_program.level, copper.level) == ("dft", "surrogate")
+    assert by_program.engine.endswith(" gpaw")
+    assert "command" not in by_program.settings, "paths of this machine are not settings"
     assert gpaw_that_is_emt.read_text().splitlines() == ["350.0 [3, 3, 3] 100", "350.0 [8, 8, 8] 100"], (
         "a supercell of 27 atoms, and one"
     )
@@ -144,14 +149,12 @@ def test_second_attempt_at_forces_is_safer(gpaw_that_is_emt):
     assert engine.calculate(crystal, LIMITS, safer=True).settings["max_iterations"] == 15
 
 
-def test_forces_whose_process_dies_are_told(gpaw_that_is_emt):
-    with pytest.raises(
-        AttemptError, match=r"RuntimeError: the process of the forces died without an answer \(signal 9\)"
-    ):
+def test_forces_whose_process_dies_are_a_failed_attempt_with_its_signal(gpaw_that_is_emt):
+    with pytest.raises(AttemptError, match=r"RuntimeError: .*\(signal 9\)"):
         Phonons(GpawForces(GpawConfig(max_iterations=1)), SMALL).calculate(fcc("copper", 29, 3.61), LIMITS)
 
 
-def test_phonons_by_gpaw_refuse_what_needs_spin(gpaw_that_is_emt):
+def test_phonons_by_gpaw_refuse_elements_that_need_spin(gpaw_that_is_emt):
     (gpaw_that_is_emt.parent / "Fe.PBE.gz").touch()
-    with pytest.raises(CalculationError, match="iron: Fe: PBE without spin"):
+    with pytest.raises(CalculationError, match=r"iron: Fe: .*--gpaw\.without-spin"):
         Phonons(GpawForces(GpawConfig()), SMALL).check_crystal(fcc("iron", 26, 3.5))
