@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 SETTINGS = [("max", "mse"), ("sum", "wasserstein"), ("sum", "kl"), ("standard", "mae"), ("sum", "mae")]
 
 ROUNDING = 1e-2
-"""Relative: the gradient of the absolute error has only signs, which rounding flips; after three steps that is 0.3 %."""
+"""Relative: the gradient of the absolute error consists of signs, which rounding flips: 0.3 % after three steps."""
 
 
 @pytest.fixture(params=SETTINGS, ids=["-".join(pair) for pair in SETTINGS])
