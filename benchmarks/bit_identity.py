@@ -1,11 +1,13 @@
-"""Hashes of what the library computes, so that a change which should alter no result can be shown to alter none.
+"""Hashes of losses and predictions, to show that a change which should not alter results does not.
 
     python benchmarks/bit_identity.py > after.json
-    git worktree add /tmp/before REVISION && (cd /tmp/before && PYTHONPATH=. python benchmarks/bit_identity.py > before.json)
+    git worktree add ../before REVISION
+    (cd ../before && PYTHONPATH=. python benchmarks/bit_identity.py) > before.json
     diff before.json after.json
 
-Prints the losses of two epochs of five networks on a tenth of their training rows, as hexadecimal floats, and the SHA-256 of the
-predictions of every checkpoint that ships, on 200 structures. Equal lines mean equal bits. One thread, so that sums have one order.
+Prints the losses of two epochs of five networks on a tenth of their training rows, as hexadecimal floats, and the
+SHA-256 of the predictions of every checkpoint that ships, for 200 structures. Equal lines mean equal bits. One
+thread, so that sums have one order.
 """
 
 import hashlib
@@ -37,7 +39,7 @@ STRUCTURES = 200
 
 def main() -> None:
     torch.set_num_threads(1)
-    result = {f"losses {name}": training_losses(name) for name in CONFIGS}
+    result: dict[str, object] = {f"losses {name}": training_losses(name) for name in CONFIGS}
     structures = bundled_structures(STRUCTURES)
     result |= {f"predictions {name}": prediction_hash(name, structures) for name in CHECKPOINTS}
     json.dump(result, sys.stdout, indent=1)
@@ -45,7 +47,7 @@ def main() -> None:
 
 
 def training_losses(name: str) -> list[str]:
-    """Every number that an epoch reports, as hexadecimal floats."""
+    """All metrics of each epoch, as hexadecimal floats."""
     overrides = ["--data.fraction", "0.1", "--training.epochs", str(EPOCHS)]
     config = load_config(TrainConfig, ROOT / f"configs/{name}.yaml", overrides)
     splits = TrainingInputs.from_config(config).splits(config)

@@ -1,9 +1,10 @@
-"""Which bundled structures to compute next, in an order that may be stopped anywhere and leaves a set stratified by symmetry and elements.
+"""Select the bundled structures to compute next, so that any number of them is stratified by symmetry and elements.
 
     python benchmarks/edos_selection.py SELECTION.parquet [--limit 1500] [--max-cost 40]
 
-Writes a materials table of standardised primitive cells of at most eight sites, without what a calculation without spin cannot describe and
-without what is computed already. The table can be screened, and the screening verified, which makes labels of it:
+Writes a materials table of standardized primitive cells of at most eight sites, without structures that a calculation
+without spin cannot describe and those that are computed already. Screen the table, verify the screening, and make
+labels of the result:
 
     python jobs/screen.py configs/screen-edos.yaml --input SELECTION.parquet --output runs/selection
     python jobs/verify.py runs/selection --where true --limit 500
@@ -23,7 +24,7 @@ import spglib
 from pymatgen.symmetry.groups import SpaceGroup
 
 from mat2spec.config import GpawConfig
-from mat2spec.data.materials.schema import crystals, materials_table
+from mat2spec.data.materials.schema import materials_table, read_crystals
 from mat2spec.dft.gpaw_engine import NEEDS_SPIN, Gpaw, setups
 from mat2spec.dft.gpaw_program import k_mesh
 from mat2spec.structure.crystal import Crystal
@@ -34,20 +35,20 @@ MAX_SITES = 8
 NOBLE_GASES = frozenset({2, 10, 18, 36, 54})
 
 PASSES = {"kppra_scf": 10, "kppra_dos": 8}
-"""How often the bands of a mesh are worked on."""
+"""Number of passes over the bands of each mesh."""
 
 SHARES = {"cubic": 0.4, 1: 0.3}
-"""Less of what there is most of, and of the elements, which have few crystals each."""
+"""Smaller shares of the largest strata: cubic crystals, and elements, which have few crystals each."""
 
 COST_UNIT = 2.8e-5
-"""[s] of one core for a k-point, band and Å³ at 350 eV: from five crystals, right to a factor of about two."""
+"""[core-seconds per k-point, band and Å³] at 350 eV; from five crystals, correct within a factor of about two."""
 
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A crystal that could be computed, as its standardised primitive cell."""
+    """A crystal that could be computed, as its standardized primitive cell."""
 
     crystal: Crystal
 
@@ -57,14 +58,14 @@ class Candidate:
 
     @property
     def stratum(self) -> tuple[str, int]:
-        """Crystal system, and the number of elements, four or more counted as four."""
+        """Crystal system, and number of elements (four stands for four or more)."""
         return SpaceGroup.from_int_number(self.space_group).crystal_system, min(len(self.crystal.elements), 4)
 
     @cached_property
     def cost(self) -> float:
-        """Seconds of one core: irreducible k-points of both meshes, weighted by their passes, × bands × plane waves."""
+        """Estimated core-seconds: irreducible k-points of both meshes, weighted by passes, × bands × plane waves."""
         crystal, settings = self.crystal, Gpaw(GpawConfig()).settings(self.crystal)
-        cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
+        cell = (crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
         points = 0
         for density, passes in PASSES.items():
             mesh = k_mesh(crystal.lattice, len(crystal), settings[density], settings["even_mesh"])
@@ -79,23 +80,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--limit", type=int, default=1500)
-    parser.add_argument("--max-cost", type=float, default=40.0, help="[s] estimated, of one core")
+    parser.add_argument("--max-cost", type=float, default=40.0, help="[core-seconds] largest estimated cost")
     arguments = parser.parse_args()
     done = list(read("edos_gpaw.parquet"))
-    found = list(candidates(done, arguments.max_cost))
-    chosen = in_order(found, done, arguments.limit)
+    available = list(candidates(done, arguments.max_cost))
+    chosen = select(available, done, arguments.limit)
     pq.write_table(materials_table([candidate.crystal for candidate in chosen]), arguments.output, compression="zstd")
-    print(
-        f"{len(chosen)} of {len(found)} candidates, about {sum(candidate.cost for candidate in chosen) / 3600:.1f} core-hours"
-    )
+    core_hours = sum(candidate.cost for candidate in chosen) / 3600
+    print(f"{len(chosen)} of {len(available)} candidates, about {core_hours:.1f} core-hours")
 
 
 def read(name: str) -> Iterator[Crystal]:
-    return (row for row in crystals(pq.read_table(BUNDLED / name)) if isinstance(row, Crystal))
+    return (row for row in read_crystals(pq.read_table(BUNDLED / name)) if isinstance(row, Crystal))
 
 
 def candidates(done: list[Crystal], max_cost: float) -> Iterator[Candidate]:
-    """What can be computed at that cost; one crystal of those with the same formula and space group."""
+    """Crystals that can be computed at that cost; one of those with the same formula and space group."""
     seen = {(crystal.formula, space_group_number(crystal)) for crystal in done}
     usable = setups()
     for crystal in read("mp_structures.parquet"):
@@ -109,11 +109,11 @@ def candidates(done: list[Crystal], max_cost: float) -> Iterator[Candidate]:
             yield candidate
 
 
-def in_order(found: list[Candidate], done: list[Crystal], limit: int) -> list[Candidate]:
-    """Take from each stratum in turn; of 60 drawn from it, the crystal whose elements are rarest so far for its cost."""
+def select(available: list[Candidate], done: list[Crystal], limit: int) -> list[Candidate]:
+    """Take from each stratum in turn, out of 60 random crystals, the one with the rarest elements for its cost."""
     random = np.random.default_rng(SEED)
     strata: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
-    for candidate in found:
+    for candidate in available:
         strata[candidate.stratum].append(candidate)
     weights = {
         key: min(1.0, len(rows) / 40) * np.prod([SHARES.get(part, 1.0) for part in key]) for key, rows in strata.items()
@@ -135,7 +135,7 @@ def in_order(found: list[Candidate], done: list[Crystal], limit: int) -> list[Ca
 
 
 def merit(candidate: Candidate, taken: Counter[int]) -> float:
-    """Low for elements that were taken seldom, and for low cost."""
+    """Merit of a candidate: low for elements that were seldom taken, and for a low cost."""
     rarity = np.mean([np.sqrt(1 + taken[z]) for z in set(candidate.crystal.atomic_numbers.tolist())])
     return float(rarity * candidate.cost**0.5)
 

@@ -1,9 +1,10 @@
-"""Whether a training that loses a node and gets another one ends where undisturbed ones end: within the spread of seeds.
+"""Elastic training: does one that loses a node and gains another end within the spread of undisturbed seeds?
 
     python benchmarks/elastic.py [--seeds 3] [--resized 2] [--epochs 30]
 
-Real labels (the bundled phonon spectra) and a small Mat2Spec. The cluster is a head and two nodes of one core on this machine; a node is
-killed (raylet and workers) after a third of the epochs, and another one joins after two thirds. The table gives the best validation MAE.
+Real labels (the bundled phonon spectra) and a small Mat2Spec. The cluster is a head and two nodes of one core each,
+on this machine. One node is killed (raylet and workers) after a third of the epochs, and a new one joins after two
+thirds. The output gives the best validation MAE.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import psutil
@@ -25,8 +28,8 @@ from mat2spec.distributed.session import Head, local_head
 from mat2spec.provenance import environment
 
 WORKERS = {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1, "resize_interval": 2, "max_failures": 5}
-HASTE = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
-"""Ray Train asks for the lost node for so long before it goes on without."""
+SHORT_TIMEOUTS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
+"""Ray Train waits this long for a lost node before it goes on without it."""
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument("--resized", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
-    os.environ.update(HASTE)
+    os.environ.update(SHORT_TIMEOUTS)
     print(f"{environment()['hardware']}; {arguments.epochs} epochs, best validation MAE (and R²)")
     with tempfile.TemporaryDirectory() as folder, local_head(num_cpus=0) as head:
         nodes = [join(head) for _ in range(2)]
@@ -49,21 +52,19 @@ def main() -> None:
     plain = [run["mae"] for name, run in runs.items() if "resized" not in name]
     resized = [run["mae"] for name, run in runs.items() if "resized" in name]
     mean, spread = statistics.mean(plain), statistics.stdev(plain)
-    print(
-        f"  undisturbed {mean:.4f} ± {spread:.4f} (standard deviation of seeds); resized {', '.join(f'{mae:.4f}' for mae in resized)}"
-    )
-    print(
-        f"  farthest resized run: {max(abs(mae - mean) for mae in resized) / spread:.1f} standard deviations from their mean"
-    )
+    print(f"  undisturbed {mean:.4f} ± {spread:.4f} (standard deviation of seeds)")
+    print(f"  resized {', '.join(f'{mae:.4f}' for mae in resized)}")
+    farthest = max(abs(mae - mean) for mae in resized) / spread
+    print(f"  farthest resized run: {farthest:.1f} standard deviations from the mean of the undisturbed ones")
 
 
 def join(head: Head) -> subprocess.Popen:
-    """Start a node of one core, and wait until it has: two that start at once may take one port."""
+    """Start a node of one core and wait until it is up: two that start at once may choose the same port."""
     options = ["--num-cpus=1", "--block", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
-    command = [Path(sys.executable).with_name("ray"), "start", "--address", head.gcs, *options]
+    command: list[str | Path] = [Path(sys.executable).with_name("ray"), "start", "--address", head.gcs, *options]
     node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     if not any("Ray runtime started" in line for line in node.stdout or ()):
-        raise SystemExit(f"a node ended with {node.wait()}")
+        raise SystemExit(f"a node exited with code {node.wait()}")
     return node
 
 
@@ -74,11 +75,17 @@ def kill(node: subprocess.Popen) -> None:
 
 
 def train(folder: Path, seed: int, epochs: int, head: Head, nodes: list[subprocess.Popen] | None) -> dict[str, float]:
-    """Train on the two nodes; with nodes given, kill one of them and add another on the way."""
+    """Train on two nodes; if nodes are given, kill one of them and add another during the training."""
     name = f"{seed}-{'resized' if nodes else 'plain'}"
     settings = SETTINGS | {"workers": WORKERS, "training": SETTINGS["training"] | {"epochs": epochs, "seed": seed}}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
-    command = [sys.executable, HOME / "jobs/train.py", folder / f"{name}.yaml", "--output", folder / name]
+    command: list[str | Path] = [
+        sys.executable,
+        HOME / "jobs/train.py",
+        folder / f"{name}.yaml",
+        "--output",
+        folder / name,
+    ]
     with subprocess.Popen(
         command, cwd=HOME, env=os.environ | {"RAY_ADDRESS": head.gcs}, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -89,9 +96,9 @@ def train(folder: Path, seed: int, epochs: int, head: Head, nodes: list[subproce
             nodes.append(join(head))
         process.communicate()
     if process.returncode:
-        raise SystemExit(f"{name} ended with {process.returncode}")
+        raise SystemExit(f"{name} exited with code {process.returncode}")
     scores = json.loads((folder / name / "result.json").read_text())["valid"]
-    history = sizes(folder, name)
+    history = worker_counts(folder, name)
     print(f"  {name:<12} {scores['mae']:.4f} ({scores['r2']:.3f}); workers: {history}", flush=True)
     return scores
 
@@ -99,20 +106,16 @@ def train(folder: Path, seed: int, epochs: int, head: Head, nodes: list[subproce
 def wait_for(output: Path, epoch: int, process: subprocess.Popen) -> None:
     while not any(output.glob(f"ray/epoch-{epoch:04d}-*/training.pt")):
         if process.poll() is not None:
-            raise SystemExit(f"ended before epoch {epoch}, with {process.returncode}")
+            raise SystemExit(f"exited before epoch {epoch} with code {process.returncode}")
         time.sleep(0.05)
 
 
-def sizes(folder: Path, name: str) -> str:
-    """How many epochs were done by how many workers, in order."""
+def worker_counts(folder: Path, name: str) -> str:
+    """Number of epochs by number of workers, in order."""
     run = TrackedRun(store_uri(folder / name), (folder / name / RUN_ID_FILE).read_text())
-    told: list[list[float]] = []
-    for _, size in sorted(run.history("workers").items()):
-        if told and told[-1][1] == size:
-            told[-1][0] += 1
-        else:
-            told.append([1, size])
-    return ", ".join(f"{count} epochs × {size:.0f}" for count, size in told)
+    by_epoch = sorted(run.history("workers").items())
+    periods = [(workers, len(list(epochs))) for workers, epochs in groupby(by_epoch, key=itemgetter(1))]
+    return ", ".join(f"{epochs} epochs × {workers:.0f}" for workers, epochs in periods)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Damaged structure files by the thousand: each must end in crystals or in one line that says why not, and soon.
+"""Fuzzing of the structure readers: every damaged file must give crystals or a one-line error, and quickly.
 
     python benchmarks/fuzz.py [--cases 10000] [--seed 0]
 
-Real CIFs, and the structures in them as POSCAR, extXYZ, pymatgen's JSON and OPTIMADE, lose slices, have them doubled, and get junk put in,
-as a broken transfer or a careless hand would do it. The same seed makes the same cases. If any case raises, the exit code is 1 and its file
-is written into the current directory.
+Slices of real CIFs, and of the structures in them as POSCAR, extXYZ, pymatgen's JSON and OPTIMADE, are removed or
+repeated, and junk is inserted, as a broken transfer or a careless edit would do. The same seed makes the same cases.
+If any case raises, the exit code is 1 and its file is written into the current directory.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from mat2spec.structure.readers.formats import read_structures
 CIFS = Path(__file__).parents[1] / "tests/data/cifs.tar.zst"
 
 LARGEST = 20_000
-"""[bytes] Larger files say nothing more, and take longer."""
+"""[bytes] Larger files show nothing more, and take longer."""
 
 JUNK = [b"'", b'"', b"\n;", b"\nloop_\n", b"\ndata_x\n", b"?", b"-", b"1e400", b"nan", b"0"]
 JUNK += [b"(", b"{", b"[", b"]", b"null", b"D", b"\0", b"\xff"]
@@ -46,14 +46,14 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # of the parsers that write the seeds
-    chance = random.Random(arguments.seed)
-    seeds = make_seeds(chance)
+    warnings.simplefilter("ignore")  # raised by the parsers that write the seeds
+    rng = random.Random(arguments.seed)
+    seeds = make_seeds(rng)
     outcomes: Counter[tuple[str, str]] = Counter()
     slowest = (0.0, "")
     for case in range(arguments.cases):
-        name, content = chance.choice(seeds)
-        content = damage(content, chance)
+        name, content = rng.choice(seeds)
+        content = damage(content, rng)
         start = time.perf_counter()
         outcome = read(name, content)
         slowest = max(slowest, (time.perf_counter() - start, f"case {case}, {name}"))
@@ -68,38 +68,39 @@ def main() -> int:
 
 
 def read(name: str, content: bytes) -> str:
-    """Read a file; say what came of it."""
+    """Read a file; return "read", "refused" or "raised"."""
     try:
-        found = [parsed.crystal for parsed in read_structures(name, content, ReadingConfig())]
+        results = [parsed.crystal for parsed in read_structures(name, content, ReadingConfig())]
     except Exception:
         traceback.print_exc()
         return "raised"
-    if not found or any(isinstance(crystal, StructureError) and "\n" in str(crystal) for crystal in found):
+    if not results or any(isinstance(crystal, StructureError) and "\n" in str(crystal) for crystal in results):
         return "raised"
-    return "read" if all(isinstance(crystal, Crystal) for crystal in found) else "refused"
+    return "read" if all(isinstance(crystal, Crystal) for crystal in results) else "refused"
 
 
-def damage(content: bytes, chance: random.Random) -> bytes:
-    """One to four times: delete, keep or double a slice, and put something in."""
-    for _ in range(chance.randint(1, 4)):
-        start = chance.randrange(len(content) + 1)
-        piece = content[start : start + chance.randint(0, 60)]
-        junk = chance.choice([b"", chance.choice(JUNK), chance.randbytes(chance.randint(1, 8))])
-        content = content[:start] + piece * chance.randint(0, 2) + junk + content[start + len(piece) :]
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """Remove, keep or repeat a slice, and insert something; one to four times."""
+    for _ in range(rng.randint(1, 4)):
+        start = rng.randrange(len(content) + 1)
+        piece = content[start : start + rng.randint(0, 60)]
+        junk = rng.choice([b"", rng.choice(JUNK), rng.randbytes(rng.randint(1, 8))])
+        content = content[:start] + piece * rng.randint(0, 2) + junk + content[start + len(piece) :]
     return content
 
 
-def make_seeds(chance: random.Random) -> list[tuple[str, bytes]]:
-    """Good files: their name, which tells the format, and content."""
+def make_seeds(rng: random.Random) -> list[tuple[str, bytes]]:
+    """Undamaged files: name, which determines the format, and content."""
     with pa.CompressedInputStream(str(CIFS), "zstd") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        cifs = [archive.extractfile(member).read() for member in archive if member.name.endswith(".cif")]  # type: ignore[union-attr]
+        files = [archive.extractfile(member) for member in archive if member.name.endswith(".cif")]
+        cifs = [file.read() for file in files if file]
     cifs = [cif for cif in cifs if len(cif) < LARGEST]
     crystals = [
-        parsed.crystal for cif in chance.sample(cifs, 20) for parsed in read_structures("a.cif", cif, ReadingConfig())
+        parsed.crystal for cif in rng.sample(cifs, 20) for parsed in read_structures("a.cif", cif, ReadingConfig())
     ]
-    structures = [Structure(c.lattice, c.atomic_numbers, c.frac_coords) for c in crystals if isinstance(c, Crystal)]
+    structures = [c.to_structure() for c in crystals if isinstance(c, Crystal)]
     written = [(name, write(structure).encode()) for structure in structures for name, write in FORMATS.items()]
-    return written + [("a.cif", cif) for cif in chance.sample(cifs, 40)]
+    return written + [("a.cif", cif) for cif in rng.sample(cifs, 40)]
 
 
 def extxyz(structure: Structure) -> str:

@@ -1,9 +1,9 @@
-"""What the gap rule costs: as columns in NumPy, and as questions in SQL over a million spectra in Parquet.
+"""Cost of the edge-gap rules: as columns in NumPy, and as SQL queries over a million spectra in Parquet.
 
     python benchmarks/gaps.py [--spectra 1000000] [--repeats 5] [--threads 2]
 
-Spectra are those of DFT that ship, each drawn many times and with noise, so that they compress no better than real ones. Every question is
-asked in turn within each repeat; the table gives medians.
+The spectra are the bundled DFT spectra, each sampled many times with noise, so that they compress no better than real
+ones. All queries run in turn within each repeat; the table gives medians.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -26,17 +28,25 @@ from mat2spec.query.macros import macros
 
 LABELS = Path(__file__).parents[1] / "mat2spec/data/bundled/edos_gpaw.parquet"
 BATCH = 100_000
-"""Spectra in a file, and in a call of NumPy."""
+"""Spectra per file, and per call of NumPy."""
 
-QUESTIONS = {
-    "SQL: read the spectra, no more": "SELECT sum(spectrum[64]) FROM predictions",
+QUERIES = {
+    "SQL: read the spectra only": "SELECT sum(spectrum[64]) FROM predictions",
     "SQL: columns of the run": "SELECT count(*) FROM predictions WHERE vb_gap_width >= 1.5 AND vb_gap_upper > -0.5",
-    "SQL: masks, free widths and windows": "SELECT count(vb_gap_of_mask(vb_mask, cb_mask, min_width := 0.75)) FROM predictions",
-    "SQL: all limits free, VB": "SELECT count(vb_gap(spectrum, threshold := 0.8, min_width := 0.75, upper_min := -1.5)) FROM predictions",
-    "SQL: all limits free, CB": "SELECT count(cb_gap(spectrum, threshold := 0.8, min_width := 0.75, lower_max := 1.5)) FROM predictions",
+    "SQL: masks, other widths and windows": (
+        "SELECT count(vb_gap_of_mask(vb_mask, cb_mask, min_width := 0.75)) FROM predictions"
+    ),
+    "SQL: all limits changed, VB": (
+        "SELECT count(vb_gap(spectrum, threshold := 0.8, min_width := 0.75, upper_min := -1.5)) FROM predictions"
+    ),
+    "SQL: all limits changed, CB": (
+        "SELECT count(cb_gap(spectrum, threshold := 0.8, min_width := 0.75, lower_max := 1.5)) FROM predictions"
+    ),
     "SQL: has_gap": "SELECT count(*) FROM predictions WHERE has_gap(spectrum, -1.5, -0.5)",
     "SQL: dos_integral": "SELECT sum(dos_integral(spectrum, -0.5, 0)) FROM predictions",
-    "SQL: similar to one": "SELECT min(similar(spectrum, (SELECT any_value(spectrum) FROM predictions)).wasserstein) FROM predictions",
+    "SQL: similarity to one": (
+        "SELECT min(similar(spectrum, (SELECT any_value(spectrum) FROM predictions)).wasserstein) FROM predictions"
+    ),
 }
 
 
@@ -79,12 +89,16 @@ def main() -> None:
             "NumPy: CB gaps of 100,000": lambda: cb_gaps(batch, EDOS_GRID, ConductionBandRule()),
             "NumPy: masks of 100,000": lambda: low_masks(batch, 1.0),
         }
-        stages |= {name: lambda sql=sql: connection.execute(sql).fetchall() for name, sql in QUESTIONS.items()}
+        stages |= {name: partial(fetch, connection, sql) for name, sql in QUERIES.items()}
         report(stages, arguments)
 
 
+def fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    return connection.execute(sql).fetchall()
+
+
 def report(stages: dict[str, Callable[[], object]], arguments: argparse.Namespace) -> None:
-    """Print wall-clock seconds, processor seconds, and each as a multiple of reading the spectra."""
+    """Print wall-clock seconds, processor seconds, and the latter as a multiple of reading the spectra."""
     wall: dict[str, list[float]] = {name: [] for name in stages}
     processor: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(arguments.repeats):
@@ -95,9 +109,10 @@ def report(stages: dict[str, Callable[[], object]], arguments: argparse.Namespac
             processor[name].append(time.process_time() - busy)
     hardware, load = environment()["hardware"], os.getloadavg()[0]
     print(
-        f"{arguments.spectra} spectra, {arguments.threads} threads, median of {arguments.repeats}; {hardware}; load {load:.1f}"
+        f"{arguments.spectra} spectra, {arguments.threads} threads, median of {arguments.repeats}; "
+        f"{hardware}; load {load:.1f}"
     )
-    reading = statistics.median(processor["SQL: read the spectra, no more"])
+    reading = statistics.median(processor["SQL: read the spectra only"])
     for name in stages:
         seconds, busy = statistics.median(wall[name]), statistics.median(processor[name])
         print(f"  {name:<38}{seconds:>8.3f} s {busy:>8.3f} processor s {busy / reading:>7.2f} × reading")

@@ -1,11 +1,11 @@
-"""A screening that is killed again and again, and what is then lost, doubled or changed: nothing should be.
+"""A screening that is killed again and again: how many rows are lost, duplicated or changed (there should be none).
 
     python benchmarks/kills.py [--kills 50] [--rows 20000] [--rows-per-shard 200] [--seed 1]
 
-Half of the kills are of workers, the others of drivers and raylets, after which the same command is given again; every tenth is sent to the
-process that has a half-written file open at that moment. Kills come at random times between one commit and the next. At the end the run is
-compared, row by row, with one that nobody disturbed. Shards done in isolation cost a start of Python each, so that a campaign takes about a
-minute for each kill of a driver or a raylet.
+Half of the kills hit workers, the others drivers and raylets, after which the same command is run again; every tenth
+hits the process that has a half-written file open at that moment. Kills come at random times between one commit and
+the next. At the end the run is compared, row by row, with an undisturbed one. Each shard processed in isolation costs
+a start of Python, so that a campaign takes about a minute for each kill of a driver or a raylet.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
 TARGETS = ("worker", "driver", "worker", "raylet", "worker", "driver", "worker", "raylet", "worker", "write")
 TITLES = {"worker": ("ray::Worker", "ray::isolate"), "raylet": ("raylet",)}
 TOLERANCE = 1e-6
-"""States per cm⁻¹ per atom: batches may fall differently."""
+"""[states per cm⁻¹ per atom] The same crystals may be batched differently."""
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "input.parquet")
         pq.write_table(pq.read_table(BUNDLED).slice(0, arguments.rows), table, row_group_size=5_000)
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             HOME / "jobs/screen.py",
             HOME / "configs/screen-phdos.yaml",
@@ -63,33 +63,39 @@ def main() -> None:
         ]
         subprocess.run([*command, Path(folder, "undisturbed")], check=True)
         campaign = Campaign(command, arguments.kills, random.Random(arguments.seed))
-        while sum(campaign.kills.values()) < arguments.kills:  # a run that is done is followed by another
+        while sum(campaign.kills.values()) < arguments.kills:  # a finished run is followed by another one
             run = Path(folder, f"killed-{sum(campaign.kills.values())}")
             campaign.finish(run)
             print(f"{run.name}: {compare(run, Path(folder, 'undisturbed'))}", flush=True)
         print(
-            f"kills: {dict(campaign.kills)}, {campaign.between} of them between the first and the last commit; {campaign.starts} starts"
+            f"kills: {dict(campaign.kills)}, {campaign.between} of them between the first and the last commit; "
+            f"the command was started {campaign.starts} times"
         )
 
 
 class Campaign:
-    """Kills the processes of screenings until enough were killed.
+    """Kills the processes of screenings until there were enough kills.
 
     Args:
         command: The screening, up to its directory.
-        wanted: How many kills are enough.
-        dice: What decides when and whom.
+        wanted: Number of kills.
+        rng: Decides when, and which of several processes.
     """
 
-    def __init__(self, command: list[object], wanted: int, dice: random.Random) -> None:
-        self._command, self._wanted, self._dice = [str(word) for word in command], wanted, dice
-        self._targets, self._run = cycle(TARGETS), Path()
+    def __init__(self, command: list[str | Path], wanted: int, rng: random.Random) -> None:
+        self._command = [str(word) for word in command]
+        self._wanted = wanted
+        self._rng = rng
+        self._targets = cycle(TARGETS)
+        self._run = Path()
         self.kills: Counter[str] = Counter()
-        self.between = self.starts = 0
+        self.between = 0
+        self.starts = 0
 
     def finish(self, run: Path) -> None:
-        """Give the command again and again until the run is done."""
-        self._run, target = run, next(self._targets)
+        """Run the command again and again until the run is finished."""
+        self._run = run
+        target = next(self._targets)
         while True:
             self.starts += 1
             with subprocess.Popen(
@@ -118,26 +124,31 @@ class Campaign:
         return len(list((self._run / "predictions").glob("*.parquet")))
 
     def _wait(self, process: subprocess.Popen, target: str) -> bool:
-        """Let some commits pass, or none but a while; false if the job ended."""
-        goal, until = self._committed() + self._dice.randrange(3), time.monotonic() + self._dice.uniform(1, 20)
+        """Wait for a few commits, or for some time; return whether the job is still running."""
+        goal = self._committed() + self._rng.randrange(3)
+        end = time.monotonic() + self._rng.uniform(1, 20)
         while (self._committed() < goal or target == "write") and process.poll() is None:
             if target == "write" and self._writer():
                 return True
-            if time.monotonic() > until and self._committed() > 0:
+            if time.monotonic() > end and self._committed() > 0:
                 break
             time.sleep(0.0005 if target == "write" else 0.05)
         return process.poll() is None
 
     def _kill(self, process: subprocess.Popen, target: str) -> bool:
+        """Kill the target; return whether there was one."""
         if target == "driver":
             os.kill(process.pid, signal.SIGKILL)
             return True
-        victims = [self._writer()] if target == "write" else list(self._processes(process, TITLES[target]))
-        victims = [victim for victim in victims if victim]
+        if target == "write":
+            writer = self._writer()
+            victims = [writer] if writer else []
+        else:
+            victims = list(self._processes(process, TITLES[target]))
         if not victims:
             return False
         with suppress(psutil.NoSuchProcess):
-            self._dice.choice(victims).kill()
+            self._rng.choice(victims).kill()
             return True
         return False
 
@@ -154,8 +165,8 @@ class Campaign:
             return None
         for link in Path("/proc").glob("[0-9]*/fd/*"):
             with suppress(OSError, psutil.NoSuchProcess):
-                there = os.readlink(link)
-                if there.startswith(str(self._run)) and there.endswith(".partial"):
+                file = os.readlink(link)
+                if file.startswith(str(self._run)) and file.endswith(".partial"):
                     return psutil.Process(int(link.parts[2]))
         return None
 
@@ -166,25 +177,27 @@ class Campaign:
 
 
 def compare(run: Path, reference: Path) -> str:
-    """Say how many rows were lost, doubled or changed."""
-    lost = doubled = changed = 0
+    """Count the rows that were lost, duplicated or changed."""
+    lost = duplicated = 0
     for folder in ("predictions", "rejects"):
-        here, there = (
-            pa.concat_tables([pq.read_table(file) for file in sorted((path / folder).iterdir())])
-            for path in (run, reference)
-        )
-        mine, its = Counter(here["material_id"].to_pylist()), Counter(there["material_id"].to_pylist())
-        lost += sum((its - mine).values())
-        doubled += sum((mine - its).values())
-        if folder == "predictions":
-            spectra = {
-                row["material_id"]: np.array(row["spectrum"])
-                for row in here.select(["material_id", "spectrum"]).to_pylist()
-            }
-            for row in there.select(["material_id", "spectrum"]).to_pylist():
-                found = spectra.get(row["material_id"])
-                changed += found is not None and not np.allclose(found, row["spectrum"], rtol=0, atol=TOLERANCE)
-    return f"{lost} lost, {doubled} doubled, {changed} changed beyond {TOLERANCE:g}"
+        ids = Counter(read(run / folder)["material_id"].to_pylist())
+        expected_ids = Counter(read(reference / folder)["material_id"].to_pylist())
+        lost += (expected_ids - ids).total()
+        duplicated += (ids - expected_ids).total()
+    spectra, expected = (
+        dict(zip(table["material_id"].to_pylist(), table["spectrum"].to_pylist(), strict=True))
+        for table in (read(run / "predictions"), read(reference / "predictions"))
+    )
+    changed = sum(
+        not np.allclose(spectra[name], spectrum, rtol=0, atol=TOLERANCE)
+        for name, spectrum in expected.items()
+        if name in spectra
+    )
+    return f"{lost} lost, {duplicated} duplicated, {changed} changed by more than {TOLERANCE:g}"
+
+
+def read(folder: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(folder.iterdir())])
 
 
 if __name__ == "__main__":

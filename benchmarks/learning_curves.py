@@ -1,4 +1,4 @@
-"""Learning curves of simulated campaigns: the table of labels that each rule needs, and the picture."""
+"""Learning curves of simulated active-learning campaigns: the labels that each rule needs, as a table and as a plot."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 Round = dict[str, Any]
-"""Seed, rule, labels, and the errors on the validation and the test rows."""
+"""One round: seed, rule, number of labels, and errors on the validation and test rows."""
 
 METRICS = {
     "mae": "MAE",
@@ -19,50 +19,51 @@ METRICS = {
 REFERENCE = "random"
 
 
-def budgets_of(rounds: list[Round]) -> list[int]:
-    """Numbers of labels, ascending."""
+def label_counts(rounds: list[Round]) -> list[int]:
+    """Different numbers of labels, ascending."""
     return sorted({r["labels"] for r in rounds})
 
 
 def curves(rounds: list[Round], part: str, metric: str) -> dict[str, Float[np.ndarray, "seeds budgets"]]:
-    """Errors by rule, of the seeds that are finished.
+    """Errors by rule, for the seeds that are finished.
 
     Args:
-        rounds: All that were done.
-        part: valid or test.
-        metric: One of METRICS.
+        rounds: All rounds.
+        part: "valid" or "test".
+        metric: A key of METRICS.
     """
     errors = {(r["seed"], r["rule"], r["labels"]): r[part][metric] for r in rounds}
-    budgets, rules = budgets_of(rounds), list(dict.fromkeys(r["rule"] for r in rounds))
-    seeds = [
-        s for s in sorted({r["seed"] for r in rounds}) if all((s, rule, b) in errors for rule in rules for b in budgets)
-    ]
+    budgets = label_counts(rounds)
+    rules = list(dict.fromkeys(r["rule"] for r in rounds))
+    all_seeds = sorted({r["seed"] for r in rounds})
+    seeds = [seed for seed in all_seeds if all((seed, rule, b) in errors for rule in rules for b in budgets)]
     return {rule: np.array([[errors[seed, rule, budget] for budget in budgets] for seed in seeds]) for rule in rules}
 
 
 def labels_needed(curve: Float[np.ndarray, " budgets"], budgets: list[int], error: float) -> float:
-    """Labels at which a curve first comes down to an error, on straight lines between rounds; inf if it does not."""
+    """Number of labels at which a curve first reaches an error, interpolated linearly; infinite if it never does."""
     below = np.flatnonzero(curve <= error)
     if not len(below) or below[0] == 0:
         return float(budgets[0]) if len(below) else float("inf")
-    last, first = below[0] - 1, below[0]
-    done = (curve[last] - error) / (curve[last] - curve[first])
-    return float(budgets[last] + done * (budgets[first] - budgets[last]))
+    before, after = below[0] - 1, below[0]
+    fraction = (curve[before] - error) / (curve[before] - curve[after])
+    return float(budgets[before] + fraction * (budgets[after] - budgets[before]))
 
 
 def summary(rounds: list[Round], part: str) -> list[dict[str, Any]]:
-    """What each rule reaches, and which percentage of the labels it needs for what random choice reaches with all of them.
+    """Final error of each rule, and the percentage of the labels it needs to match random choice with all of them.
 
-    The percentage is that of the mean curves; those of single seeds compare each with random choice of the same seed.
+    The percentage compares the mean curves; those by seed compare each with random choice of the same seed.
     """
-    budgets, rows = budgets_of(rounds), []
+    budgets = label_counts(rounds)
+    rows = []
     for metric in METRICS:
-        found = curves(rounds, part, metric)
-        reference = found[REFERENCE]
-        for rule, errors in found.items():
+        errors_by_rule = curves(rounds, part, metric)
+        reference = errors_by_rule[REFERENCE]
+        for rule, errors in errors_by_rule.items():
             pairs = zip([errors.mean(axis=0), *errors], [reference.mean(axis=0), *reference], strict=True)
-            whole, *by_seed = (
-                100 * labels_needed(one, budgets, at_random[-1]) / budgets[-1] for one, at_random in pairs
+            mean, *by_seed = (
+                100 * labels_needed(curve, budgets, random_curve[-1]) / budgets[-1] for curve, random_curve in pairs
             )
             rows.append(
                 {
@@ -70,7 +71,7 @@ def summary(rounds: list[Round], part: str) -> list[dict[str, Any]]:
                     "rule": rule,
                     "error": float(errors[:, -1].mean()),
                     "error_sd": float(errors[:, -1].std(ddof=1)) if len(errors) > 1 else None,
-                    "labels_percent": whole,
+                    "labels_percent": mean,
                     "labels_percent_by_seed": by_seed,
                 }
             )
@@ -78,18 +79,17 @@ def summary(rounds: list[Round], part: str) -> list[dict[str, Any]]:
 
 
 def table(rounds: list[Round], part: str) -> str:
-    """Write the summary as Markdown."""
-    last, rows = budgets_of(rounds)[-1], summary(rounds, part)
+    """Format the summary as a Markdown table."""
+    last = label_counts(rounds)[-1]
     lines = [
-        f"| error ({part}) | rule | with {last} labels | labels to reach random choice with {last} | seed by seed |",
+        f"| error ({part}) | rule | with {last} labels | labels needed to match random choice with {last} | by seed |",
         "|---|---|---|---|---|",
     ]
-    for row in rows:
+    for row in summary(rounds, part):
         spread = f" ± {row['error_sd']:.1g}" if row["error_sd"] is not None else ""
         seeds = ", ".join(map(_percent, row["labels_percent_by_seed"]))
-        lines.append(
-            f"| {METRICS[row['metric']]} | {row['rule']} | {row['error']:.3g}{spread} | {_percent(row['labels_percent'])} | {seeds} |"
-        )
+        needed = _percent(row["labels_percent"])
+        lines.append(f"| {METRICS[row['metric']]} | {row['rule']} | {row['error']:.3g}{spread} | {needed} | {seeds} |")
     return "\n".join(lines)
 
 
@@ -98,8 +98,9 @@ def _percent(share: float) -> str:
 
 
 def draw(rounds: list[Round], part: str, file: Path) -> None:
-    """Draw means over seeds, and bands of a standard deviation."""
-    figure, budgets = Figure(figsize=(9, 3.4), layout="constrained"), budgets_of(rounds)
+    """Plot means over seeds, with bands of one standard deviation."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    budgets = label_counts(rounds)
     for axes, metric in zip(figure.subplots(1, 2), ("mae", "cv"), strict=True):
         for number, (rule, errors) in enumerate(curves(rounds, part, metric).items()):
             mean, spread = errors.mean(axis=0), errors.std(axis=0)

@@ -1,10 +1,10 @@
-"""Memory of a whole screening as its input grows: the bundled table, repeated under new ids.
+"""Memory of a screening as its input grows; the input is the bundled table, repeated under new ids.
 
     python benchmarks/memory.py [--rows 10000 100000 1000000] [--checkpoint mat2spec/checkpoints/phdos-mat2spec]
 
-Memory is the sum of proportional set sizes over the job and all its children, Ray's included, sampled twice a second: what several share
-is counted once. The plateau is their mean
-over the last half of the time between the first and the last shard.
+Memory is the sum of proportional set sizes over the job and all its children, Ray's included, sampled twice a second;
+memory that several processes share is counted once. The plateau is the mean over the last half of the time between
+the first and the last shard.
 """
 
 import argparse
@@ -29,9 +29,9 @@ class Memory(NamedTuple):
     """Memory of one job [bytes].
 
     Args:
-        peak: Largest of all samples.
+        peak: Largest sample.
         plateau: Mean of the last half of the samples after the first shard.
-        seconds: Time of the job.
+        seconds: Duration of the job [s].
     """
 
     peak: float
@@ -51,15 +51,17 @@ def main() -> None:
             measured.append(measure(Path(folder), arguments.checkpoint))
         memory = measured[-1]
         print(
-            f"{rows:>9} rows: plateau {memory.plateau / GB:.2f} GB ({memory.plateau / measured[0].plateau:.2f} × the first), "
+            f"{rows:>9} rows: plateau {memory.plateau / GB:.2f} GB "
+            f"({memory.plateau / measured[0].plateau:.2f} × the first), "
             f"peak {memory.peak / GB:.2f} GB, {memory.seconds:.0f} s",
             flush=True,
         )
 
 
 def write_table(rows: int, path: Path) -> None:
-    """Repeat the bundled table under new ids, in as many row groups as it has for its size."""
-    table, written = pq.read_table(BUNDLED), 0
+    """Write the bundled table repeatedly under new ids, in row groups of ROWS_PER_GROUP."""
+    table = pq.read_table(BUNDLED)
+    written = 0
     column = table.column_names.index("material_id")
     with pq.ParquetWriter(path, table.schema) as writer:
         for turn in range(-(-rows // len(table))):
@@ -70,8 +72,9 @@ def write_table(rows: int, path: Path) -> None:
 
 
 def measure(folder: Path, checkpoint: Path) -> Memory:
+    """Screen the folder's table and sample the memory of the job."""
     run = folder / "run"
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         HOME / "jobs/screen.py",
         HOME / "configs/screen-phdos.yaml",
@@ -79,12 +82,14 @@ def measure(folder: Path, checkpoint: Path) -> Memory:
         folder / "input.parquet",
         "--no-track",
     ]
-    start, samples, peak = time.perf_counter(), [], 0.0
+    start = time.perf_counter()
+    peak = 0.0
+    samples = []
     with subprocess.Popen(
         [*command, "--checkpoint", checkpoint, "--output", run], stdout=subprocess.DEVNULL
     ) as process:
         while process.poll() is None:
-            memory = in_use(process.pid)
+            memory = proportional_set_size(process.pid)
             peak = max(peak, memory)
             if any((run / "predictions").glob("*.parquet")):
                 samples.append(memory)
@@ -95,7 +100,8 @@ def measure(folder: Path, checkpoint: Path) -> Memory:
     return Memory(peak, sum(late) / len(late), time.perf_counter() - start)
 
 
-def in_use(pid: int) -> float:
+def proportional_set_size(pid: int) -> float:
+    """Memory of a process and its children [bytes]; shared memory is divided among those that share it."""
     total = 0.0
     try:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

@@ -1,9 +1,10 @@
-"""A whole screening beside two plain processes, each pinned to a core with one thread, that do the same without Ray.
+"""Throughput of a whole screening compared with two plain processes that do the same without Ray.
 
     python benchmarks/screening.py [--repeats 3] [--rows 78974] [--checkpoint mat2spec/checkpoints/phdos]
 
-Both build graphs, predict and write all bundled structures, in turn. The rate of each is over the time after its start: of the job from its
-first worker's being ready, of the processes from having loaded the network; starts are printed apart.
+The plain processes have one thread each and are pinned to a core. Both build graphs of, predict and write all bundled
+structures, in turn. The rate of the job counts from when its first worker is ready, that of the processes from when
+they have loaded the network; start times are printed separately.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 HOME = Path(__file__).parents[1]
 BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
@@ -30,50 +32,54 @@ def main() -> None:
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part is not None:
-        do_part(arguments.part, arguments.rows, arguments.checkpoint)
+        process_part(arguments.part, arguments.rows, arguments.checkpoint)
         return
-    jobs, plain = [], []
+    jobs: list[dict[str, Any]] = []
+    plain: list[float] = []
     for _ in range(arguments.repeats):
-        jobs.append(run_job(arguments.rows, arguments.checkpoint))
+        job = run_job(arguments.rows, arguments.checkpoint)
+        jobs.append(job)
         print(
-            f"job: {jobs[-1]['rate']:.0f} rows/s after the start; first shard after {jobs[-1]['first']:.1f} s, "
-            f"{jobs[-1]['total']:.1f} s in all; workers busy {jobs[-1]['utilisation']:.0%}, {jobs[-1]['bottleneck']}",
+            f"job: {job['rate']:.0f} rows/s after the start; first shard after {job['first']:.1f} s, "
+            f"{job['total']:.1f} s in total; workers busy {job['utilization']:.0%}; bottleneck: {job['bottleneck']}",
             flush=True,
         )
         plain.append(run_plain(arguments.rows, arguments.checkpoint))
         print(f"{CORES} plain processes: {plain[-1]:.0f} rows/s", flush=True)
     ratio = statistics.median(job["rate"] for job in jobs) / statistics.median(plain)
     print(
-        f"{arguments.rows} rows, medians of {arguments.repeats}: the job has {ratio:.2f} × the rate of {CORES} plain processes"
+        f"{arguments.rows} rows, medians of {arguments.repeats}: "
+        f"the job has {ratio:.2f} × the rate of {CORES} plain processes"
     )
 
 
-def run_job(rows: int, checkpoint: Path) -> dict:
+def run_job(rows: int, checkpoint: Path) -> dict[str, Any]:
+    """Screen rows with jobs/screen.py; return its rate, times and bottleneck."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             HOME / "jobs/screen.py",
             HOME / "configs/screen-phdos.yaml",
             "--input",
-            table(folder, rows),
+            write_table(folder, rows),
             "--no-track",
         ]
         start = time.perf_counter()
         subprocess.run([*command, "--checkpoint", checkpoint, "--output", run], check=True, stdout=subprocess.DEVNULL)
-        total, record = time.perf_counter() - start, json.loads((run / "run.json").read_text())
-        stages = record["stages"]
+        total = time.perf_counter() - start
+        stages = json.loads((run / "run.json").read_text())["stages"]
         return {
             "rate": stages["rows_per_second_after_start"],
             "first": total - stages["pipeline_seconds"] - stages["ray_start_seconds"] + stages["first_shard_seconds"],
             "total": total,
-            "utilisation": stages["utilisation"],
+            "utilization": stages["utilization"],
             "bottleneck": stages["bottleneck"],
         }
 
 
-def table(folder: str, rows: int) -> Path:
-    """The first rows of the bundled table."""
+def write_table(folder: str, rows: int) -> Path:
+    """Write the first rows of the bundled table."""
     import pyarrow.parquet as pq
 
     path = Path(folder, "input.parquet")
@@ -82,7 +88,7 @@ def table(folder: str, rows: int) -> Path:
 
 
 def run_plain(rows: int, checkpoint: Path) -> float:
-    """Give the rate of the processes together: their rows by the time of the slower."""
+    """Return the total rate of the processes: all rows over the time of the slower one."""
     options = ["--rows", str(rows), "--checkpoint", str(checkpoint)]
     processes = [
         subprocess.Popen([sys.executable, __file__, "--part", str(part), *options], stdout=subprocess.PIPE, text=True)
@@ -92,8 +98,8 @@ def run_plain(rows: int, checkpoint: Path) -> float:
     return rows / max(seconds)
 
 
-def do_part(part: int, rows: int, checkpoint: Path) -> None:
-    """Do every other thousand of the rows on one core; print the seconds after the start."""
+def process_part(part: int, rows: int, checkpoint: Path) -> None:
+    """Predict every other thousand of the rows on one core; print the seconds after the start."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[part]})
     import pyarrow as pa
@@ -113,23 +119,29 @@ def do_part(part: int, rows: int, checkpoint: Path) -> None:
     predictor = Predictor(Checkpoint.load(checkpoint), torch.device("cpu"))
     config = predictor.checkpoint.card.config.graph
     with tempfile.TemporaryDirectory() as folder:
-        file = pq.ParquetFile(table(folder, rows))
+        file = pq.ParquetFile(write_table(folder, rows))
         start = time.perf_counter()
         for number, batch in enumerate(file.iter_batches(ROWS_AT_ONCE)):
             if number % CORES != part:
                 continue
             inputs = pa.Table.from_batches([batch])
-            kept, found, graphs, primitive = [], [], [], []
+            positions, usable, graphs = [], [], []
             for position, crystal in enumerate(read_crystals(inputs)):
-                try:
-                    if isinstance(crystal, Crystal):
-                        graph, sites = build_graph(crystal, config), primitive_nsites(crystal)
-                        kept.append(position), found.append(crystal), graphs.append(graph), primitive.append(sites)
-                except StructureError:
-                    continue
-            prediction = predictor.predict_graphs(graphs)
-            outcome = prediction_table(inputs.take(pa.array(kept)), found, primitive, prediction, predictor.checkpoint)
-            pq.write_table(outcome, f"{folder}/part-{number}.parquet", compression="zstd")
+                if isinstance(crystal, Crystal):
+                    try:
+                        graphs.append(build_graph(crystal, config))
+                    except StructureError:
+                        continue
+                    positions.append(position)
+                    usable.append(crystal)
+            predictions = prediction_table(
+                inputs.take(pa.array(positions)),
+                usable,
+                [primitive_nsites(crystal) for crystal in usable],
+                predictor.predict_graphs(graphs),
+                predictor.checkpoint,
+            )
+            pq.write_table(predictions, f"{folder}/part-{number}.parquet", compression="zstd")
         print(time.perf_counter() - start)
 
 

@@ -1,82 +1,88 @@
-"""A screening without its work: the real driver and the real hand-overs, with workers that only sleep for as long as shards take."""
+"""A screening with simulated workers: the real scheduler, and workers that only sleep for as long as a shard takes."""
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import ray
 
 from mat2spec.data.materials.shards import Shard
-from mat2spec.distributed.screening.actors import SHARDS_AT_ONCE
-from mat2spec.distributed.screening.scheduler import Crew
-from mat2spec.predict.pipeline import Done, Recipe
+from mat2spec.distributed.screening.actors import SHARDS_PER_WORKER
+from mat2spec.distributed.screening.scheduler import Scheduler
+from mat2spec.predict.pipeline import ScreeningSpec, ShardReport
 
-MEMBERS = 128
-"""Workers that one process stands for: a process for each would take 100 MB, and Ray the time to look after it."""
+WORKERS_PER_PROCESS = 128
+"""Simulated workers in one process: one process each would take 100 MB, and load Ray with looking after it."""
 
 
-class Rehearsal(NamedTuple):
-    """What the driver did.
+class Measurement(NamedTuple):
+    """Throughput of a simulated screening.
 
     Args:
-        shards_per_second: After the first round, in which each worker does what it is given at once.
-        driver_seconds: CPU time of the driver's process for each shard over the same span [s].
+        shards_per_second: Rate after the first round, in which each worker takes its first shards at once.
+        driver_seconds: CPU time of the driver's process per shard in the same period [s].
     """
 
     shards_per_second: float
     driver_seconds: float
 
 
-@ray.remote(num_cpus=0, max_concurrency=SHARDS_AT_ONCE * MEMBERS)
-class Sleepers:
+class SimulatedWorkers:
     """Several workers in one process.
 
     Args:
-        seconds: What a shard takes one of them. It holds two shards at once and computes one of them: each is held for twice as long.
+        seconds: Time that a worker needs for a shard [s]. A worker holds several shards and computes one of them at a
+            time, so that each is held for a multiple of that.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = SHARDS_AT_ONCE * seconds
+        self._seconds = SHARDS_PER_WORKER * seconds
 
-    def begin(self, recipe: Recipe) -> None:
-        """Take up the work."""
+    def initialize(self, spec: ScreeningSpec) -> None:
+        """Load nothing."""
 
-    def screen(self, shard: Shard) -> Done:
-        """Take a shard's time and say what a worker would."""
+    def screen(self, shard: Shard) -> ShardReport:
+        """Sleep for the time of a shard and return a worker's report."""
         time.sleep(self._seconds)
-        return Done(len(shard), 0, {})
+        return ShardReport(len(shard), 0, {})
 
 
-class SleepingCrew(Crew):
-    """A crew that enlists sleepers.
-
-    Args:
-        recipe: With as many predictors as there are to be workers.
-        seconds: What a shard takes one of them.
-    """
-
-    def __init__(self, recipe: Recipe, seconds: float) -> None:
-        super().__init__(recipe, lambda: None)
-        processes = -(-self.layout.predictors // MEMBERS)
-        self._processes = [Sleepers.remote(seconds) for _ in range(processes)]  # type: ignore[attr-defined]
-
-    def _enlist(self) -> ray.actor.ActorHandle:
-        return self._processes[len(self._members) % len(self._processes)]
+SimulatedWorkersActor = ray.remote(num_cpus=0)(SimulatedWorkers)
 
 
-def rehearse(recipe: Recipe, shards: Sequence[Shard], seconds: float) -> Rehearsal:
-    """Give shards to sleepers; within a `ray_session`.
+class SimulatedScheduler(Scheduler):
+    """A scheduler that starts simulated workers.
 
     Args:
-        recipe: With as many predictors as there are to be workers.
-        shards: What they are given: for whole rounds, at least two.
-        seconds: What a shard takes one of them.
+        spec: The screening, with as many predictors as there shall be workers.
+        seconds: Time that a worker needs for a shard [s].
     """
-    driver, marks, crew = psutil.Process(), [], SleepingCrew(recipe, seconds)
-    first_round = SHARDS_AT_ONCE * crew.layout.predictors  # sleepers begin together, and stay so
-    for done, _ in enumerate(crew.work(shards), start=1):
+
+    def __init__(self, spec: ScreeningSpec, seconds: float) -> None:
+        super().__init__(spec, heartbeat=lambda: None)
+        count = -(-self.layout.predictors // WORKERS_PER_PROCESS)
+        actor = SimulatedWorkersActor.options(max_concurrency=SHARDS_PER_WORKER * WORKERS_PER_PROCESS)
+        self._processes = [actor.remote(seconds) for _ in range(count)]
+
+    def _start_worker(self) -> Any:
+        return self._processes[len(self._workers) % len(self._processes)]
+
+
+def simulate(spec: ScreeningSpec, shards: Sequence[Shard], seconds: float) -> Measurement:
+    """Run a screening with simulated workers, within a `ray_session`.
+
+    Args:
+        spec: The screening, with as many predictors as there shall be workers.
+        shards: Shards for whole rounds, at least two.
+        seconds: Time that a worker needs for a shard [s].
+    """
+    driver = psutil.Process()
+    scheduler = SimulatedScheduler(spec, seconds)
+    first_round = SHARDS_PER_WORKER * scheduler.layout.predictors  # simulated workers start together, and stay so
+    marks = []
+    for done, _ in enumerate(scheduler.run(shards), start=1):
         if done in (first_round, len(shards)):
             marks.append((done, time.perf_counter(), sum(driver.cpu_times()[:2])))
-    (first, begin, cpu_then), (last, end, cpu_now) = marks
-    return Rehearsal((last - first) / (end - begin), (cpu_now - cpu_then) / (last - first))
+    (first, start, start_cpu), (last, end, end_cpu) = marks
+    return Measurement((last - first) / (end - start), (end_cpu - start_cpu) / (last - first))

@@ -1,9 +1,9 @@
-"""How long candidates by ionic substitution take, and how far their volumes are from those of the structures that exist.
+"""Time to make candidates by ionic substitution, and errors of their volumes for candidates that are known structures.
 
     python benchmarks/substitution.py [--element K,Na,Li] [--rows 78974]
 
-Parents are bundled structures, spread over them all. Candidates that exist already are marked, not dropped: they tell what the
-predicted volumes are worth.
+Parents are bundled structures, spread over the whole table. Candidates that are known structures are marked instead
+of dropped, to measure the error of the predicted volumes.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
-from mat2spec.config.loading import validate
 from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.config.validation import validate
 from mat2spec.distributed.ingest.substitute import substitute
 from mat2spec.storage.run_directory import RunDirectory
 
@@ -35,25 +35,28 @@ def main() -> None:
         values = {"table": str(parents), "output": str(output), "element": arguments.element, "known": "mark"}
         config = validate(SubstituteConfig, values, "command line")
         start = time.perf_counter()
-        told = substitute(config, parents, output)
+        summary = substitute(config, parents, output)
         wall = time.perf_counter() - start
         record = RunDirectory(output).read_record()
         sql = f"""SELECT c.volume_ratio, c.lattice, c.nsites, k.lattice, k.nsites
                   FROM '{output}/materials/*.parquet' c JOIN '{parents}' k ON c.known_as = k.material_id"""
-        known = duckdb.sql(sql).fetchall()
-        (new,) = duckdb.sql(f"SELECT count(*) FROM '{output}/materials/*.parquet' WHERE known_as IS NULL").fetchall()[0]
-    print(f"{told}\n{new} new candidates in {wall / 60:.1f} minutes; {record['versions']['hardware']}")
+        count_new = f"SELECT count(*) FROM '{output}/materials/*.parquet' WHERE known_as IS NULL"
+        with duckdb.connect() as connection:
+            known = connection.execute(sql).fetchall()
+            ((new,),) = connection.execute(count_new).fetchall()
+    print(f"{summary}\n{new} new candidates in {wall / 60:.1f} minutes; {record['versions']['hardware']}")
     for name, seconds in record["stages"].items():
         print(f"  {name.removesuffix('_seconds'):<14}{seconds:>8.1f} s{seconds / wall:>8.0%}")
     ratios, *cells = (np.array(column, float) for column in zip(*known, strict=True))
     lattice, sites, known_lattice, known_sites = cells
-    made, true = (
+    predicted, true = (
         abs(np.linalg.det(a.reshape(-1, 3, 3))) / n for a, n in ((lattice, sites), (known_lattice, known_sites))
     )
-    for name, volumes in (("as predicted", made), ("of the parent", made / ratios)):
+    for name, volumes in (("as predicted", predicted), ("of the parent", predicted / ratios)):
         errors = abs(volumes / true - 1)
         print(
-            f"volume {name}: {np.median(errors):.1%} off (median), {np.percentile(errors, 90):.1%} (9 of 10), of {len(errors)} known"
+            f"volume {name}: error {np.median(errors):.1%} (median), {np.percentile(errors, 90):.1%} (90th percentile) "
+            f"of {len(errors)} known structures"
         )
 
 

@@ -1,4 +1,4 @@
-"""What each stage of a screening costs on one core, beside what a whole job reached.
+"""Throughput of each stage of a screening on one core, compared with that of a whole job.
 
     python benchmarks/throughput.py [--rows 8000] [--repeats 3] [--run runs/screen-phdos]
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--run", type=Path, help="finished screening whose own rate is printed beside")
+    parser.add_argument("--run", type=Path, help="finished screening, to print its rate for comparison")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     predictor = Predictor(Checkpoint.load(HOME / "mat2spec/checkpoints/phdos"), torch.device("cpu"))
@@ -68,13 +68,11 @@ def main() -> None:
     for name, measured in seconds.items():
         print(f"  {name:<24}{len(table) / statistics.median(measured):>10.0f} structures/s")
     one_core = len(table) / sum(map(statistics.median, seconds.values()))
-    print(f"  {'all of them':<24}{one_core:>10.0f} structures/s")
+    print(f"  {'all stages':<24}{one_core:>10.0f} structures/s")
     if arguments.run:
-        stages_of_run = RunDirectory(arguments.run).read_record()["stages"]
-        rate = stages_of_run["rows_per_second"]
-        print(
-            f"  {'the job in ' + str(arguments.run):<24}{rate:>10.0f} structures/s on all cores, {rate / one_core:.2f} × one core"
-        )
+        rate = RunDirectory(arguments.run).read_record()["stages"]["rows_per_second"]
+        label = f"the job in {arguments.run}"
+        print(f"  {label:<24}{rate:>10.0f} structures/s on all cores, {rate / one_core:.2f} × one core")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A training that is killed again and again, its workers and its driver at random epochs, against one that is left alone.
+"""A training whose workers and driver are killed at random epochs, compared with an undisturbed one.
 
     python benchmarks/training_kills.py [--kills 5] [--seed 0] [--epochs 24] [--workers 2]
 
-Real labels (the bundled phonon spectra) and a small Mat2Spec, so that an epoch takes about a second. Each try is jobs/train.py, as a user
-starts it, with a Ray of its own; whoever kills a driver gives the same command again. At the end both hold the same bits, or the exit
-code is 1: weights, running means, the optimiser's moments and the best weights so far.
+Real labels (the bundled phonon spectra) and a small Mat2Spec, so that an epoch takes about a second. Each attempt is
+jobs/train.py, as a user starts it, with a Ray of its own; after a kill of the driver the same command is run again.
+At the end both have the same bits, or the exit code is 1: weights, running means, the optimizer's moments and the
+best weights so far.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from mat2spec.provenance import environment
 
 HOME = Path(__file__).parents[1]
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"table": str(HOME / "mat2spec/data/bundled/phdos_petretto.parquet")},
     "model": {
         "layers": 1,
@@ -40,7 +41,7 @@ SETTINGS = {
 
 
 class Kill(NamedTuple):
-    """One death: after which epoch, and whose."""
+    """One kill: after which epoch, and of which process."""
 
     epoch: int
     victim: str
@@ -49,7 +50,7 @@ class Kill(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0, help="of the epochs and victims")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random epochs and victims")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
@@ -68,14 +69,14 @@ def main() -> int:
         }
         states = [last_state(Path(folder, name), arguments.epochs) for name in seconds]
     different = sorted(differences(*states))
-    for name, taken in seconds.items():
-        print(f"  {name:<12} {taken:6.0f} s")
-    print("  same bits at the end" if not different else f"  DIFFERENT: {', '.join(different)}")
+    for name, duration in seconds.items():
+        print(f"  {name:<12} {duration:6.0f} s")
+    print(f"  DIFFERENT: {', '.join(different)}" if different else "  same bits at the end")
     return bool(different)
 
 
 def plan(count: int, epochs: int, choice: random.Random) -> list[Kill]:
-    """Choose distinct epochs, and for each a worker or the driver; both occur."""
+    """Choose different epochs, and for each a worker or the driver; both occur."""
     victims = ["worker", "driver"] + [choice.choice(["worker", "driver"]) for _ in range(count - 2)]
     choice.shuffle(victims)
     return [
@@ -85,32 +86,32 @@ def plan(count: int, epochs: int, choice: random.Random) -> list[Kill]:
 
 
 def train(config: Path, output: Path, kills: list[Kill]) -> float:
-    """Train to the end through all kills, and give the seconds."""
+    """Train to the end through all kills; return the duration [s]."""
     start = time.perf_counter()
-    process = begin(config, output)
+    process = start_training(config, output)
     for kill in kills:
         wait_for(output, kill.epoch, process)
-        family = process.children(recursive=True)
+        children = process.children(recursive=True)
         if kill.victim == "worker":
-            next(child for child in family if named(child, "RayTrainWorker")).kill()
+            next(child for child in children if has_name(child, "RayTrainWorker")).kill()
         else:
             process.kill()
-            _, left = psutil.wait_procs([process, *family], timeout=10)
-            for other in left:  # Ray's agents may take minutes to notice
+            _, alive = psutil.wait_procs([process, *children], timeout=10)
+            for other in alive:  # Ray's agents may take minutes to notice
                 other.kill()
-            process = begin(config, output)
+            process = start_training(config, output)
         print(f"  {time.perf_counter() - start:6.0f} s: {kill.victim} killed after epoch {kill.epoch}", flush=True)
     if code := process.wait():
         raise SystemExit(f"the training ended with {code}; see {output}")
     return time.perf_counter() - start
 
 
-def begin(config: Path, output: Path) -> psutil.Popen:
-    command = [sys.executable, HOME / "jobs/train.py", config, "--output", output]
+def start_training(config: Path, output: Path) -> psutil.Popen:
+    command: list[str | Path] = [sys.executable, HOME / "jobs/train.py", config, "--output", output]
     return psutil.Popen(command, cwd=HOME, stdout=subprocess.DEVNULL)
 
 
-def named(process: psutil.Process, name: str) -> bool:
+def has_name(process: psutil.Process, name: str) -> bool:
     try:
         return name in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
@@ -118,9 +119,9 @@ def named(process: psutil.Process, name: str) -> bool:
 
 
 def wait_for(output: Path, epoch: int, process: psutil.Popen) -> None:
-    """Wait until the state after an epoch is on disk, and workers are at work on the next."""
+    """Wait until the state after an epoch is on disk, and workers are working on the next one."""
     while not any(output.glob(f"ray/epoch-{epoch:04d}-*/training.pt")) or not any(
-        named(child, "RayTrainWorker") for child in process.children(recursive=True)
+        has_name(child, "RayTrainWorker") for child in process.children(recursive=True)
     ):
         if process.poll() is not None:
             raise SystemExit(f"the training ended before epoch {epoch}, with {process.returncode}")

@@ -24,7 +24,7 @@ EXPERIMENT = "mat2spec"
 RUN_ID_FILE = "mlflow_run_id"
 
 
-def store_uri(output: Path) -> str:
+def store_uri(output: Location) -> str:
     """Return the tracking store of a run: MLFLOW_TRACKING_URI, or else SQLite in the parent of its directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.parent / 'mlflow.db'}"
 

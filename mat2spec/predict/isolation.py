@@ -171,9 +171,11 @@ class IsolatedProcess:
                     raise StorageError(content)
                 else:
                     self._stop()  # an error may leave the process, or its GPU, unusable
-                    return Fault(stage, *content, died=False)
+                    error_type, message = content
+                    return Fault(stage, error_type, message, died=False)
         except (EOFError, OSError):
-            return Fault(stage, *self._cause_of_death(limit), died=True)
+            error_type, message = self._cause_of_death(limit)
+            return Fault(stage, error_type, message, died=True)
 
     def _start(self) -> Connection:
         self._pipe, child_pipe = _FORKSERVER.Pipe()

@@ -215,7 +215,11 @@ class ShardPipeline:
             featurized.inputs.take(pa.array(finite)),
             [featurized.crystals[i] for i in finite],
             [featurized.nsites_primitive[i] for i in finite],
-            Prediction(*(None if part is None else part[finite] for part in prediction)),
+            Prediction(
+                prediction.spectra[finite],
+                None if prediction.spread is None else prediction.spread[finite],
+                None if prediction.gaps is None else prediction.gaps[finite],
+            ),
             self._checkpoint,
         )
         return ShardTables(predictions, reject_table(rejects))

@@ -53,7 +53,7 @@ class StageTimes:
         rows = self.predictions + self.rejects
         pipeline = end - ray_ready
         working = end - (first_worker_ready or ray_ready)
-        stages = {stage: self._seconds[stage] for stage in STAGES}
+        stages = {stage: float(self._seconds[stage]) for stage in STAGES}
         utilization = (stages[GRAPH] + stages[PREDICT]) / (workers * working)
         return {
             "rows": rows,

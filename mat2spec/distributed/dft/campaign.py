@@ -196,7 +196,8 @@ def _summary(path: Path, campaign: str, sample: Sample) -> str:
     hits = sum(sample.predicted_hit)
     lines = [
         f"{counted(len(sample.ids), 'material')}: {hits} of {sample.shortlist_size} on the shortlist, "
-        f"{len(sample.ids) - hits} of {sample.others_size} others; {row['computed']} computed, {row['rejected']} rejected",
+        f"{len(sample.ids) - hits} of {sample.others_size} others; "
+        f"{row['computed']} computed, {row['rejected']} rejected",
         f"of the {row['judged']} not seen in training: {counted(row['hits'], 'hit')} ({row['confirmed']} confirmed), "
         f"{row['others']} others ({row['missed']} of them should have been hits)",
     ]

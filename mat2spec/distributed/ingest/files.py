@@ -43,6 +43,10 @@ class Ingestion:
     paths: tuple[str, ...]
     output: Path
 
+    @property
+    def _staged(self) -> Path:
+        return self.output / "staged"
+
     def run(self) -> str:
         """Ingest the shards that are not done yet; return a line with the counts.
 
@@ -66,12 +70,13 @@ class Ingestion:
             "versions": environment(),
         }
         final = RunDirectory(self.output, MATERIALS)
-        staged = RunDirectory(self.output / "staged", MATERIALS)
+        staged = RunDirectory(self._staged, MATERIALS)
         final.claim(identity, details)
         if final.read_record()["status"] != "finished":
             staged.claim(identity, {})
             batches = make_batches(listing.sources, self.config.rows_per_shard)
-            timing = {"list_seconds": time.perf_counter() - start, **self._stage(staged, batches)}
+            list_seconds = time.perf_counter() - start
+            timing = {"list_seconds": list_seconds, **self._stage(staged, batches)}
             finalize(staged, final, listing.rejects, timing)
         remove_staged(staged)
         return _summary(final.read_record(), self.output)
@@ -85,7 +90,7 @@ class Ingestion:
         rows = 0
         read = _read_in_process if len(missing) <= SHARDS_WITHOUT_RAY else _read_on_ray
         with Progress(len(batches), "shard", initial=len(batches) - len(missing)) as progress:
-            for report in read(staged.path, missing, self.config.reading):
+            for report in read(self._staged, missing, self.config.reading):
                 if report["failed"]:
                     raise StorageError(
                         f"{self.output}: {report['failed']}; finished work is kept, run the same command to resume"

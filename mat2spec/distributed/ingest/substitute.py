@@ -65,7 +65,7 @@ def substitute(config: SubstituteConfig, input: Path, output: Path) -> str:
     run = RunDirectory(output, MATERIALS)
     run.claim(identity, details)
     if run.read_record()["status"] != "finished":
-        _Substitution(config, substituter, run).run_steps(materials.shards(config.rows_per_shard))
+        _Substitution(config, substituter, run, output / _STAGED).run_steps(materials.shards(config.rows_per_shard))
     shutil.rmtree(output / _STAGED, ignore_errors=True)
     return _summary(run.read_record()["counts"], config, output)
 
@@ -91,13 +91,21 @@ class _Substitution:
     config: SubstituteConfig
     substituter: Substituter
     run: RunDirectory
+    staged: Path
+
+    @property
+    def _made(self) -> Path:
+        return self.staged / "made"
+
+    @property
+    def _distinct(self) -> Path:
+        return self.staged / "distinct"
 
     def run_steps(self, shards: list[Shard]) -> None:
         """Do all steps, and finish the run."""
-        staged = self.run.path / _STAGED
-        made = RunDirectory(staged / "made", MATERIALS)
-        deduplicated = RunDirectory(staged / "distinct", MATERIALS)
-        for directory in (made, deduplicated):
+        made = RunDirectory(self._made, MATERIALS)
+        distinct = RunDirectory(self._distinct, MATERIALS)
+        for directory in (made, distinct):
             directory.claim({}, {})
         times = [time.perf_counter()]
         on_ray = len(shards) > SHARDS_WITHOUT_RAY
@@ -106,14 +114,14 @@ class _Substitution:
             rows = [{"name": shard.name, "shard": shard.to_json()} for shard in shards]
             _map_shards(rows, MakeCandidates(made, self.substituter), made, on_ray)
             times.append(time.perf_counter())
-            grouped = staged / "grouped.parquet"
+            grouped = self.staged / "grouped.parquet"
             if not grouped.exists():
-                group_by_formula(made.path / MATERIALS, grouped, self.config.rows_per_shard)
+                group_by_formula(self._made / MATERIALS, grouped, self.config.rows_per_shard)
             times.append(time.perf_counter())
             formulas = list(formula_shards(grouped, self.config.rows_per_shard))
-            _map_shards(formulas, Deduplicate(grouped, deduplicated), deduplicated, on_ray)
+            _map_shards(formulas, Deduplicate(grouped, distinct), distinct, on_ray)
         times.append(time.perf_counter())
-        counts = self._commit(made, deduplicated, [row["name"] for row in formulas])
+        counts = self._commit([row["name"] for row in formulas])
         times.append(time.perf_counter())
         counts["input"] = sum(map(len, shards))
         counts["parents_without"] = counts["input"] - counts["parents_with_candidates"] - counts[REJECTS]
@@ -123,20 +131,20 @@ class _Substitution:
         }
         self.run.finish(counts[MATERIALS] + counts[REJECTS], {"stages": seconds, "counts": counts})
 
-    def _commit(self, made: RunDirectory, deduplicated: RunDirectory, names: list[str]) -> dict[str, int]:
+    def _commit(self, names: list[str]) -> dict[str, int]:
         """Commit the selected candidates, with the rejects spread over their shards; return the counts."""
-        selection = CandidateSelection.from_folder(deduplicated.path / MATERIALS, self.config)
-        rejects = sorted((made.path / REJECTS).glob("*.parquet"))
+        selection = CandidateSelection.from_folder(self._distinct / MATERIALS, self.config)
+        rejects = sorted((self._made / REJECTS).glob("*.parquet"))
         committed = self.run.committed()
         for i, name in enumerate(names):
             if name in committed:
                 continue
-            table = selection.read(deduplicated.path / MATERIALS / f"{name}.parquet")
+            table = selection.read(self._distinct / MATERIALS / f"{name}.parquet")
             some_rejects = [pq.read_table(file) for file in rejects[i :: len(names)]]
             self.run.commit(name, table, pa.concat_tables([reject_table([]), *some_rejects]))
         return selection.counts | {
-            REJECTS: made.counts()[REJECTS],
-            "parents_with_candidates": count_parents(made.path / MATERIALS),
+            REJECTS: RunDirectory(self._made, MATERIALS).counts()[REJECTS],
+            "parents_with_candidates": count_parents(self._made / MATERIALS),
         }
 
 
@@ -163,16 +171,16 @@ class Deduplicate:
 
     Args:
         grouped: Candidates and known structures, sorted by formula.
-        deduplicated: Where the remaining ones are written.
+        distinct: Where the remaining ones are written.
     """
 
-    def __init__(self, grouped: Path, deduplicated: RunDirectory) -> None:
+    def __init__(self, grouped: Path, distinct: RunDirectory) -> None:
         self._grouped = grouped
-        self._deduplicated = deduplicated
+        self._distinct = distinct
 
     def __call__(self, row: Row) -> Row:
         table = remove_duplicates(read_parquet_rows(str(self._grouped), range(row["start"], row["stop"])))
-        self._deduplicated.commit(row["name"], table, reject_table([]))
+        self._distinct.commit(row["name"], table, reject_table([]))
         return {"candidate": len(table)}
 
 

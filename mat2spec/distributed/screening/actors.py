@@ -84,7 +84,7 @@ class Worker:
             return self._pipeline.predict(shard, *built)
 
 
-WorkerActor = ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=SHARDS_PER_WORKER)(Worker)
+WorkerActor = ray.remote(max_restarts=-1, max_task_retries=0)(Worker)
 """The worker as an actor; when it dies Ray restarts it, on another node if need be."""
 
 

@@ -98,6 +98,7 @@ class WorkerHandle:
 
     def submit(self, shard: Shard, separate_featurization: bool) -> None:
         """Submit a shard."""
+        ref: Any
         if separate_featurization:
             ref = self.actor.predict.remote(shard, build_graphs.remote(self._spec, shard))
         else:
@@ -189,8 +190,8 @@ class Scheduler:
         while len(self._workers) < min(self.layout.predictors, waiting + in_flight):
             self._workers.append(WorkerHandle(self._start_worker(), self._spec))
 
-    def _start_worker(self) -> ActorHandle[Any]:
-        return WorkerActor.options(**self.layout.options).remote()
+    def _start_worker(self) -> Any:
+        return WorkerActor.options(max_concurrency=SHARDS_PER_WORKER, **self.layout.options).remote()
 
     def _assign(self, waiting: deque[Shard]) -> None:
         """Submit shards to the workers with the fewest in flight, up to the limit of each."""
@@ -204,7 +205,7 @@ class Scheduler:
 
     def _wait(self) -> Iterator[tuple[Shard, ShardReport | None]]:
         """Yield the shards that are finished, and note which workers have become ready."""
-        by_ref = {}
+        by_ref: dict[Any, WorkerHandle] = {}
         for worker in self._workers:
             by_ref |= dict.fromkeys(worker.in_flight, worker)
             if worker.starting:

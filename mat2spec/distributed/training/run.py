@@ -23,7 +23,6 @@ from ray.train.torch import get_device
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
-from ray.train.v2.api.result import Result
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -185,7 +184,7 @@ def log_result(tracked: TrackedRun, result: dict[str, Any], output: Path, config
     tracked.log_checkpoint(output / CHECKPOINT, config.register_as)
 
 
-def _fit_or_raise_cause(trainer: TorchTrainer) -> Result:
+def _fit_or_raise_cause(trainer: TorchTrainer) -> ray.train.Result:
     """Train; a user's mistake found by a worker is raised as itself, without Ray's account of where it happened."""
     try:
         return trainer.fit()
