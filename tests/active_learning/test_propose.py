@@ -1,6 +1,6 @@
-import importlib
+"""Proposals of the materials to compute next, and the command that prints them."""
+
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,20 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from mat2spec.active_learning.propose import propose
+from mat2spec.cli.main import run as run_command
 from mat2spec.config import ProposeConfig
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.errors import ConfigError, Mat2SpecError, QueryError, RunError
-from mat2spec.query.catalog import ask, create_catalog
+from mat2spec.query.catalog import create_catalog, run_query
 from mat2spec.storage.run_directory import RunDirectory
 
 COMPUTED = 20
-"""Materials of the run below of which a calculation was tried, five of them in vain."""
+"""Materials of the run below for which a calculation was tried; five of them failed."""
 
 
 @pytest.fixture(scope="module")
 def run(dft_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 rows of the run of DFT spectra, with expected errors, some of them seen in training and some tried."""
+    """300 rows of the run of DFT spectra, with expected errors; some were in the training set, and some were tried."""
     table = pq.read_table(dft_run / "predictions" / "part-000000.parquet").slice(0, 300)
     table = table.set_column(table.column_names.index("spread"), "spread", spreads(len(table)))
     return written(tmp_path_factory.mktemp("runs") / "proposed", table, np.arange(300))
@@ -35,12 +36,12 @@ def spreads(rows: int) -> pa.Array:
 
 
 def written(path: Path, table: pa.Table, order: np.ndarray) -> Path:
-    """A run of these rows in this order, in two shards, calculations of its last rows tried."""
-    made = RunDirectory(path)
-    made.claim({"checkpoint": "DFT"}, {"grid": PHDOS_GRID.to_json()})
+    """A run of these rows in this order, in two shards, with calculations tried for the last rows of the table."""
+    directory = RunDirectory(path)
+    directory.claim({"checkpoint": "DFT"}, {"grid": PHDOS_GRID.to_json()})
     shuffled = table.take(order)
     for shard, rows in enumerate((shuffled.slice(0, 120), shuffled.slice(120))):
-        made.commit(f"part-{shard:06d}", rows, pa.table({"material_id": pa.array([], pa.string())}))
+        directory.commit(f"part-{shard:06d}", rows, pa.table({"material_id": pa.array([], pa.string())}))
     create_catalog(path, PHDOS_GRID)
     tried = table.slice(max(0, len(table) - COMPUTED)).select(["material_id"])
     for folder, ids in (("verified", tried.slice(5)), ("verified_rejects", tried.slice(0, 5))):
@@ -51,15 +52,15 @@ def written(path: Path, table: pa.Table, order: np.ndarray) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(run: Path) -> list[dict]:
-    """What may be proposed, read without SQL."""
-    found = pa.concat_tables([pq.read_table(file) for file in sorted((run / "predictions").iterdir())])
+    """The rows that may be proposed, read without SQL."""
+    table = pa.concat_tables([pq.read_table(file) for file in sorted((run / "predictions").iterdir())])
     tried = pa.concat_tables([pq.read_table(file) for file in run.glob("verified*/some.parquet")])[
         "material_id"
     ].combine_chunks()
     assert len(tried) == COMPUTED
-    known = pc.or_(found["seen_in_training"], pc.is_in(found["material_id"], tried))
-    assert pc.sum(found["seen_in_training"]).as_py() > 0
-    return sorted(found.filter(pc.invert(known)).to_pylist(), key=lambda row: row["material_id"])
+    known = pc.or_(table["seen_in_training"], pc.is_in(table["material_id"], tried))
+    assert pc.sum(table["seen_in_training"]).as_py() > 0
+    return sorted(table.filter(pc.invert(known)).to_pylist(), key=lambda row: row["material_id"])
 
 
 def asked(run: Path, by: str, **options: object) -> pa.Table:
@@ -77,7 +78,7 @@ RULES = [("spread", {}), ("margin", {"criterion": "heat_capacity_300K - 22"}), (
 
 
 @pytest.mark.parametrize(("by", "options"), RULES)
-def test_no_rule_proposes_what_is_known_or_not_wanted_or_the_same_twice(run, rows, by, options):
+def test_no_rule_proposes_known_or_excluded_materials_or_one_twice(run, rows, by, options):
     free = {row["material_id"] for row in rows if row["nsites"] > 4}
     table = asked(run, by, n=len(free), where="nsites > 4", **options)
     assert table.column_names == ["rank", "material_id", "formula_pretty", "score"]
@@ -86,7 +87,7 @@ def test_no_rule_proposes_what_is_known_or_not_wanted_or_the_same_twice(run, row
 
 
 @pytest.mark.parametrize(("by", "options"), RULES)
-def test_fewer_are_the_first_of_more_and_the_order_of_rows_does_not_matter(run, tmp_path, by, options):
+def test_fewer_proposals_are_the_first_of_more_in_any_order_of_rows(run, tmp_path, by, options):
     table = pa.concat_tables([pq.read_table(file) for file in sorted((run / "predictions").iterdir())])
     shuffled = written(tmp_path / "shuffled", table, np.random.default_rng(0).permutation(len(table)))
     wide = asked(run, by, n=40, **options)
@@ -109,10 +110,10 @@ def test_criterion_may_use_the_macros_of_the_grid(run, rows):
 
 
 def test_margin_of_electrons_is_that_of_the_vb_gap_rule(edos_run, edos_rows):
-    """Each of the nearest changes its answer with a threshold that differs by its own factor, and with no smaller change."""
+    """The result of the rule changes when the threshold changes by the factor of the score, and not before."""
     spectra = {row["material_id"]: np.array([row["spectrum"]], np.float32) for row in edos_rows}
     for row in asked(edos_run, "margin", n=10).to_pylist():
-        answers = {
+        results = {
             share: [
                 np.isfinite(
                     vb_gaps(
@@ -123,9 +124,9 @@ def test_margin_of_electrons_is_that_of_the_vb_gap_rule(edos_run, edos_rows):
             ]
             for share in (0.0, 0.99 * row["score"], 1.01 * row["score"] + 1e-6)
         }
-        now, inside, outside = answers.values()
-        assert inside == now
-        assert outside != now
+        unchanged, inside, outside = results.values()
+        assert inside == unchanged
+        assert outside != unchanged
 
 
 def test_random_follows_the_seed(run):
@@ -140,54 +141,55 @@ def test_rows_without_a_score_are_not_proposed(run, rows):
     assert sorted(table["material_id"].to_pylist()) == sorted(row["material_id"] for row in few)
 
 
-def test_run_that_knows_no_errors_says_what_to_do(dft_run):
-    assert "no ensemble" in refusal(ConfigError, dft_run, "spread")
+def test_spread_needs_the_expected_errors_of_an_ensemble(dft_run):
+    assert "ensemble" in refusal(ConfigError, dft_run, "spread")
 
 
-def test_margin_of_phonons_asks_for_a_criterion(run):
-    assert "--criterion 'heat_capacity_300K - 20'" in refusal(ConfigError, run, "margin")
+def test_margin_of_phonon_spectra_needs_a_criterion(run):
+    assert "--criterion" in refusal(ConfigError, run, "margin")
 
 
 @pytest.mark.parametrize("by", ["spread", "diversity", "random"])
-def test_too_few_are_counted_with_the_reasons(run, rows, by):
+def test_too_few_candidates_are_counted_with_the_reasons(run, rows, by):
     few = sum(row["nsites"] > 4 for row in rows)
-    told = refusal(ConfigError, run, by, n=len(rows), where="nsites > 4")
-    assert f"{len(rows)} materials are asked for, {few} of 300 are left" in told
-    assert f"{300 - len(rows)} seen in training or tried" in told
-    assert "-n" in told
+    message = refusal(ConfigError, run, by, n=len(rows), where="nsites > 4")
+    assert f"{len(rows)} materials" in message
+    assert f"{few} of 300" in message
+    assert f"{300 - len(rows)} seen in training or tried" in message
+    assert "-n" in message
 
 
 @pytest.mark.parametrize(
     ("where", "names"), [("nosuch > 1", "nosuch"), ("nsites >", "nsites >"), ("formula_pretty", "formula_pretty")]
 )
-def test_condition_that_is_none_is_named(run, where, names):
-    told = refusal(QueryError, run, "random", where=where)
-    assert told.startswith(f"--where {where!r}: ")
-    assert names in told
+def test_condition_that_is_not_valid_is_named(run, where, names):
+    message = refusal(QueryError, run, "random", where=where)
+    assert message.startswith(f"--where {where!r}: ")
+    assert names in message
 
 
 @pytest.mark.parametrize("criterion", ["nosuch - 1", "formula_pretty", "elements"])
-def test_criterion_that_is_no_number_is_named(run, criterion):
+def test_criterion_that_is_not_a_number_is_named(run, criterion):
     assert refusal(QueryError, run, "margin", criterion=criterion).startswith(f"--criterion {criterion!r}: ")
 
 
-def test_run_that_has_no_predictions_left_or_none_at_all_is_refused(tmp_path, run):
+def test_run_without_predictions_or_without_candidates_is_refused(tmp_path, run):
     ingested = tmp_path / "ingested"
     ingested.mkdir()
     (ingested / "run.json").write_text(json.dumps({"status": "finished"}))
-    assert "holds no predictions" in refusal(RunError, ingested, "random")
-    assert "no run here" in refusal(RunError, tmp_path / "none", "random")
+    assert "predictions" in refusal(RunError, ingested, "random")
+    assert str(tmp_path / "none") in refusal(RunError, tmp_path / "none", "random")
     empty = written(
         tmp_path / "empty", pq.read_table(run / "predictions" / "part-000000.parquet").slice(0, 0), np.arange(0)
     )
     for by, options in RULES:
-        assert "0 of 0 are left" in refusal(ConfigError, empty, by, **options)
+        assert "0 of 0" in refusal(ConfigError, empty, by, **options)
 
 
 def test_damaged_file_of_computed_spectra_is_named(run, tmp_path):
     broken = written(tmp_path / "broken", pq.read_table(run / "predictions" / "part-000000.parquet"), np.arange(100))
     (broken / "verified" / "half.parquet").write_bytes(b"PAR1")
-    assert "verified: cannot be read (" in refusal(RunError, broken, "random")
+    assert "verified: " in refusal(RunError, broken, "random")
 
 
 @pytest.fixture
@@ -196,23 +198,21 @@ def job(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str, str]]:
 
     def run_here(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setenv("MAT2SPEC_HOME", str(tmp_path))
-        monkeypatch.setattr(sys, "argv", ["jobs/propose.py", *map(str, arguments)])
-        module, command = (importlib.import_module(f"mat2spec.cli.{name}") for name in ("propose", "command"))
         capfd.readouterr()
-        code = command.run(module.main)
+        code = run_command(["propose", *map(str, arguments)])
         return code, *capfd.readouterr()
 
     return run_here
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_kept_proposals_are_a_condition_of_the_run(job, run, tmp_path, ending):
-    """The line that the command prints last is a condition that selects just the proposed rows."""
+def test_printed_condition_selects_the_proposed_materials(job, run, tmp_path, ending):
+    """The last line that the command prints is the command that verifies them."""
     code, out, err = job(run, "--by", "diversity", "-n", 7, "--output", f"it's/next.{ending}")
     assert (code, err) == (0, "")
     shell, _, condition = out.splitlines()[-1].partition(' --where "')
-    assert shell == f"python jobs/verify.py {run}"
-    selected = ask(run, f"SELECT material_id FROM predictions WHERE {condition.removesuffix(chr(34))}")[
+    assert shell == f"mat2spec verify {run}"
+    selected = run_query(run, f"SELECT material_id FROM predictions WHERE {condition.removesuffix(chr(34))}")[
         "material_id"
     ].to_pylist()
     assert len(selected) == 7
@@ -220,7 +220,7 @@ def test_kept_proposals_are_a_condition_of_the_run(job, run, tmp_path, ending):
     assert sorted(out.split()) == sorted(selected)
 
 
-def test_csv_holds_what_the_table_holds(job, run):
+def test_csv_has_the_columns_and_rows_of_the_proposals(job, run):
     _, out, _ = job(run, "--by", "spread", "-n", 3, "--format", "csv")
     lines = out.splitlines()
     assert lines[0].replace('"', "") == "rank,material_id,formula_pretty,score"
@@ -233,10 +233,10 @@ def test_csv_holds_what_the_table_holds(job, run):
         (("--by", "luck"), "--by"),
         ((), "--by"),
         (("--by", "random", "-n", "0"), "n"),
-        (("--by", "random", "--criterion", "nsites"), "criterion is for --by margin, not random"),
-        (("--by", "random", "--output", "next.json"), "next.json must end in .parquet or .csv"),
+        (("--by", "random", "--criterion", "nsites"), "criterion"),
+        (("--by", "random", "--output", "next.json"), "next.json"),
         (("--by", "random", "--where", "nosuch"), "nosuch"),
-        (("--by", "spread", "-n", "301"), "301 materials are asked for"),
+        (("--by", "spread", "-n", "301"), "301 materials"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
