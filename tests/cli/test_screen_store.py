@@ -48,9 +48,9 @@ def client(variables, monkeypatch):
 
 
 def objects(client, prefix: str) -> dict[str, tuple]:
-    """What lies there, and when it was put."""
-    found = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
-    return {entry["Key"]: (entry["ETag"], entry["LastModified"]) for entry in found}
+    """Hash of the content, and time of writing, of each object."""
+    entries = client.list_objects_v2(Bucket="lake", Prefix=prefix).get("Contents", [])
+    return {entry["Key"]: (entry["ETag"], entry["LastModified"]) for entry in entries}
 
 
 def put(client, table: pa.Table, key: str) -> None:
@@ -84,7 +84,11 @@ def test_everything_may_be_in_an_object_store(
     end(others)
     first = objects(client, "run/predictions")
     assert 0 < len(first) < FIRST // 5
-    with start(home, *arguments, **variables) as process:
+    locked = job("screen", "screen.yaml", *arguments)
+    assert (locked.code, locked.err.count("\n")) == (2, 1)
+    assert f"process {process.pid} on " in locked.err
+    assert "--force-unlock" in locked.err
+    with start(home, *arguments, "--force-unlock", **variables) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     ids = spoilt[0]["material_id"].to_pylist()

@@ -31,6 +31,7 @@ from mat2spec.config import TrainConfig
 from mat2spec.config.renamed import with_new_names
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError, counted
 from mat2spec.provenance import environment
+from mat2spec.storage.atomic import write_json
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training, check_batches, check_trainable
 from mat2spec.train.result import CHECKPOINT, FIGURE, RESULT, mark_finished, write_result
@@ -84,7 +85,7 @@ class TrainingRun:
         with ray_session():
             scaling, cpus = self._scaling()
             self.output.mkdir(parents=True, exist_ok=True)
-            (self.output / CONFIG).write_text(json.dumps(identity, indent=1) + "\n")
+            write_json(self.output / CONFIG, identity)
             tracked = TrackedRun.open(self.output, self.name, flat_settings(self.config.model_dump(mode="json")))
             try:
                 state = self._fit(tracked, scaling, cpus)

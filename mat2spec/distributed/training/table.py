@@ -32,6 +32,7 @@ from mat2spec.distributed.training.table_row import (
 from mat2spec.errors import Mat2SpecError
 from mat2spec.evaluate.report import FinishedRow, markdown_report
 from mat2spec.provenance import environment
+from mat2spec.storage.atomic import write_json, write_text
 from mat2spec.train.loop import check_trainable
 from mat2spec.train.result import RESULT, TEST, mark_finished
 
@@ -107,7 +108,7 @@ class BenchmarkTable:
             runs = [run for run in self.runs if run.row is row and run.result]
             results = {run.seed: (run.result or {}) | {"core_seconds": self._core_seconds(run)} for run in runs}
             finished.append(FinishedRow(row, results, [run.output / TEST for run in runs]))
-        self.results.write_text(markdown_report(self.config, finished))
+        write_text(self.results, markdown_report(self.config, finished))
 
     def _core_seconds(self, run: TableRun) -> float:
         """Core-seconds of a finished run and of all runs that it depends on."""
@@ -165,7 +166,7 @@ def _open(run: TableRun) -> TrackedRun:
     """Create the directory of a run and its MLflow run."""
     run.output.mkdir(parents=True, exist_ok=True)
     settings = identifying_settings(run.config)
-    (run.output / CONFIG).write_text(json.dumps(settings, indent=1) + "\n")
+    write_json(run.output / CONFIG, settings)
     return TrackedRun.open(run.output, run.name, flat_settings(settings))
 
 

@@ -19,6 +19,7 @@ import torch
 from mat2spec.config import TableRow, TrainConfig, load_config
 from mat2spec.distributed.training.run import STATE
 from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.storage.atomic import atomic_path, write_json
 from mat2spec.storage.paths import resolve
 from mat2spec.train.ensembling import write_combined, write_ensemble
 from mat2spec.train.inputs import TrainingInputs, initial_weights
@@ -119,10 +120,10 @@ def train_row(run: TableRun, threads: int, provenance: dict[str, str]) -> None:
         while training.next_epoch < config.training.epochs:
             epochs.write(json.dumps(training.run_epoch()) + "\n")
             if training.next_epoch % config.training.checkpoint_every == 0:
-                torch.save(training.state_dict(), state.with_suffix(".partial"))
-                state.with_suffix(".partial").rename(state)
+                with atomic_path(state) as partial:
+                    torch.save(training.state_dict(), partial)
     result = write_result(run.output, run.name, config, training.state_dict(), splits, initial, provenance)
-    (run.output / UNLOGGED_RESULT).write_text(json.dumps(result | {"core_seconds": result["seconds"] * threads}))
+    write_json(run.output / UNLOGGED_RESULT, result | {"core_seconds": result["seconds"] * threads})
     state.unlink(missing_ok=True)
 
 
@@ -139,7 +140,7 @@ def finalize_row(run: TableRun) -> None:
             result = write_combined(run.output, run.name, shape, scale, gap, splits)
         case _:
             result = evaluate_on_test(checkpoints[0], splits, run.output)
-    (run.output / UNLOGGED_RESULT).write_text(json.dumps(result | {"core_seconds": 0.0}))
+    write_json(run.output / UNLOGGED_RESULT, result | {"core_seconds": 0.0})
 
 
 def estimate_core_hours(run: TableRun) -> float:
