@@ -9,8 +9,7 @@ import yaml
 
 from mat2spec.config import ScreenConfig, TableConfig, TrainConfig, load_config
 from mat2spec.config.renamed import RENAMED_KEYS, with_new_names
-from mat2spec.distributed.training.run import CONFIG, identifying_settings, refuse_other_settings
-from mat2spec.errors import ConfigError, RunError
+from mat2spec.errors import ConfigError
 from mat2spec.model.checkpoint import CARD, Checkpoint, write_checkpoint
 
 TRAIN = {"data": {"table": "labels.parquet"}}
@@ -106,16 +105,3 @@ def test_new_cards_have_the_new_names(small_network, train_config, training_reco
     assert (stored["extra_train"], stored["exclude_systems_of"]) == ("more.parquet", "other.parquet")
     assert not {"further", "apart_from"} & stored.keys()
     assert Checkpoint.load(tmp_path / "new").card.config == config
-
-
-def test_training_of_an_earlier_version_is_resumed_only_with_the_same_settings(tmp_path):
-    def settings(extra: str) -> dict:
-        data = {"table": "labels.parquet", "extra_train": extra}
-        return identifying_settings(TrainConfig.model_validate({"data": data})) | {"labels": "fingerprint"}
-
-    old = settings("more.parquet")
-    old["data"]["further"] = old["data"].pop("extra_train")
-    (tmp_path / CONFIG).write_text(json.dumps(old))
-    refuse_other_settings(tmp_path, settings("more.parquet"))
-    with pytest.raises(RunError, match=r"data\.extra_train more\.parquet → another\.parquet"):
-        refuse_other_settings(tmp_path, settings("another.parquet"))
