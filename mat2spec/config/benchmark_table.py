@@ -60,7 +60,7 @@ class TableConfig(Section):
         None, description="train only rows whose name contains this text; finished rows stay in the table"
     )
     plan: bool = Field(False, description="list the missing trainings with an estimate in core-hours, train nothing")
-    output: str | None = Field(None, description="directory of all runs; default: runs/NAME")
+    output: str | None = Field(None, description="directory of all runs; if not set: runs/NAME")
     results: str = Field("RESULTS.md", description="Markdown file to write")
 
     @model_validator(mode="after")

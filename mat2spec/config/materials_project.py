@@ -29,7 +29,7 @@ class QueryConfig(Section):
     )
     band_gap: Range | None = Field(None, description="minimum and maximum band gap [eV]")
     magnetic_ordering: Literal["NM", "FM", "AFM", "FiM", "any"] | None = Field(
-        None, description="non-magnetic, ferro-, antiferro- or ferrimagnetic; default: NM for edos, else any"
+        None, description="non-magnetic, ferro-, antiferro- or ferrimagnetic; if not set: NM for edos, else any"
     )
     chemsys: Words = Field((), description="chemical systems, such as Li-Fe-O or Si-*; separated by commas")
     elements: Words = Field((), description="elements that a material must contain")
@@ -105,7 +105,7 @@ class DownloadConfig(Section):
         900.0, ge=0, description="time for which failed requests (429, 5xx, …) are retried with exponential backoff [s]"
     )
     endpoint: str | None = Field(
-        None, description="URL of the API; default: MP_API_ENDPOINT, else the Materials Project"
+        None, description="URL of the API; if not set: MP_API_ENDPOINT, else the Materials Project"
     )
 
 

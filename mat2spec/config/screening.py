@@ -12,15 +12,15 @@ class InferenceConfig(Section):
         1000, description="input rows per shard, the unit of work, of resuming and of output files"
     )
     edges_per_batch: Positive | None = Field(
-        None, description="edges in one forward pass; default: 4,000 on a CPU, 400,000 on a GPU"
+        None, description="edges in one forward pass; if not set: 4,000 on a CPU, 400,000 on a GPU"
     )
     predictors: Positive | None = Field(
-        None, description="worker processes that hold the model; default: one per GPU, else one per core"
+        None, description="worker processes that hold the model; if not set: one per GPU, else one per core"
     )
     separate_featurization: bool | None = Field(
         None,
         description="build graphs in separate tasks on any core instead of in the predicting process; "
-        "default: only if there are GPUs",
+        "if not set: only when there are GPUs",
     )
     seconds_per_shard: float = Field(
         600,
@@ -30,7 +30,7 @@ class InferenceConfig(Section):
     memory_per_process: float | None = Field(
         None,
         gt=0,
-        description="memory limit of a worker process [GB]; default: its share of the memory known to Ray, "
+        description="memory limit of a worker process [GB]; if not set: its share of the memory known to Ray, "
         "no limit with GPUs",
     )
     fault_limit: Positive = Field(
@@ -52,7 +52,7 @@ class ScreenConfig(Section):
         None, description="SQL condition on the columns of the input; other rows are not screened"
     )
     inference: InferenceConfig = InferenceConfig()
-    output: str | None = Field(None, description="run directory, path or URL; default: runs/NAME")
+    output: str | None = Field(None, description="run directory, path or URL; if not set: runs/NAME")
     allow_new_rows: bool = Field(
         False,
         description="when resuming, also screen rows added to the input since (recognized by material_id)",

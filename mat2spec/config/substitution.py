@@ -35,7 +35,7 @@ class SubstituteConfig(Section):
         le=1,
         description="minimum probability that the new ion replaces the old one (pymatgen's conditional probability)",
     )
-    limit: Positive | None = Field(None, description="number of most probable candidates to keep; default: all")
+    limit: Positive | None = Field(None, description="number of most probable candidates to keep; if not set: all")
     known: Literal["drop", "mark"] = Field(
         "drop", description="candidates that match a structure of the table: drop, or name the match in column known_as"
     )

@@ -118,7 +118,7 @@ class WorkersConfig(Section):
     min_workers: Positive | None = Field(
         None,
         description="continue with as few workers while nodes are missing, and grow back to num_workers "
-        "when they return; default: always num_workers",
+        "when they return; if not set: always num_workers",
     )
     resize_interval: float = Field(
         60.0,
@@ -126,9 +126,9 @@ class WorkersConfig(Section):
         description="time between checks for new nodes [s]; each resize repeats the epochs since the last checkpoint",
     )
     cpus_per_worker: Positive | None = Field(
-        None, description="cores, and torch threads, per worker; default: all cores shared equally"
+        None, description="cores, and torch threads, per worker; if not set: all cores shared equally"
     )
-    use_gpu: bool | None = Field(None, description="one GPU per worker; default: if the cluster has enough GPUs")
+    use_gpu: bool | None = Field(None, description="one GPU per worker; if not set: when the cluster has enough GPUs")
     max_failures: int = Field(2, ge=0, description="restarts of a failed worker group before the job stops")
 
     @model_validator(mode="after")
@@ -155,7 +155,7 @@ class TrainConfig(Section):
     graph: GraphConfig = GraphConfig()
     model: NetworkConfig = Mat2SpecConfig()
     training: TrainingConfig = TrainingConfig()
-    start_from: str | None = Field(None, description="checkpoint with the initial weights; default: random weights")
+    start_from: str | None = Field(None, description="checkpoint with the initial weights; if not set: random weights")
     start_with: Literal["network", "encoder"] = Field(
         "network", description="weights to take from start_from: the whole network, or only its crystal encoder"
     )
@@ -163,7 +163,7 @@ class TrainConfig(Section):
     checkpoint_dtype: Literal["float32", "float16"] = Field(
         "float32", description="precision of weight matrices in the saved checkpoint"
     )
-    output: str | None = Field(None, description="directory of the run; default: runs/NAME")
+    output: str | None = Field(None, description="directory of the run; if not set: runs/NAME")
     register_as: str | None = Field(
         None, description="name under which to register the checkpoint in the MLflow registry"
     )

@@ -15,7 +15,7 @@ class GpawConfig(Section):
     """
 
     cutoff_ev: float | None = Field(
-        None, gt=100, description="plane-wave cutoff [eV]; default: 450 with N, O or F, else 350"
+        None, gt=100, description="plane-wave cutoff [eV]; if not set: 450 with N, O or F, else 350"
     )
     kppra_scf: Positive = Field(450, description="k-points × atoms for the charge density")
     kppra_dos: Positive = Field(1400, description="k-points × atoms for the density of states")
@@ -76,7 +76,7 @@ class VerifyConfig(Section):
         description="SQL condition for all materials to compute, shortlisted or not, such as nsites_primitive <= 6",
     )
     limit: Positive | None = Field(
-        None, description="maximum number of shortlisted materials, sampled at random; default: all"
+        None, description="maximum number of shortlisted materials, sampled at random; if not set: all"
     )
     sample_negatives: int = Field(
         0, ge=0, description="number of non-shortlisted materials to sample; required to estimate recall"
@@ -98,7 +98,7 @@ class VerifyConfig(Section):
         description="remove the lock that a killed job of another machine left, on a disk without flock; "
         "only if that job is known to be dead",
     )
-    vasp_folder: str | None = Field(None, description="folder for VASP inputs and results; default: RUN/vasp")
+    vasp_folder: str | None = Field(None, description="folder for VASP inputs and results; if not set: RUN/vasp")
     limits: LimitsConfig = LimitsConfig()
     gpaw: GpawConfig = GpawConfig()
     phonon: PhononConfig = PhononConfig()
