@@ -71,5 +71,5 @@ def find_duplicates(files: Sequence[Path]) -> Duplicates:
 def _reject(table: pa.Table, row: int) -> Reject:
     material_id = table["material_id"][row].as_py()
     source = table["source"][row].as_py()
-    rule = "an earlier row has this material_id; rename it, or pass --ids path for files"
+    rule = "an earlier row has this material_id; rename it, or pass --reading.ids path for files"
     return reject(material_id, source, "read", TableError(f"{material_id}: {source}: {rule}"))

@@ -82,7 +82,7 @@ def _checked(
     if material_id is None:
         return _missing_id()
     if isinstance(crystal, Crystal) and len(crystal) > config.largest_cell:
-        rule = f"{len(crystal)} sites, more than {config.largest_cell}; raise --largest-cell"
+        rule = f"{len(crystal)} sites, more than {config.largest_cell}; raise --reading.largest-cell"
         return StructureError(material_id, rule)
     return crystal
 

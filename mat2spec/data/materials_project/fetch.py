@@ -141,7 +141,7 @@ class ShardFetcher:
         # the API ignores this condition where materials are requested by id
         if ordering and summary.ordering not in (ordering, None):
             rule = f"its magnetic ordering is {summary.ordering}, not {ordering}"
-            raise StructureError(crystal.material_id, f"{rule}; --magnetic-ordering any accepts it")
+            raise StructureError(crystal.material_id, f"{rule}; --query.magnetic-ordering any accepts it")
         return summary, crystal
 
     def _electronic(self, shard: "_Shard") -> BatchTables:

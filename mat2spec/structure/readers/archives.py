@@ -78,7 +78,7 @@ def read_bounded(name: str, stream: Readable, largest: int) -> bytes:
     except _BROKEN as error:
         raise TableError(f"{name}: damaged or not readable ({_first_line(error)})") from None
     if len(file) > largest:
-        raise TableError(f"{name}: more than {largest:,} bytes; split it, or raise --largest-file")
+        raise TableError(f"{name}: more than {largest:,} bytes; split it, or raise --reading.largest-file")
     return file
 
 
@@ -114,7 +114,7 @@ def read_archive(
                 yield member, error
     except _TooLargeError:
         rule = f"it holds more than {largest_archive:,} bytes decompressed"
-        yield "", TableError(f"{name}: {rule}; split it, or raise --largest-archive")
+        yield "", TableError(f"{name}: {rule}; split it, or raise --reading.largest-archive")
     except _BROKEN as error:
         salvaged = "the files before the damage were read" if files_read else "no file in it could be read"
         yield "", TableError(f"{name}: damaged ({_first_line(error)}); {salvaged}")
@@ -132,7 +132,7 @@ def _member(name: str, size: int, content: Readable, largest: int) -> bytes:
     if is_archive(path):
         raise TableError(f"{name}: an archive inside an archive; unpack it first")
     if size > largest:
-        raise TableError(f"{name}: {size:,} bytes, more than {largest:,}; raise --largest-file")
+        raise TableError(f"{name}: {size:,} bytes, more than {largest:,}; raise --reading.largest-file")
     return read_bounded(name, content, largest)
 
 

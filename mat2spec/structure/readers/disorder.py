@@ -77,7 +77,7 @@ def _parse(structure: Structure, material_id: str, disorder: Disorder, largest_c
     if not site:
         return ParsedStructure("", Crystal.from_structure(structure, material_id))
     if disorder == "reject":
-        way_out = "give an ordered structure, or take the most likely ordering with --disorder ordered"
+        way_out = "order it yourself, or with mat2spec ingest files --reading.disorder ordered"
         raise StructureError("", f"{site}; {way_out}")
     ordered = most_likely_ordering(structure, site)
     return ParsedStructure("", Crystal.from_structure(ordered, material_id), disordered_formula(structure))
