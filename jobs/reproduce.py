@@ -3,8 +3,7 @@
 
 import sys
 
-from mat2spec.cli.command import run
-from mat2spec.cli.reproduce import main
+from mat2spec.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    main(["reproduce", *sys.argv[1:]])

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """`mat2spec screen` as a script, for `ray job submit`."""
 
-from mat2spec.cli.command import leave, run
-from mat2spec.cli.screen import main
+import sys
+
+from mat2spec.cli.main import main
 
 if __name__ == "__main__":
-    leave(run(main))
+    main(["screen", *sys.argv[1:]])

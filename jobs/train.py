@@ -3,8 +3,7 @@
 
 import sys
 
-from mat2spec.cli.command import run
-from mat2spec.cli.train import main
+from mat2spec.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    main(["train", *sys.argv[1:]])

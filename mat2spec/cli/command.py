@@ -1,56 +1,139 @@
-"""What all commands share: the configuration's file and options, one line for a user's mistake, and the exit code."""
+"""Shared by all commands: settings, exit codes, one line for a user's mistake, and printed tables."""
 
-import argparse
+import json
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-import duckdb
-import pyarrow as pa
+from mat2spec.config import AnyConfig, load_config, read_options
+from mat2spec.config.validation import positional_fields
+from mat2spec.errors import Mat2SpecError, MissingExtraError, UnfinishedError
 
-from mat2spec.config import AnyConfig, load_config
-from mat2spec.errors import Mat2SpecError, UnfinishedError
-from mat2spec.storage.paths import resolve
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mat2spec.storage.location import Location
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
+EXTRAS = {
+    "ray": "cluster",
+    "mlflow": "cluster",
+    "mp_api": "mp",
+    "emmet": "mp",
+    "matplotlib": "plot",
+    "s3fs": "s3",
+    "gcsfs": "gcs",
+    "e3nn": "e3nn",
+    "phonopy": "dft",
+}
+"""Extra that installs each optional package."""
 
-def run(command: Callable[[], None]) -> int:
-    """Run a command and give its exit code: 0 done, 2 refused with one line, 1 stopped under way; anything else is a stack trace and 1."""
+
+def exit_code(name: str, command: Callable[[], None]) -> int:
+    """Run a command and return its exit code: 0 done, 2 refused with one line, 1 stopped early with one line.
+
+    Any other exception is a bug: its stack trace is printed and Python exits with 1.
+    """
     try:
-        command()
+        with_extras_named(name, command)
     except Mat2SpecError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED if isinstance(error, UnfinishedError) else REFUSED
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         return FAILED
     return DONE
 
 
-def leave(code: int) -> NoReturn:
-    """End the process at once: Ray's actors make DuckDB complain of objects that live on when Python takes itself apart."""
-    sys.stdout.flush()
+def with_extras_named(name: str, command: Callable[[], None]) -> None:
+    """Run a command, and name the extra that installs a package which it lacks.
+
+    Raises:
+        MissingExtraError: In place of ModuleNotFoundError, if the package belongs to an extra.
+    """
+    try:
+        command()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise MissingExtraError(f"mat2spec {name}", EXTRAS[package]) from None
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End the process without Python's shutdown, during which DuckDB complains of objects that are still alive."""
+    with suppress(BrokenPipeError):  # `| head` has seen enough
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def read_command_line(kind: type[AnyConfig], description: str) -> tuple[AnyConfig, str]:
-    """Read `CONFIG.yaml [--section.field VALUE …]`.
+def read_settings(
+    kind: type[AnyConfig], words: Sequence[str], command: str, description: str
+) -> tuple[AnyConfig, str | None]:
+    """Read `[CONFIG.yaml] [--section.field VALUE …]`.
+
+    The first word is the configuration file if it ends in .yaml or .yml. Commands without positional arguments take
+    a first word with any ending as the configuration file.
 
     Returns:
-        The configuration and its name, the file's stem.
+        The settings, and the stem of the file's name if there is a file.
     """
-    parser = argparse.ArgumentParser(description=description, add_help=len(sys.argv) < 3, allow_abbrev=False)
-    parser.add_argument(
-        "config", metavar="CONFIG.yaml", help="experiment; with --help after it: every option with its unit"
-    )
-    known, overrides = parser.parse_known_args()
-    path = resolve(known.config)
-    return load_config(kind, path, overrides), path.stem
+    first = words[0] if words else "-"
+    has_file = not first.startswith("-") and (first.endswith((".yaml", ".yml")) or not positional_fields(kind))
+    if not has_file:
+        return read_options(kind, words, command, description), None
+    from mat2spec.storage.paths import resolve  # half a second to import, which --help must not cost
+
+    path = resolve(first)
+    return load_config(kind, path, words[1:], command=command, description=description), path.stem
 
 
-def print_table(table: pa.Table) -> None:
-    """Print a table as DuckDB's shell does, every row of it."""
-    duckdb.from_arrow(table).show(max_rows=len(table) + 1, max_width=220)
+def find_checkpoint(name: str, output: "Location") -> "Location":
+    """Directory of a checkpoint, downloaded if it is an MLflow model.
+
+    Args:
+        name: Name of a checkpoint that ships, path or URL of a directory, or a models:/ URI.
+        output: Where the results go: MLflow's store is beside them unless MLFLOW_TRACKING_URI names another.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if name.startswith("models:/"):
+        from mat2spec.distributed.mlflow import fetch_checkpoint  # MLflow takes seconds to import
+
+        return fetch_checkpoint(name, output)
+    from mat2spec.model.checkpoint import resolve_checkpoint
+
+    return resolve_checkpoint(name)
+
+
+def print_rows(table: "pa.Table", form: Literal["table", "csv", "json"]) -> None:
+    """Print all rows of a table: as DuckDB's shell does, as CSV with lists as JSON text, or as a JSON array."""
+    if form == "json":
+        print(json.dumps(table.to_pylist(), default=str, ensure_ascii=False))
+    elif form == "csv":
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        import duckdb
+
+        duckdb.from_arrow(table).show(max_rows=len(table) + 1, max_width=220)
+
+
+def _flat(table: "pa.Table") -> "pa.Table":
+    """Lists and structs as JSON text, which CSV can hold."""
+    import pyarrow as pa
+
+    columns = [
+        pa.array([json.dumps(value, default=str) for value in column.to_pylist()])
+        if pa.types.is_nested(column.type)
+        else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)

@@ -1,11 +1,12 @@
-"""What an experiment is: every setting with its unit and its limits, read from one YAML file and the command line."""
+"""Settings of all commands, with units and limits; read from a YAML file and the command line."""
 
 from mat2spec.config.active_learning import ProposeConfig
 from mat2spec.config.base import Section
 from mat2spec.config.benchmark_table import TableConfig, TableRow
+from mat2spec.config.evaluation import EvaluateConfig
 from mat2spec.config.ingestion import IngestConfig, ReadingConfig
 from mat2spec.config.labels import LabelsConfig
-from mat2spec.config.loading import AnyConfig, load_config, read_options, validate
+from mat2spec.config.loading import load_config, read_options
 from mat2spec.config.materials_project import DownloadConfig, MaterialsProjectConfig, QueryConfig
 from mat2spec.config.networks import (
     AdditiveConfig,
@@ -19,10 +20,13 @@ from mat2spec.config.networks import (
     MeanConfig,
     NetworkConfig,
 )
+from mat2spec.config.prediction import PredictConfig
+from mat2spec.config.query import RunQueryConfig
 from mat2spec.config.screening import InferenceConfig, ScreenConfig
 from mat2spec.config.splits import SplitConfig
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.config.training import DataConfig, GraphConfig, TrainConfig, TrainingConfig, WorkersConfig
+from mat2spec.config.validation import AnyConfig, validate
 from mat2spec.config.verification import GpawConfig, LimitsConfig, PhononConfig, VerifyConfig
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "E3NNConfig",
     "ElementalConfig",
     "EnsembleConfig",
+    "EvaluateConfig",
     "GATGNNConfig",
     "GapConfig",
     "GpawConfig",
@@ -47,9 +52,11 @@ __all__ = [
     "MeanConfig",
     "NetworkConfig",
     "PhononConfig",
+    "PredictConfig",
     "ProposeConfig",
     "QueryConfig",
     "ReadingConfig",
+    "RunQueryConfig",
     "ScreenConfig",
     "Section",
     "SplitConfig",

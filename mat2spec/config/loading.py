@@ -1,118 +1,103 @@
-"""Reading a configuration: YAML, then the command line, then one line for whatever is wrong."""
+"""Reading settings: a YAML file, then the command line."""
 
-import contextlib
-import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any
 
 import tyro
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mat2spec.config.base import Section
-from mat2spec.config.networks import NETWORKS
+from mat2spec.config.options import parse_options
+from mat2spec.config.validation import AnyConfig, refusal, validate
 from mat2spec.errors import ConfigError
-
-AnyConfig = TypeVar("AnyConfig", bound=Section)
 
 
 def load_config(
-    kind: type[AnyConfig], path: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] = MappingProxyType({})
+    kind: type[AnyConfig],
+    path: Path,
+    options: Sequence[str] = (),
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    command: str = "mat2spec",
+    description: str = "",
 ) -> AnyConfig:
-    """Read a configuration, put in what a table changes, and apply the command line.
+    """Read a configuration file, apply the changes of a table row, then the options of the command line.
 
     Args:
         kind: What it must be.
-        path: YAML file.
-        overrides: Words of the command line, `--section.field VALUE`.
+        path: YAML file. Required settings may be missing from it if an option gives them.
+        options: Words of the command line, `--section.field VALUE`.
         changes: Values by `section.field`.
+        command: Name of the command, for its help.
+        description: First lines of its help.
 
     Raises:
         ConfigError: If the file cannot be read, or a key or a value is not allowed; the message names the key's path.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    values = _read_yaml(path)
     for key, value in changes.items():
         *sections, field = key.split(".")
         section = values
         for name in sections:
             section = section.setdefault(name, {})
         section[field] = value
-    config = validate(kind, values, str(path))
-    return _override(config, overrides) if overrides else config
+    if not options:
+        return validate(kind, values, str(path))
+    return parse_options(kind, options, _complete_later(kind, values, str(path)), command, description)
 
 
-def validate(kind: type[AnyConfig], values: Any, source: str) -> AnyConfig:
-    """Make a configuration from plain values.
-
-    Raises:
-        ConfigError: If a key or a value is not allowed, in one line.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(kind, dict(e), source) for e in error.errors())) from None
-
-
-def _explain(kind: type[BaseModel], error: dict[str, Any], source: str) -> str:
-    """One of pydantic's complaints as: file: key.path: what is wrong."""
-    *parents, _ = error["loc"] or ("",)
-    where = ".".join(str(part) for part in error["loc"] if part not in NETWORKS)
-    if error["type"] != "extra_forbidden":
-        told = "" if error["type"] in ("missing", "value_error") else f", got {error['input']!r}"
-        return f"{source}: {where or 'the file'}: {error['msg'].removeprefix('Value error, ')}{told}"
-    return f"{source}: {where}: unknown key; allowed here: {', '.join(_section(kind, parents).model_fields)}"
-
-
-def _section(kind: type[BaseModel], parents: Sequence[int | str]) -> type[BaseModel]:
-    """Follow the keys of one of pydantic's complaints: numbers stand in a list, and the name of the network comes after `model`."""
-    for parent in parents:
-        if isinstance(parent, str):
-            annotation = NETWORKS[parent] if parent in NETWORKS else kind.model_fields[parent].annotation
-            kind = get_args(annotation)[0] if get_origin(annotation) is tuple else annotation  # type: ignore[assignment]
-    return kind
-
-
-def read_options(kind: type[AnyConfig], words: Sequence[str], command: str) -> AnyConfig:
-    """Make a configuration of the command line alone; options of its sections go by their own names.
+def read_options(kind: type[AnyConfig], words: Sequence[str], command: str, description: str = "") -> AnyConfig:
+    """Read settings from the command line alone.
 
     Args:
-        kind: What it must be.
+        kind: What they must be.
         words: The command line.
-        command: Which command it is, for the help.
+        command: Name of the command, for its help.
+        description: First lines of its help.
 
     Raises:
         ConfigError: If an option is missing, unknown or not allowed.
     """
-    return _tyro(kind, words, prog=command, config=(tyro.conf.OmitArgPrefixes,))
+    return parse_options(kind, words, tyro.MISSING_NONPROP, command, description)
 
 
-def _override(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
-    """Apply `--section.field VALUE`."""
-    return _tyro(type(config), overrides, default=config, config=(tyro.conf.AvoidSubcommands,))
-
-
-def _tyro(kind: type[AnyConfig], words: Sequence[str], **options: Any) -> AnyConfig:
-    """Let tyro read a command line; its boxed report of a mistake becomes one line."""
-    report = io.StringIO()
+def _read_yaml(path: Path) -> Any:
     try:
-        with contextlib.redirect_stderr(report):
-            return tyro.cli(kind, args=list(words), **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        words = re.sub(r"[─│╭╮╰╯]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", report.getvalue()))
-        words = re.sub(r"\[type=.*", "", " ".join(words.split()))  # pydantic's remarks on a nested section
-        words = re.sub(r"(Value error )?Error parsing \w+: \d+ validation errors? for \w+ ", "", words)
-        raise ConfigError(f"command line: {words.strip()}") from None
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def _complete_later(kind: type[AnyConfig], values: Any, source: str) -> AnyConfig:
+    """Settings of a file as defaults of the options, in which what is required may still be missing.
+
+    Raises:
+        ConfigError: If anything but a missing value is wrong with them.
+    """
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(kind, dict(e), "command line") for e in error.errors())) from None
+        if any(mistake["type"] != "missing" for mistake in error.errors()):
+            raise refusal(kind, error, source) from None
+        return _with_gaps(kind, values)
+
+
+def _with_gaps(kind: type[Section], values: Mapping[str, Any]) -> Any:
+    """Settings in which tyro's mark of a missing value stands for each required one that the file lacks."""
+    known: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        if name not in values:
+            known[name] = tyro.MISSING_NONPROP if field.is_required() else field.get_default(call_default_factory=True)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            known[name] = _with_gaps(field.annotation, values[name])
+        else:
+            annotated: Any = Annotated[field.annotation, field]
+            known[name] = TypeAdapter(annotated).validate_python(values[name])
+    return kind.model_construct(**known)

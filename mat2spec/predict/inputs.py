@@ -70,6 +70,20 @@ def read_file(path: str) -> list[Crystal]:
         StructureError: If the file cannot be read, or one of its structures cannot be a crystal.
         TableError: If it is a table or an archive, damaged or too large.
     """
+    crystals = parse_file(path, ReadingConfig())
+    for crystal in crystals:
+        if isinstance(crystal, StructureError):
+            raise crystal
+    return [crystal for crystal in crystals if isinstance(crystal, Crystal)]
+
+
+def parse_file(path: str, config: ReadingConfig) -> list[Crystal | StructureError]:
+    """Read every structure of a file; one that cannot be a crystal is the error that says why.
+
+    Raises:
+        StructureError: If the file cannot be read.
+        TableError: If it is a table or an archive, damaged or too large.
+    """
     # pymatgen's and ASE's readers take half a second to import, which a Structure does not need
     from mat2spec.structure.readers.archives import is_archive, read_bounded, without_compression
     from mat2spec.structure.readers.formats import is_table, read_structures, stem
@@ -78,14 +92,9 @@ def read_file(path: str) -> list[Crystal]:
     if is_table(without_compression(file.name)) or is_archive(file.name):
         kind = "an archive" if is_archive(file.name) else "a table"
         raise TableError(f"{path} is {kind} of structures; predict it with mat2spec screen --input {path}")
-    config = ReadingConfig()
     try:
         with file.open("rb") as stream:
             content = read_bounded(file.name, stream, config.largest_file)
     except OSError as error:
         raise StructureError(stem(file.name), f"{path} cannot be read ({error.strerror or error})") from None
-    parsed = read_structures(file.name, content, config)
-    for structure in parsed:
-        if isinstance(structure.crystal, StructureError):
-            raise structure.crystal
-    return [structure.crystal for structure in parsed if isinstance(structure.crystal, Crystal)]
+    return [structure.crystal for structure in read_structures(file.name, content, config)]

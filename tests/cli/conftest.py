@@ -1,8 +1,6 @@
 """One Ray with its job server for all tests of jobs, and a home for their results."""
 
 import contextlib
-import importlib
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,7 +66,7 @@ def home(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job in this process did."""
+    """Exit code and output of a command that ran in this process."""
 
     code: int
     out: str
@@ -77,16 +75,16 @@ class Outcome:
 
 @pytest.fixture
 def job(home, monkeypatch, capfd) -> Callable[..., Outcome]:
-    """Run a job in this process, where it costs no start of Python and Ray."""
+    """Run a command of mat2spec in this process, which saves the start of Python and Ray."""
 
-    def run_here(name: str, *arguments: object) -> Outcome:
+    def run_here(*words: object) -> Outcome:
         monkeypatch.setenv("MAT2SPEC_HOME", str(home))
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *map(str, arguments)])
         with _engines():
-            module, command = (importlib.import_module(f"mat2spec.cli.{part}") for part in (name, "command"))
+            from mat2spec.cli.main import run
+
             capfd.readouterr()
-            code = command.run(module.main)
+            code = run([str(word) for word in words])
         return Outcome(code, *capfd.readouterr())
 
     return run_here
@@ -94,7 +92,7 @@ def job(home, monkeypatch, capfd) -> Callable[..., Outcome]:
 
 @contextmanager
 def _engines() -> Iterator[None]:
-    """Ray's and MLflow's own warnings are not ours to mend."""
+    """Silence warnings of Ray and MLflow about their own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
