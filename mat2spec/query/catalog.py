@@ -213,8 +213,8 @@ def cookbook_sql(name: str, record: dict[str, Any]) -> str:
         kind = "runs without spectra"
     if name in available:
         return available[name].sql
-    ways_out = f"for {kind} there are {', '.join(f'@{known}' for known in available)}, or write SQL"
+    way_out = f"for {kind} choose from {', '.join(f'@{known}' for known in available)}, or write SQL"
     if name not in queries:
-        raise QueryError(f"there is no query @{name}; {ways_out}")
+        raise QueryError(f"there is no query @{name}; {way_out}")
     needed = f"{queries[name].grid} spectra" if queries[name].grid else "predictions"
-    raise QueryError(f"@{name} needs {needed}, which this run does not have; {ways_out}")
+    raise QueryError(f"@{name} needs {needed}, which this run does not have; {way_out}")

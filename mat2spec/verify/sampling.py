@@ -70,10 +70,10 @@ def _check_size(config: VerifyConfig, hits: int, others: int, all_hits: int) -> 
         all_hits: Materials that meet it, those in the training set included.
     """
     if not hits:
-        way_out = "change the condition"
+        way_out = "; change the condition"
         if all_hits:
-            way_out = f"all {all_hits} that meet it were in the training set; add --include-seen to sample them"
-        raise ConfigError(f"where: {config.where}: none of {others} predictions meets it; {way_out}")
+            way_out = f", not counting {all_hits} seen in training; add --include-seen to sample them"
+        raise ConfigError(f"where: {config.where}: none of {others} predictions meets it{way_out}")
     if config.limit is None and hits > LARGEST_SHORTLIST:
         raise ConfigError(
             f"where: {hits} predictions meet it, more than {LARGEST_SHORTLIST}; set with --limit how many to compute"

@@ -118,8 +118,8 @@ class CalculationStore:
 
     def write_reject(self, key: str, reject: Reject, ids: list[str], limits: Mapping[str, Any]) -> None:
         """Write why a calculation has no result, for all materials that are this crystal."""
-        shared = {"calculation": key, "limits": _to_json(limits)}
-        rows = [reject | {"material_id": material_id} | shared for material_id in ids]
+        shared = reject | {"calculation": key, "limits": _to_json(limits)}
+        rows = [shared | {"material_id": material_id} for material_id in ids]
         self._write(VERIFIED_REJECTS, key, pa.Table.from_pylist(rows, _REJECTS_SCHEMA))
 
     def _file(self, folder: str, key: str) -> Path:

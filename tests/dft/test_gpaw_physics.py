@@ -98,7 +98,7 @@ def test_gap_of_calcium_titanate_is_that_of_the_materials_project():
     ("name", "a", "length", "cutoff", "measured"),
     [("Si", 5.43, 7.0, 350.0, 519.0), ("C", 3.567, 5.0, 500.0, 1332.0)],
 )
-def test_optical_phonon_at_the_centre_is_that_of_raman_scattering(name, a, length, cutoff, measured):
+def test_optical_phonon_at_gamma_is_that_of_raman_scattering(name, a, length, cutoff, measured):
     """Sixteen atoms.
 
     Measured at room temperature: Parker et al., 10.1103/PhysRev.155.712 (Si); Solin and Ramdas,

@@ -18,7 +18,7 @@ WHERE = "vb_gap_width IS NOT NULL"
 
 FAILURES = {
     "unconverged": "KohnShamConvergenceError: Did not converge!; again with safer settings: KohnShamConvergenceError",
-    "memory": r"out of memory \(limit 1 GB\); raise --memory-gb",
+    "memory": r"memory.* 1 GB.*--limits\.memory-gb",
     "kill the worker": r"its worker died .*; again with safer settings: its worker died",
     "crash": r"signal 11.*; again with safer settings: .*signal 11",
 }
@@ -52,7 +52,7 @@ def campaign(
         ids[6]: ["kill the worker", "answer"],
     }
     fake.does(plan | {ids[7]: ["no gap"]}, seconds=0.3)
-    command = ("jobs/verify.py", run, "--where", WHERE, "--sample-negatives", MATERIALS, "--memory-gb", 1)
+    command = ("jobs/verify.py", run, "--where", WHERE, "--sample-negatives", MATERIALS, "--limits.memory-gb", 1)
 
     first = cluster.start(*command)
     wait_until(lambda: len(files(run, "verified")) >= 8, "the eighth result", first)
@@ -126,7 +126,9 @@ def test_scores_are_printed_with_counts_and_are_those_of_the_spectra(campaign):
 def test_the_same_command_again_computes_nothing_and_says_the_same(campaign, cluster, fake):
     run, out, _, _, _ = campaign
     before = len(fake.asked)
-    again = cluster.start("jobs/verify.py", run, "--where", WHERE, "--sample-negatives", MATERIALS, "--memory-gb", 1)
+    again = cluster.start(
+        "jobs/verify.py", run, "--where", WHERE, "--sample-negatives", MATERIALS, "--limits.memory-gb", 1
+    )
     said, err = again.communicate(timeout=DEADLINE)
     assert again.returncode == 0, err
     assert said in out

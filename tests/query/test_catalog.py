@@ -55,11 +55,11 @@ def test_dos_at_is_null_outside_the_grid(dft_run, frequency):
 def test_dos_integral_is_the_area_of_the_bins_between_two_frequencies(dft_run, rows, low, high):
     edges = np.array(PHDOS_GRID.edges)
     widths = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
-    found = run_query(
+    results = run_query(
         dft_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions"
     ).to_pylist()
     expected = {row["material_id"]: np.array(row["spectrum"]) @ widths for row in rows}
-    for row in found:
+    for row in results:
         assert row["states"] == pytest.approx(expected[row["material_id"]], rel=FLOAT32, abs=FLOAT32)
 
 

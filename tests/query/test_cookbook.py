@@ -48,10 +48,10 @@ def test_every_named_query_has_a_title_and_a_test():
 def test_stiff_oxides_are_the_ten_highest_mean_frequencies(answer, rows):
     chosen = [r for r in rows if len(r["elements"]) == 3 and "O" in r["elements"] and r["nsites"] <= 12]
     chosen = sorted(chosen, key=lambda r: -r["mean_frequency"])[:10]
-    found = answer("stiff_oxides")
-    assert ids(found) == ids(chosen)
-    assert [r["mean_frequency"] for r in found] == [round(r["mean_frequency"], 1) for r in chosen]
-    assert [r["seen_in_training"] for r in found] == [r["seen_in_training"] for r in chosen]
+    results = answer("stiff_oxides")
+    assert ids(results) == ids(chosen)
+    assert [r["mean_frequency"] for r in results] == [round(r["mean_frequency"], 1) for r in chosen]
+    assert [r["seen_in_training"] for r in results] == [r["seen_in_training"] for r in chosen]
     assert chosen[0]["mean_frequency"] > 400, "borates and beryllates"
 
 
@@ -63,14 +63,14 @@ def test_cold_lattices_are_the_ten_lowest_outside_the_training_set(answer, rows)
 
 def test_phononic_gaps_are_empty_and_have_vibrations_above(answer, rows):
     fits = {r["material_id"]: r for r in rows if states(r, 400, 500) < 0.03 and states(r, 500, 1000) > 0.5}
-    found = answer("phononic_gaps")
-    assert len(found) == min(10, len(fits)) > 0
-    assert set(ids(found)) <= set(fits)
-    for row in found:
+    results = answer("phononic_gaps")
+    assert len(results) == min(10, len(fits)) > 0
+    assert set(ids(results)) <= set(fits)
+    for row in results:
         assert row["states_in_window"] == pytest.approx(states(fits[row["material_id"]], 400, 500), abs=1e-4)
         assert row["states_above"] == pytest.approx(states(fits[row["material_id"]], 500, 1000), abs=1e-2)
     most = sorted((states(r, 500, 1000) for r in fits.values()), reverse=True)[:10]
-    np.testing.assert_allclose([row["states_above"] for row in found], most, atol=1e-2)
+    np.testing.assert_allclose([row["states_above"] for row in results], most, atol=1e-2)
 
 
 def test_like_magnesia_are_the_nearest_shapes_without_oxygen(answer, rows):
@@ -82,9 +82,9 @@ def test_like_magnesia_are_the_nearest_shapes_without_oxygen(answer, rows):
         return float(spectrum @ magnesia / np.linalg.norm(spectrum) / np.linalg.norm(magnesia))
 
     nearest = sorted((r for r in rows if "O" not in r["elements"]), key=lambda r: -similarity(r))[:10]
-    found = answer("like_magnesia")
-    assert ids(found) == ids(nearest)
-    np.testing.assert_allclose([r["similarity"] for r in found], [similarity(r) for r in nearest], atol=1e-4)
+    results = answer("like_magnesia")
+    assert ids(results) == ids(nearest)
+    np.testing.assert_allclose([r["similarity"] for r in results], [similarity(r) for r in nearest], atol=1e-4)
 
 
 def test_stiff_systems_are_means_over_at_least_five_crystals(answer, rows):
@@ -94,9 +94,9 @@ def test_stiff_systems_are_means_over_at_least_five_crystals(answer, rows):
     means = {
         name: np.mean([r["mean_frequency"] for r in members]) for name, members in systems.items() if len(members) >= 5
     }
-    found = answer("stiff_systems")
-    assert [r["chemical_system"] for r in found] == sorted(means, key=lambda name: -means[name])[:10]
-    for row in found:
+    results = answer("stiff_systems")
+    assert [r["chemical_system"] for r in results] == sorted(means, key=lambda name: -means[name])[:10]
+    for row in results:
         members = systems[row["chemical_system"]]
         assert (row["crystals"], row["seen"]) == (len(members), sum(r["seen_in_training"] for r in members))
 

@@ -48,10 +48,10 @@ def ids(rows: list[dict]) -> list[str]:
 def test_gapped_metals_follow_the_rule_of_the_paper(answer, metals):
     fits = [r for r in metals if r["vb_gap_width"] and len(r["elements"]) < 5 and not RARE_EARTHS & set(r["elements"])]
     assert len(fits) < len([r for r in metals if r["vb_gap_width"]]), "rare earths have gaps too"
-    found = answer("gapped_metals")
-    assert ids(found) == first_ids(fits, lambda r: r["vb_gap_width"], 50)
+    results = answer("gapped_metals")
+    assert ids(results) == first_ids(fits, lambda r: r["vb_gap_width"], 50)
     by_id = {r["material_id"]: r for r in metals}
-    for row in found:
+    for row in results:
         assert row["vb_gap_width"] >= 1
         assert -1 <= row["vb_gap_upper"] <= -0.25
         assert row["states_above_gap"] == pytest.approx(
@@ -72,18 +72,18 @@ def test_rare_earths_in_the_named_queries_are_those_of_the_library():
 
 
 def test_known_gapped_metals_are_those_whose_band_gap_came_with_the_input(answer):
-    found = {row["material_id"]: row for row in answer("gapped_metals")}
+    results = {row["material_id"]: row for row in answer("gapped_metals")}
     known = ids(answer("gapped_metals_known"))
-    assert known == [name for name, row in found.items() if row["gap_source"] == "input"]
-    assert 0 < len(known) < len(found)
+    assert known == [name for name, row in results.items() if row["gap_source"] == "input"]
+    assert 0 < len(known) < len(results)
 
 
 def test_transparent_conductors_have_gaps_on_both_sides(answer, metals):
     fits = [r for r in metals if r["vb_gap_width"] and r["cb_gap_width"]]
-    found = answer("transparent_conductors")
-    assert ids(found) == first_ids(fits, lambda r: min(r["vb_gap_width"], r["cb_gap_width"]), 20)
+    results = answer("transparent_conductors")
+    assert ids(results) == first_ids(fits, lambda r: min(r["vb_gap_width"], r["cb_gap_width"]), 20)
     by_id = {r["material_id"]: r for r in fits}
-    for row in found:
+    for row in results:
         whole = by_id[row["material_id"]]
         assert row["states_between"] == pytest.approx(
             states(whole, whole["vb_gap_upper"], whole["cb_gap_lower"]), abs=0.01
@@ -96,9 +96,9 @@ def test_almost_gapped_metals_pass_a_looser_rule_only(answer, metals):
     )
     width = {r["material_id"]: gap[2] for r, gap in zip(metals, loose, strict=True)}
     fits = [r for r in metals if r["vb_gap_width"] is None and not math.isnan(width[r["material_id"]])]
-    found = answer("almost_gapped")
-    assert ids(found) == first_ids(fits, lambda r: width[r["material_id"]], 20)
-    assert [row["gap_width"] for row in found] == [width[row["material_id"]] for row in found]
+    results = answer("almost_gapped")
+    assert ids(results) == first_ids(fits, lambda r: width[r["material_id"]], 20)
+    assert [row["gap_width"] for row in results] == [width[row["material_id"]] for row in results]
 
 
 def test_gapped_systems_are_shares_of_at_least_three_metals(answer, metals):
@@ -110,9 +110,9 @@ def test_gapped_systems_are_shares_of_at_least_three_metals(answer, metals):
         for name, hits in systems.items()
         if len(hits) >= 3 and any(hits)
     }
-    found = answer("gapped_systems")
-    assert [row["chemical_system"] for row in found] == sorted(rates, key=rates.__getitem__)[:20] != []
-    for row in found:
+    results = answer("gapped_systems")
+    assert [row["chemical_system"] for row in results] == sorted(rates, key=rates.__getitem__)[:20] != []
+    for row in results:
         hits = systems[row["chemical_system"]]
         assert (row["metals"], row["gapped"]) == (len(hits), sum(hits))
         assert row["hit_rate"] == pytest.approx(np.mean(hits), abs=1e-3)
@@ -124,9 +124,9 @@ def test_like_platinum_are_the_nearest_shapes_without_its_group(answer, metals, 
     platinum = np.array([r["spectrum"] for r in edos_rows if r["material_id"] == "mp-126"])
     distances = wasserstein_distances(spectra, np.repeat(platinum, len(fits), axis=0), EDOS_GRID)
     distance = {r["material_id"]: d for r, d in zip(fits, distances, strict=True)}
-    found = answer("like_platinum")
-    np.testing.assert_allclose([row["wasserstein"] for row in found], np.sort(distances)[:10], atol=1e-4)
-    for row in found:
+    results = answer("like_platinum")
+    np.testing.assert_allclose([row["wasserstein"] for row in results], np.sort(distances)[:10], atol=1e-4)
+    for row in results:
         assert row["wasserstein"] == pytest.approx(distance[row["material_id"]], abs=1e-4)
 
 
@@ -137,35 +137,35 @@ def test_fermi_steps_are_the_largest_changes_across_zero(answer, metals):
 
     fits = {r["material_id"]: r for r in metals if states(r, -0.25, 0.25) > 0.25}
     assert len(fits) < len(metals)
-    found = answer("fermi_steps")
+    results = answer("fermi_steps")
     np.testing.assert_allclose(
-        [abs(row["asymmetry"]) for row in found],
+        [abs(row["asymmetry"]) for row in results],
         sorted((abs(asymmetry(r)) for r in fits.values()), reverse=True)[:10],
         atol=1e-3,
     )
-    for row in found:
+    for row in results:
         assert row["asymmetry"] == pytest.approx(asymmetry(fits[row["material_id"]]), abs=1e-3)
 
 
 def test_dense_metals_have_the_most_states_per_atom_in_the_two_bins_at_zero(answer, metals):
     density = {r["material_id"]: (r["spectrum"][63] + r["spectrum"][64]) / 2 / r["nsites_primitive"] for r in metals}
-    found = answer("dense_metals")
-    assert ids(found) == first_ids(metals, lambda r: density[r["material_id"]], 10)
-    for row in found:
+    results = answer("dense_metals")
+    assert ids(results) == first_ids(metals, lambda r: density[r["material_id"]], 10)
+    for row in results:
         assert row["states_per_ev_atom"] == pytest.approx(density[row["material_id"]], abs=1e-3)
 
 
 def test_solar_absorbers_have_a_predicted_gap_of_one_to_two(answer, edos_rows):
     fits = [r for r in edos_rows if r["is_metal"] is False and 1 <= (r["band_gap_pred"] or 0) <= 2]
-    found = answer("solar_absorbers")
-    assert ids(found) == first_ids(fits, lambda r: states(r, -0.5, 0.5) / r["nsites_primitive"], 10)
-    assert all(1 <= row["band_gap_pred"] <= 2 for row in found)
+    results = answer("solar_absorbers")
+    assert ids(results) == first_ids(fits, lambda r: states(r, -0.5, 0.5) / r["nsites_primitive"], 10)
+    assert all(1 <= row["band_gap_pred"] <= 2 for row in results)
 
 
 def test_disputed_metals_contradict_the_input(answer, edos_rows):
     fits = [r for r in edos_rows if r["gap_source"] == "input" and r["is_metal"] != (r["is_metal_prob"] > 0.5)]
-    found = answer("disputed_metals")
-    assert ids(found) == first_ids(fits, lambda r: abs(r["is_metal_prob"] - 0.5), 20)
+    results = answer("disputed_metals")
+    assert ids(results) == first_ids(fits, lambda r: abs(r["is_metal_prob"] - 0.5), 20)
 
 
 def test_crystals_with_no_known_or_predicted_gap_are_not_counted_as_metals(edos_rows, answer):

@@ -115,21 +115,22 @@ def test_gap_columns_of_a_run_are_the_answers_of_its_macros(edos_run):
                AND cb_gap(spectrum).width IS NOT DISTINCT FROM cb_gap_width
                AND cb_gap(spectrum).upper IS NOT DISTINCT FROM cb_gap_upper
                AND vb_gap_of_mask(vb_mask, cb_mask) IS NOT DISTINCT FROM vb_gap(spectrum)"""
-    (found,) = run_query(edos_run, sql).to_pylist()
-    assert found["rows"] == 471
-    assert min(found["below"], found["above"]) > 30
+    (result,) = run_query(edos_run, sql).to_pylist()
+    assert result["rows"] == 471
+    assert min(result["below"], result["above"]) > 30
 
 
 def test_limits_may_be_columns(database, spectra):
-    found = gaps(database, "vb_gap(spectrum, threshold := 0.5 + (row % 2) * 0.5, min_width := 0.5 + (row % 3) * 0.25)")
+    call = "vb_gap(spectrum, threshold := 0.5 + (row % 2) * 0.5, min_width := 0.5 + (row % 3) * 0.25)"
+    results = gaps(database, call)
     for remainder in range(6):
         rule = ValenceBandRule(0.5 + remainder % 2 * 0.5, 0.5 + remainder % 3 * 0.25)
-        np.testing.assert_array_equal(found[remainder::6], vb_gaps(spectra, EDOS_GRID, rule)[remainder::6])
+        np.testing.assert_array_equal(results[remainder::6], vb_gaps(spectra, EDOS_GRID, rule)[remainder::6])
 
 
 def test_spectrum_may_be_computed(database, spectra):
-    found = gaps(database, "vb_gap([density / 2 for density in spectrum])")
-    np.testing.assert_array_equal(found, vb_gaps(spectra / 2, EDOS_GRID, ValenceBandRule()))
+    results = gaps(database, "vb_gap([density / 2 for density in spectrum])")
+    np.testing.assert_array_equal(results, vb_gaps(spectra / 2, EDOS_GRID, ValenceBandRule()))
 
 
 @pytest.mark.parametrize(
@@ -184,10 +185,10 @@ def test_window_is_a_gap_if_all_bins_that_overlap_it_are_low(database, spectra, 
         overlap = np.arange(128) == min(int(np.searchsorted(edges, low, side="right")) - 1, 127)
     expected = (spectra[:, overlap] <= np.float32(threshold)).all(axis=1)
     assert expected.any()
-    found = database.sql(
+    results = database.sql(
         f"SELECT has_gap(spectrum, {low}, {high}, threshold := {threshold}) FROM spectra ORDER BY row"
     ).fetchall()
-    assert found == [(whole,) for whole in expected.tolist()]
+    assert results == [(whole,) for whole in expected.tolist()]
 
 
 @pytest.mark.parametrize(("low", "high"), [(-4.1, -3), (3, 4.1), (5, 6)])
@@ -223,13 +224,13 @@ def test_similarity_is_that_of_the_metrics(grid):
 
 
 def test_a_spectrum_is_most_similar_to_itself_and_distance_counts_states_times_energy(edos_run):
-    (found,) = run_query(
+    (result,) = run_query(
         edos_run,
         "SELECT max(distance.wasserstein) AS w, max(distance.cosine_distance) AS c "
         "FROM (SELECT similar(spectrum, spectrum) AS distance FROM predictions)",
     ).to_pylist()
-    assert found["w"] == pytest.approx(0, abs=FLOAT32)
-    assert found["c"] == pytest.approx(0, abs=FLOAT32)
+    assert result["w"] == pytest.approx(0, abs=FLOAT32)
+    assert result["c"] == pytest.approx(0, abs=FLOAT32)
     one = "[CASE WHEN i = {} THEN 1 ELSE 0 END for i in range(128)]"
     (moved,) = run_query(edos_run, f"SELECT similar({one.format(10)}, {one.format(26)}).wasserstein AS w").to_pylist()
     assert moved["w"] == pytest.approx(1.0), "one state, sixteen bins, one eV"
@@ -249,10 +250,10 @@ def test_most_similar_takes_a_subquery(edos_run):
 def test_integral_over_electronic_states_is_the_area_of_the_bins(edos_run, edos_rows, low, high):
     edges = np.array(EDOS_GRID.edges)
     widths = np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None)
-    found = run_query(
+    results = run_query(
         edos_run, f"SELECT material_id, dos_integral(spectrum, {low}, {high}) AS states FROM predictions"
     ).to_pylist()
-    states = {row["material_id"]: row["states"] for row in found}
+    states = {row["material_id"]: row["states"] for row in results}
     for row in edos_rows:
         assert states[row["material_id"]] == pytest.approx(np.array(row["spectrum"]) @ widths, rel=FLOAT32, abs=FLOAT32)
 
