@@ -11,7 +11,7 @@ from mat2spec.dos.metrics import most_likely_gap
 from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
 
 END_OF_GRID_FRACTION = 0.05
-"""A phonon spectrum above this fraction of its maximum in the last bin continues beyond the grid: 83 of the 1,522 DFT spectra do."""
+"""Phonon spectra with more than this fraction of their maximum in the last bin exceed the grid: 83 of 1,522 by DFT."""
 
 
 def phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:

@@ -1,4 +1,4 @@
-"""The axis of a spectrum: bin centres and edges with their unit, and integrals over it."""
+"""The axis of a spectrum: bin centers and edges with their unit, and integrals over it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,18 +17,18 @@ MODES_PER_ATOM = 3
 
 @dataclass(frozen=True)
 class SpectrumGrid:
-    """The bins on which a spectrum is given.
+    """The bins of a spectrum.
 
-    A grid travels with every label table, checkpoint and result, so that no number is ever read on the wrong axis.
+    Every label table, checkpoint and result stores its grid, so that no number is ever read on the wrong axis.
 
     Args:
-        name: What the spectrum is, for example "phdos".
+        name: Kind of spectrum: "phdos" or "edos".
         unit: Unit of the axis, for example "cm^-1"; densities are states per this unit.
-        centers: Positions at which densities are given.
-        edges: Bin edges, one more than centres; a density times its bin width is a number of states.
+        centers: Positions of the densities.
+        edges: Bin edges, one more than centers; a density times its bin width is a number of states.
 
     Raises:
-        ValueError: If edges do not ascend, or a centre lies outside its bin.
+        ValueError: If edges do not ascend, or a center is outside its bin.
     """
 
     name: str
@@ -45,20 +45,20 @@ class SpectrumGrid:
             if not low < high:
                 raise ValueError(f"A grid must ascend, got {low} ≥ {high} {self.unit}.")
             if not low <= center <= high:
-                raise ValueError(f"A centre lies in its bin, got {center} outside {low} … {high} {self.unit}.")
+                raise ValueError(f"A center must be in its bin, got {center} outside {low} … {high} {self.unit}.")
 
     @classmethod
     def from_points(cls, name: str, unit: str, points: np.ndarray) -> "SpectrumGrid":
         """Make the grid of a curve sampled at points: the sum over bins is then its trapezoid integral.
 
-        The inner edges lie half way between points and the outer edges at the first and last point.
+        The inner edges are halfway between points; the outer edges are the first and last point.
         """
         edges = np.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
         return cls(name, unit, tuple(points.tolist()), tuple(edges.tolist()))
 
     @cached_property
     def points(self) -> Float64[np.ndarray, " bins"]:
-        """Bin centres."""
+        """Bin centers."""
         return np.array(self.centers)
 
     @cached_property
@@ -71,18 +71,18 @@ class SpectrumGrid:
 
     @property
     def per_cell(self) -> bool:
-        """Whether densities are those of a primitive cell, as electronic ones are, or of an atom, as those of phonons."""
+        """Whether densities are per primitive cell, as those of electrons, or per atom, as those of phonons."""
         return self.name == "edos"
 
     def integrate(self, densities: Spectra) -> Float[np.ndarray, " crystals"]:
-        """Integrate each spectrum over the grid; the number of states it holds."""
+        """Integrate each spectrum over the grid: its number of states."""
         return densities @ self.widths
 
     def to_states(self, densities: Spectra) -> Spectra:
-        """Give states per unit of the grid and atom.
+        """Scale densities to states per unit of the grid and atom.
 
-        An atom has three vibrations: the integral of its phonon spectrum is 3, and a spectrum of zeros stays zero. How many electronic
-        states it has is for the network to say: those densities stay as they are.
+        An atom has three vibrations: the integral of its phonon spectrum is 3; a spectrum of zeros stays zero. The
+        number of electronic states is the network's to predict: those densities stay unchanged.
         """
         if self.per_cell:
             return densities
@@ -90,7 +90,7 @@ class SpectrumGrid:
         return densities * (MODES_PER_ATOM / np.where(total > 0, total, 1.0))[:, None]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the grid as plain values for a checkpoint's card or a run's record."""
+        """Convert to plain values for a checkpoint's card or a run's record."""
         return {"name": self.name, "unit": self.unit, "centers": list(self.centers), "edges": list(self.edges)}
 
     @classmethod
@@ -114,10 +114,10 @@ _EDOS_EDGES = np.linspace(-4.0, 4.0, 129)
 EDOS_GRID = SpectrumGrid(
     "edos", "eV", tuple(((_EDOS_EDGES[1:] + _EDOS_EDGES[:-1]) / 2).tolist()), tuple(_EDOS_EDGES.tolist())
 )
-"""128 bins of 62.5 meV with the band gap cut out: −4 … 0 eV below the valence band maximum, 0 … 4 eV above the conduction band minimum.
+"""128 bins of 62.5 meV with the band gap cut out: −4 … 0 eV below the VBM, 0 … 4 eV above the CBM.
 
 For a metal both are the Fermi level (Kong et al., 10.1038/s41467-022-28543-x). All edges are exact in binary.
 """
 
 GRIDS = {grid.name: grid for grid in (PHDOS_GRID, EDOS_GRID)}
-"""The grids for which there is a model, by name."""
+"""The grids that models predict on, by name."""

@@ -1,61 +1,60 @@
-"""How far predicted spectra are from computed ones: the four scores of the paper's Table 1, and the scales on which it takes them."""
+"""Errors of predicted spectra (R², MAE, MSE, Wasserstein), of yes-or-no answers and of band gaps.
+
+The four scores of spectra, and the scalings on which they are computed, are those of Table 1 of the paper (Kong et al.,
+10.1038/s41467-022-28543-x).
+"""
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 from mat2spec.dos.grid import Spectra, SpectrumGrid
 
 
 def as_densities(spectra: Spectra) -> Spectra:
-    """Read spectra as densities: negative numbers count as zero, and a spectrum without any density is flat.
+    """Clip negative numbers to zero, and make a spectrum without any density flat.
 
-    A network may predict nothing anywhere. That says as little about where the states are as a flat spectrum does, and moments of a flat
-    one exist.
+    A network may predict zero everywhere. That says as little about where the states are as a flat spectrum does, and a
+    flat one has moments.
     """
     densities = spectra.clip(0)
     return np.where(densities.any(axis=1, keepdims=True), densities, 1)
 
 
 def scaled_to_sum(spectra: Spectra, reference: Spectra) -> Spectra:
-    """Scale each spectrum so that the sum over its bins is that of the reference: the paper's rows "SumNorm", in the labels' unit.
+    """Scale each spectrum to the sum over bins of its reference: the paper's rows "SumNorm", in the labels' unit.
 
     Negative densities count as zero; a spectrum without any density stays zero.
     """
     densities = spectra.clip(0)
-    return _scaled(densities, densities.sum(axis=1), reference.sum(axis=1))
+    return _rescaled(densities, densities.sum(axis=1), reference.sum(axis=1))
 
 
 def scaled_to_max(spectra: Spectra, reference: Spectra) -> Spectra:
-    """Scale each spectrum so that its maximum is that of the reference: the paper's rows "MaxNorm", in the labels' unit.
+    """Scale each spectrum to the maximum of its reference: the paper's rows "MaxNorm", in the labels' unit.
 
     Negative densities count as zero; a spectrum without any density stays zero.
     """
     densities = spectra.clip(0)
-    return _scaled(densities, densities.max(axis=1), reference.max(axis=1))
+    return _rescaled(densities, densities.max(axis=1), reference.max(axis=1))
 
 
 def as_predicted(spectra: Spectra, reference: Spectra) -> Spectra:
-    """Leave spectra as they are, but for negative densities, which count as zero: what a user gets."""
+    """Clip negative densities to zero and change nothing else: what a user gets."""
     return spectra.clip(0)
 
 
-def _scaled(densities: Spectra, have: Float[np.ndarray, " crystals"], want: Float[np.ndarray, " crystals"]) -> Spectra:
-    return densities * (want / np.where(have > 0, have, 1))[:, None]
-
-
 SHAPE_SCALINGS = ("true-sum", "unit-max")
-"""Those on which only the shape of a prediction counts."""
+"""Scalings on which only the shape of a prediction counts."""
 
 SCALINGS = {"true-sum": scaled_to_sum, "unit-max": scaled_to_max, "self": as_predicted}
-"""How predictions come to the scale of the labels before they are judged: each takes predictions and labels."""
+"""Functions of predictions and labels that scale predictions before they are scored, by name."""
 
 
 def r2_score(predicted: Spectra, true: Spectra) -> float:
     """Variance-weighted coefficient of determination over bins, as scikit-learn's multioutput="variance_weighted".
 
-    Bins where all labels are equal have no variance to explain and no weight. If there are no others (a single material), it is the
-    fraction of bins without error, as in scikit-learn.
+    Bins where all labels are equal have no variance to explain and no weight. If all bins are such (a single material),
+    the score is the fraction of bins without error, as in scikit-learn.
     """
     varying = np.ptp(true, axis=0) > 0
     if not varying.any():
@@ -67,17 +66,17 @@ def r2_score(predicted: Spectra, true: Spectra) -> float:
 
 
 def mean_absolute_error(predicted: Float[np.ndarray, "*shape"], true: Float[np.ndarray, "*shape"]) -> float:
-    """Mean over crystals, and bins if there are any, in the unit of the labels."""
+    """Mean absolute error over crystals, and bins if there are any, in the unit of the labels."""
     return float(np.abs(predicted - true).mean())
 
 
 def mean_squared_error(predicted: Float[np.ndarray, "*shape"], true: Float[np.ndarray, "*shape"]) -> float:
-    """Mean over crystals, and bins if there are any, in the unit of the labels, squared."""
+    """Mean squared error over crystals, and bins if there are any, in the squared unit of the labels."""
     return float(((predicted - true) ** 2).mean())
 
 
 def wasserstein_distances(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
-    """One-dimensional Wasserstein distance of each pair of spectra, both taken as distributions over the bin centres.
+    """One-dimensional Wasserstein distance of each pair of spectra, as distributions over the bin centers.
 
     Negative densities count as zero; a spectrum without any density counts as flat.
 
@@ -92,7 +91,7 @@ def wasserstein_distances(predicted: Spectra, true: Spectra, grid: SpectrumGrid)
 
 
 def score(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, float]:
-    """Give R², MAE, MSE and WD of predictions against labels on the same scale."""
+    """Return R², MAE, MSE and WD of predictions against labels on the same scale."""
     return {
         "r2": r2_score(predicted, true),
         "mae": mean_absolute_error(predicted, true),
@@ -104,19 +103,23 @@ def score(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, fl
 def classification_scores(
     predicted: Bool[np.ndarray, " crystals"], true: Bool[np.ndarray, " crystals"]
 ) -> dict[str, float]:
-    """Score a yes or no: precision, recall and F1, and the counts from which they come (tp, fp, fn, tn).
+    """Score yes-or-no predictions: precision, recall, F1 and the counts behind them (tp, fp, fn, tn).
 
-    A score of which the counts say nothing, as the precision of no prediction, is NaN.
+    A score that the counts do not define, such as the precision of no positive prediction, is NaN.
     """
     counts = {"tp": predicted & true, "fp": predicted & ~true, "fn": ~predicted & true, "tn": ~predicted & ~true}
-    tp, fp, fn, tn = (int(found.sum()) for found in counts.values())
+    tp, fp, fn, tn = (int(cases.sum()) for cases in counts.values())
     rates = {"f1": (2 * tp, 2 * tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}
-    scores = {name: part / whole if whole else float("nan") for name, (part, whole) in rates.items()}
+    scores = {name: share / total if total else float("nan") for name, (share, total) in rates.items()}
     return scores | {"tp": float(tp), "fp": float(fp), "fn": float(fn), "tn": float(tn)}
 
 
 def most_likely_gap(outputs: Float[np.ndarray, "crystals 2"]) -> Float[np.ndarray, " crystals"]:
-    """Gap that is expected of each crystal [eV]: none where a metal is more likely than not."""
+    """Most likely gap of each crystal [eV]: zero where a metal is more likely than not.
+
+    Args:
+        outputs: Probability of a metal, and gap if it is none [eV].
+    """
     return np.where(outputs[:, 0] > 0.5, 0, outputs[:, 1])
 
 
@@ -128,10 +131,12 @@ def gap_scores(outputs: Float[np.ndarray, "crystals 2"], true: Float[np.ndarray,
         true: Known gaps [eV]; 0 is a metal.
 
     Returns:
-        `roc_auc` (a metal has the higher probability than a non-metal; NaN if all are of one kind), `accuracy` at probability ½, `mae` of
-        the most likely gap over all crystals [eV], and `mae_of_gapped` over those that have one.
+        `roc_auc` (how often a metal has a higher probability than a non-metal; NaN if all are of one kind), `accuracy`
+        at probability ½, `mae` of the most likely gap over all crystals [eV], and `mae_of_gapped` over those with a
+        gap.
     """
-    metal, predicted = true <= 0, most_likely_gap(outputs)
+    metal = true <= 0
+    predicted = most_likely_gap(outputs)
     return {
         "roc_auc": roc_auc(outputs[:, 0], metal),
         "accuracy": float(((outputs[:, 0] > 0.5) == metal).mean()),
@@ -140,10 +145,18 @@ def gap_scores(outputs: Float[np.ndarray, "crystals 2"], true: Float[np.ndarray,
     }
 
 
-def roc_auc(scores: Float[np.ndarray, " crystals"], positive: np.ndarray) -> float:
-    """Area under the receiver operating characteristic: how often a positive has the higher score, ties counting half."""
+def roc_auc(scores: Float[np.ndarray, " crystals"], positive: Bool[np.ndarray, " crystals"]) -> float:
+    """Area under the ROC curve: how often a positive has a higher score than a negative, ties counting half."""
+    from scipy.stats import rankdata  # takes half a second to import, which a prediction does not need
+
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if not positives or not negatives:
         return float("nan")
     return float((rankdata(scores)[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _rescaled(
+    densities: Spectra, current: Float[np.ndarray, " crystals"], wanted: Float[np.ndarray, " crystals"]
+) -> Spectra:
+    return densities * (wanted / np.where(current > 0, current, 1))[:, None]

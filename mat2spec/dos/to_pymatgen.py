@@ -1,4 +1,4 @@
-"""Predictions as pymatgen's Dos and PhononDos, for the plotters and analysers that take those."""
+"""Convert predictions to pymatgen's Dos and PhononDos, for its plotters and analyzers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,40 +16,41 @@ from mat2spec.errors import SpectrumError
 _STEPS_PER_BIN = 8
 
 STEP = float(EDOS_GRID.widths[0]) / _STEPS_PER_BIN
-"""[eV] Distance of the energies of a Dos: 7.8125 meV, exact in binary."""
+"""[eV] Spacing of the energies of a Dos: 7.8125 meV, exact in binary."""
 
 _BELOW_ZERO = -1e-9
-"""[eV] pymatgen cannot find the edges of a metal whose Fermi level is exactly one of the energies, so ours is not quite 0."""
+"""[eV] Fermi level of a metal: pymatgen cannot find its band edges if the level is exactly one of the energies."""
 
 _THZ = c * 100 / 1e12
 """One cm⁻¹ in THz."""
 
 
 def to_pymatgen(row: Mapping[str, Any], grid: SpectrumGrid) -> Dos | PhononDos:
-    """Make what pymatgen calls a density of states from one row of a run's predictions.
+    """Convert one row of a run's predictions.
 
     Args:
-        row: What `electronic_dos` or `phonon_dos` needs.
+        row: The columns that `electronic_dos` or `phonon_dos` needs.
         grid: The grid of the run.
 
     Returns:
         A Dos of electrons, a PhononDos of phonons.
 
     Raises:
-        SpectrumError: If the row is not on the grid, or its gap is not known.
+        SpectrumError: If the spectrum is not on the grid, or its gap is unknown.
     """
     return electronic_dos(row) if grid.unit == EDOS_GRID.unit else phonon_dos(row, grid)
 
 
 def electronic_dos(row: Mapping[str, Any]) -> Dos:
-    """Make a Dos of an electronic spectrum on EDOS_GRID, with its gap put back.
+    """Convert an electronic spectrum on EDOS_GRID, and put its band gap back.
 
-    The valence band maximum (of a metal, the Fermi level) is 0 eV, and the energies are STEP apart, the gap being rounded to that. The
-    Fermi level is the middle of the gap: the conduction band minimum is at twice it. Densities are those of `_fine_curve` and zero in the
-    gap, so that `mat2spec.dos.resample` with these two edges gives the spectrum back.
+    The valence band maximum (of a metal, the Fermi level) is at 0 eV. Energies have the spacing STEP, and the gap is
+    rounded to it. The Fermi level is in the middle of the gap, so the conduction band minimum is at twice the Fermi
+    level. Densities are those of `_fine_curve`, and zero in the gap, so that `mat2spec.dos.electronic.resample` with
+    these two edges returns the spectrum.
 
-    pymatgen's own search gives the gap back, but for densities next to it that are below its threshold (1e-4 of their mean): there it
-    finds a wider one. So it may find a gap in a metal with next to no states at the Fermi level.
+    pymatgen's own search returns the same gap, unless densities next to it are below its threshold (1e-4 of their
+    mean): then it finds a wider one. So it may find a gap in a metal with almost no states at the Fermi level.
 
     Args:
         row: spectrum [states/eV per primitive cell; negative numbers count as zero] and what `put_back_gap` needs.
@@ -65,10 +66,11 @@ def electronic_dos(row: Mapping[str, Any]) -> Dos:
 
 
 def phonon_dos(row: Mapping[str, Any], grid: SpectrumGrid) -> PhononDos:
-    """Make a PhononDos of a phonon spectrum: frequencies [THz], densities [states/THz per primitive cell], integral 3 × nsites_primitive.
+    """Convert a phonon spectrum to THz: densities [states/THz per primitive cell] with integral 3 × nsites_primitive.
 
-    `cv` of it is per mole of primitive cells. It counts the density at ω = 0, which `mat2spec.dos.thermodynamics` leaves out: at 300 K the two differ
-    by 0.05 % in the median of the bundled spectra, and by 2 % at most.
+    Its method `cv` is per mole of primitive cells. It includes the density at ω = 0, which
+    `mat2spec.dos.thermodynamics` leaves out: at 300 K the two differ by 0.05 % in the median of the bundled spectra,
+    and by 2 % at most.
 
     Args:
         row: spectrum [states per cm⁻¹ per atom; negative numbers count as zero] and nsites_primitive.
@@ -78,32 +80,33 @@ def phonon_dos(row: Mapping[str, Any], grid: SpectrumGrid) -> PhononDos:
 
 
 def put_back_gap(row: Mapping[str, Any]) -> float:
-    """The gap that belongs to a predicted spectrum [eV]: the input's own, else none for a metal, else the predicted one.
+    """Band gap of a predicted spectrum [eV]: the input's own, else zero for a metal, else the predicted one.
 
     Args:
-        row: gap_source, and what that calls for: band_gap (of the input), or is_metal and band_gap_pred. None and NaN are unknown.
+        row: gap_source, and what it refers to: band_gap (of the input), or is_metal and band_gap_pred. None and NaN
+            mean unknown.
 
     Raises:
-        SpectrumError: If none is known.
+        SpectrumError: If the gap is unknown.
     """
     if row.get("gap_source") == "input":
         gap = row.get("band_gap")
-    elif row.get("is_metal") == 1:  # neither None nor NaN, which a data frame makes of it
+    elif row.get("is_metal") == 1:  # neither None nor NaN, which a data frame turns None into
         gap = 0.0
     else:
         gap = row.get("band_gap_pred")
     if gap is None or np.isnan(gap):
         raise SpectrumError(
-            _name(row), "neither the input nor a network gave a band gap; set band_gap (eV) and gap_source = 'input'"
+            _name(row), "neither the input nor the network has a band gap; set band_gap (eV) and gap_source = 'input'"
         )
     return max(float(gap), 0.0)
 
 
 def _fine_curve(spectrum: Float64[np.ndarray, " bins"], *, is_cut: bool) -> Float64[np.ndarray, " points"]:
-    """Eight steps per bin, whose trapezoid integral over each bin is exactly the bin's.
+    """Resolve each bin in eight steps; the trapezoid integral over each bin is exactly that of the bin.
 
-    At an edge the curve has the lower of the two densities beside it (at a gap zero), and within a bin it is constant at what makes up
-    for the loss: at least the bin's mean, so that nothing is negative.
+    At a bin edge the curve has the lower of the two adjacent densities (zero at the gap). Within a bin it is constant
+    at the value that compensates for the loss: at least the bin's mean, so that no density is negative.
 
     Args:
         spectrum: Mean density in each bin.

@@ -19,7 +19,7 @@ class BandGapEvaluation:
 
     Args:
         crystals: Materials labeled with their band gaps [eV].
-        outputs: Outputs of `GapNetwork`: probability of being a metal, and the gap [eV] if not.
+        outputs: Outputs of `BandGapNetwork`: probability of being a metal, and the gap [eV] if not.
     """
 
     crystals: LabeledCrystals

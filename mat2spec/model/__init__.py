@@ -1,1 +1,1 @@
-"""The network, part by part."""
+"""Networks from crystals to spectra and band gaps, and the checkpoints that store them."""

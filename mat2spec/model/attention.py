@@ -1,4 +1,4 @@
-"""The graph attention layer of Mat2Spec, and batch normalisation over all workers."""
+"""The graph attention layer of Mat2Spec, and batch normalization across all workers."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
 from torch.nn.functional import softplus
-from torch_geometric.utils import softmax
 
 from mat2spec.model.attention_kernels import EdgeVectors, WeightedSum, edge_vectors_once, weighted_sum_once
+from mat2spec.model.scatter import group_softmax
 
 
 class NeighborAttention(nn.Module):
-    """Update each atom from its neighbours: attention over [centre ⊕ edge] and [neighbour ⊕ edge].
+    """Update each atom from its neighbors: attention over [center ⊕ edge] and [neighbor ⊕ edge].
 
-    Both concatenations pass through one matrix W. As W[h ⊕ e] = W₁h + W₂e, the part of the atoms is computed once per atom and that of
-    the edges once per length, of which a batch has a ninth as many as edges: the same numbers for little of the arithmetic. Eqs. 2–4
-    of Kong et al. (10.1038/s41467-022-28543-x), in the form of the published code, which applies softplus before and after the logits and
-    normalises them over the batch.
+    Both concatenations pass through one matrix W. As W[h ⊕ e] = W₁h + W₂e, the atoms' term is computed once per atom
+    and the edges' term once per distinct length, of which a batch has a ninth as many as edges: the same numbers with
+    much less arithmetic. Eqs. 2–4 of Kong et al. (10.1038/s41467-022-28543-x), in the form of the published code, which
+    applies softplus before and after the logits and normalizes them over the batch.
 
     Args:
         width: Features of an atom and of an edge.
@@ -42,22 +42,24 @@ class NeighborAttention(nn.Module):
         edge_index: Int[Tensor, "2 edges"],
         length_of: Int[Tensor, " edges"],
     ) -> Float[Tensor, "atoms width"]:
-        width, center = atoms.shape[1], edge_index[1]
-        of_atoms, of_lengths = atoms @ self.weight[:width], lengths @ self.weight[width:]
+        width = atoms.shape[1]
+        center = edge_index[1]
+        atom_terms = atoms @ self.weight[:width]
+        length_terms = lengths @ self.weight[width:]
         if torch.is_grad_enabled():
-            logits, vectors = EdgeVectors.apply(of_atoms, of_lengths, self.attention, edge_index, length_of)
-            return WeightedSum.apply(vectors, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
-        logits, vectors, place = edge_vectors_once(of_atoms, of_lengths, self.attention, edge_index, length_of)
-        return (
-            weighted_sum_once(vectors, place, self._weights(logits, center, len(atoms)), center, len(atoms)) + self.bias
-        )
+            logits, vectors = EdgeVectors.apply(atom_terms, length_terms, self.attention, edge_index, length_of)
+            weights = self._weights(logits, center, len(atoms))
+            return WeightedSum.apply(vectors, weights, center, len(atoms)) + self.bias
+        logits, vectors, pair_of = edge_vectors_once(atom_terms, length_terms, self.attention, edge_index, length_of)
+        weights = self._weights(logits, center, len(atoms))
+        return weighted_sum_once(vectors, pair_of, weights, center, len(atoms)) + self.bias
 
     def _weights(self, logits: Tensor, center: Tensor, atoms: int) -> Float[Tensor, "edges heads"]:
-        return softmax(softplus(self.logit_norm(softplus(logits))), center, num_nodes=atoms)
+        return group_softmax(softplus(self.logit_norm(softplus(logits))), center, atoms)
 
 
 class _SumOverWorkers(torch.autograd.Function):
-    """Sum of a tensor over all workers; so is its gradient."""
+    """Sum a tensor, and its gradient, over all workers."""
 
     @staticmethod
     def forward(context: Any, local: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class _SumOverWorkers(torch.autograd.Function):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation whose mean and variance are those of the batches of all workers together.
+    """Batch normalization with mean and variance over the batches of all workers together.
 
     torch.nn.SyncBatchNorm does this on GPUs only. With one process this is torch.nn.BatchNorm1d.
     """
@@ -96,7 +98,7 @@ class BatchNorm(nn.BatchNorm1d):
         return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics, which evaluation uses, towards those of this batch."""
+        """Move the running statistics, which are used in eval mode, toward those of this batch."""
         momentum = self.momentum or 0.0
         buffers: Any = (self.running_mean, self.running_var, self.num_batches_tracked)
         buffers[0].lerp_(mean, momentum)

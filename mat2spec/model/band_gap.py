@@ -1,4 +1,4 @@
-"""Metal or not, and the band gap: what an electronic spectrum with its gap cut out does not tell."""
+"""The band gap network: whether a crystal is a metal, and its gap, which is cut out of electronic spectra."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,8 @@ from mat2spec.model.encoder import CrystalEncoder
 from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 
-class GapNetwork(Network):
-    """Mat2Spec's encoder and a small head. Its outputs are the probability of a metal, and the gap in eV if it is none.
+class BandGapNetwork(Network):
+    """Mat2Spec's encoder and a small head. Outputs are the probability of a metal, and the gap in eV if it is none.
 
     Args:
         config: Sizes.
@@ -30,14 +30,14 @@ class GapNetwork(Network):
         )
 
     def fit(self, graphs: Sequence[CrystalGraph], labels: Float[Tensor, "crystals 1"]) -> None:
-        """Nothing is needed."""
+        """Do nothing: the labels keep their own scale."""
 
     def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals 2"]:
         metal, gap = self.head(self.encoder(graphs)).unbind(dim=1)
         return torch.stack([metal.sigmoid(), softplus(gap)], dim=1)
 
     def forward(self, graphs: GraphBatch, labels: Float[Tensor, "crystals 1"]) -> dict[str, Tensor]:
-        """Compute the terms of the loss: cross entropy of metals, and the absolute error of the gap [eV] of all others.
+        """Return the terms of the loss: cross entropy of metals, and the absolute error of the gap [eV] of non-metals.
 
         Args:
             graphs: Crystals.
@@ -49,8 +49,8 @@ class GapNetwork(Network):
         error = (softplus(gap) - true).abs() * (1 - metal)
         return {"metal": binary_cross_entropy_with_logits(logits, metal), "gap": error.mean()}
 
-    def judge(
+    def validation_scores(
         self, outputs: Float[Tensor, "crystals 2"], labels: Float[Tensor, "crystals 1"], grid: SpectrumGrid
     ) -> dict[str, float]:
-        """Score predictions against known gaps, as `gap_scores`."""
+        """Score predictions against known gaps with `gap_scores`."""
         return gap_scores(outputs.cpu().numpy(), labels[:, 0].cpu().numpy())

@@ -1,4 +1,4 @@
-"""What training, checkpoints and prediction ask of every network."""
+"""The interface of every network, as training, checkpoints and prediction use it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Network(nn.Module, ABC):
     """A network from crystals to numbers.
 
     Args:
-        num_outputs: Numbers that it gives for a crystal.
+        num_outputs: Numbers that it predicts for a crystal.
     """
 
     def __init__(self, num_outputs: int) -> None:
@@ -27,21 +27,21 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, graphs: Sequence[CrystalGraph], labels: Float[Tensor, "crystals bins"]) -> None:
-        """Learn from the training rows what fresh weights need."""
+        """Set what is computed from the training rows rather than trained, such as the scale of the labels."""
 
     @abstractmethod
     def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals outputs"]:
-        """Predict from crystals alone."""
+        """Predict from graphs alone."""
 
     @abstractmethod
     def forward(self, graphs: GraphBatch, labels: Float[Tensor, "crystals bins"]) -> dict[str, Tensor]:
-        """Compute the terms that add up to the loss of a batch."""
+        """Return the terms that add up to the loss of a batch."""
 
     @abstractmethod
-    def judge(
+    def validation_scores(
         self, outputs: Float[Tensor, "crystals outputs"], labels: Float[Tensor, "crystals bins"], grid: SpectrumGrid
     ) -> dict[str, float]:
-        """Score outputs against labels; the epoch with the lowest `mae` is the one that is kept."""
+        """Score outputs against labels; the checkpoint is of the epoch with the lowest `mae`."""
 
 
 class SpectrumNetwork(Network):
@@ -60,21 +60,26 @@ class SpectrumNetwork(Network):
         self.distance = LOSSES[loss]
 
     def fit(self, graphs: Sequence[CrystalGraph], labels: Float[Tensor, "crystals bins"]) -> None:
-        """Learn the scale of the labels."""
+        """Fit the scale of the labels."""
         self.normalization.fit(labels)
 
     def forward(self, graphs: GraphBatch, labels: Float[Tensor, "crystals bins"]) -> dict[str, Tensor]:
-        """Compute the terms that add up to the loss of a batch, from labels in their own scale."""
+        """Return the terms that add up to the loss of a batch.
+
+        Args:
+            graphs: Crystals.
+            labels: In their own scale.
+        """
         return {"prediction": self.distance(self.outputs(graphs), self.normalization.normalize(labels))}
 
     def to_densities(self, outputs: Float[np.ndarray, "crystals outputs"]) -> Spectra:
-        """Read outputs as non-negative densities, in the unit of the labels where the normalisation keeps it."""
+        """Convert outputs to non-negative densities, in the unit of the labels where the normalization keeps it."""
         return self.normalization.densities(outputs[:, : self.bins])
 
-    def judge(
+    def validation_scores(
         self, outputs: Float[Tensor, "crystals outputs"], labels: Float[Tensor, "crystals bins"], grid: SpectrumGrid
     ) -> dict[str, float]:
-        """Score predicted spectra in the scale of the labels: as they are if the network knows that scale, else at the labels' sum."""
+        """Score predicted spectra: unscaled if the network keeps the unit of the labels, else scaled to their sum."""
         loss = self.distance(outputs, self.normalization.normalize(labels))
         scaling = "self" if self.normalization.keeps_unit else "true-sum"
         true = labels.cpu().numpy()

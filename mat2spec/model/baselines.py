@@ -1,4 +1,4 @@
-"""What a spectrum is expected to be before anything is learnt: the bar that a network has to pass."""
+"""Baselines without training, which a network has to beat: the mean spectrum, and means by element."""
 
 from collections.abc import Sequence
 
@@ -38,8 +38,9 @@ class MeanSpectrum(SpectrumNetwork):
 class ElementalSpectra(SpectrumNetwork):
     """Spectra of the elements, weighted by their fractions in the crystal.
 
-    An element's spectrum is the mean over training crystals of that element alone. Where there is none, it is the mean over the crystals
-    that hold it, weighted by its fraction; for an element in none of them, the mean over all.
+    An element's spectrum is the mean over training crystals of that element alone. Without such crystals, it is the
+    mean over the crystals that contain the element, weighted by its fraction; without these, the mean over all
+    crystals.
 
     Args:
         bins: Bins of the spectrum.

@@ -1,4 +1,4 @@
-"""A trained network on disk: weights, and a card that says what they are for. Readable by eye, never pickle."""
+"""Checkpoints: a trained network on disk as safetensors, and a JSON card that describes it. No pickle."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ def resolve_checkpoint(name: str) -> Location:
 
 
 class TrainingRecord(Section):
-    """Where the weights come from."""
+    """Origin of the weights."""
 
     labels: str = Field(description="table of labels, as the config names it")
     labels_fingerprint: str = Field(description="SHA-256 of ids, structures, labels and split")
@@ -67,12 +67,12 @@ class TrainingRecord(Section):
     seconds: float = Field(description="wall time of all epochs")
     environment: dict[str, str] = Field(description="versions, commit and hardware")
     parents: dict[str, str] = Field(
-        {}, description="checkpoints that it began from or joins: name and SHA-256 of the card"
+        {}, description="checkpoints that it started from or combines: name and SHA-256 of the card"
     )
 
 
 class Card(Section):
-    """What card.json holds."""
+    """Contents of card.json."""
 
     version: Literal[1]
     name: str = Field(description="name of the config, the run and the checkpoint")
@@ -85,14 +85,14 @@ class Card(Section):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network ready to predict, with everything that its predictions mean.
+    """A network ready to predict, with the meaning and origin of its predictions.
 
     Args:
-        card: What it is and where it comes from.
+        card: Its description.
         network: In eval mode, on the CPU.
         grid: Axis of its spectra.
-        training_ids: Materials that it was fitted to or chosen on: the training and the validation rows.
-        fingerprint: SHA-256 of the card, which holds that of the weights.
+        training_ids: Materials that it was trained or selected on: the training and the validation rows.
+        fingerprint: SHA-256 of the card, which contains that of the weights.
     """
 
     card: Card
@@ -106,7 +106,7 @@ class Checkpoint:
         """Read a checkpoint.
 
         Raises:
-            CheckpointError: If a file is missing or damaged, or it was made for another version, grid or element table.
+            CheckpointError: If a file is missing or damaged, or of another version, grid or element table.
         """
         text, weights, ids = (_read(directory, name) for name in (CARD, WEIGHTS, TRAINING_IDS))
         card = _read_card(text, directory)
@@ -114,12 +114,11 @@ class Checkpoint:
         if grid != GRIDS[card.config.grid]:
             raise CheckpointError(f"{directory}: its grid {grid.name} differs from this version's; train again")
         if card.element_table != table_fingerprint():
-            raise CheckpointError(
-                f"{directory}: made with other element features; use the mat2spec version that trained it, or train again"
-            )
+            way_out = "use the mat2spec version named in its card, or train again"
+            raise CheckpointError(f"{directory}: trained with other element features; {way_out}")
         if hashlib.sha256(weights).hexdigest() != card.weights:
             raise CheckpointError(
-                f"{directory}: {WEIGHTS} is not the file that {CARD} describes; copy the checkpoint again"
+                f"{directory}: {WEIGHTS} is not the one that {CARD} describes; copy the checkpoint again"
             )
         network = build_network(card.config)
         _load_weights(network, weights, f"{directory / WEIGHTS}")
@@ -134,7 +133,7 @@ def write_checkpoint(
     training: TrainingRecord,
     training_ids: Sequence[str],
 ) -> None:
-    """Write a checkpoint whole or not at all: it appears under its name when it is complete."""
+    """Write a checkpoint atomically: it appears under its name when it is complete."""
     partial = directory.with_name(f".{directory.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -156,9 +155,9 @@ def write_checkpoint(
 
 
 def _stored(tensor: Tensor, config: TrainConfig) -> Tensor:
-    """Matrices in the wanted precision; vectors and counts as they are, for they cost nothing."""
-    kind = getattr(torch, config.checkpoint_dtype)
-    return (tensor.to(kind) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
+    """Convert matrices to the precision of the config; leave vectors and counts, which are small."""
+    is_matrix = tensor.is_floating_point() and tensor.ndim > 1
+    return (tensor.to(getattr(torch, config.checkpoint_dtype)) if is_matrix else tensor).contiguous()
 
 
 def _read(directory: Location, name: str) -> bytes:
@@ -166,7 +165,7 @@ def _read(directory: Location, name: str) -> bytes:
         with store_errors_as_oserror():
             return (directory / name).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{directory}: no checkpoint here: {name} is missing") from None
+        raise CheckpointError(f"{directory}: is not a checkpoint: {name} is missing") from None
     except OSError as error:
         raise CheckpointError(f"{directory / name}: cannot be read ({error})") from None
 
@@ -177,9 +176,9 @@ def _read_card(text: bytes, directory: Location) -> Card:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{directory}: {CARD} is not JSON ({error}); copy the checkpoint again") from None
     if not isinstance(record, dict) or record.get("version") != VERSION:
-        found = record.get("version") if isinstance(record, dict) else None
+        version = record.get("version") if isinstance(record, dict) else None
         raise CheckpointError(
-            f"{directory}: checkpoint version {found}; this mat2spec reads version {VERSION}; train again"
+            f"{directory}: checkpoint version {version}; this mat2spec reads version {VERSION}; train again"
         )
     if isinstance(record.get("config"), dict):
         record["config"] = with_new_names(record["config"])

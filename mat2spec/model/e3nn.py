@@ -1,7 +1,8 @@
-"""E3NN, a baseline: gated convolutions over edge vectors whose features turn with the crystal, and one spectrum per atom.
+"""E3NN, a baseline: gated convolutions over edge vectors with rotation-equivariant features, and one spectrum per atom.
 
-Chen et al., Adv. Sci. 8, 2004214 (2021), 10.1002/advs.202004214, on the package e3nn (Geiger and Smidt, arXiv:2207.09453). A feature is
-of a kind, its degree and parity: a scalar (0e), a vector (1o), one that a mirror turns round (0o, 1e), and so on.
+Chen et al., Adv. Sci. 8, 2004214 (2021), 10.1002/advs.202004214, on the package e3nn (Geiger and Smidt,
+arXiv:2207.09453). The kind of a feature is its degree and parity: a scalar (0e), a vector (1o), a pseudoscalar or
+pseudovector (0o, 1e), and so on.
 """
 
 from collections.abc import Sequence
@@ -16,31 +17,32 @@ from e3nn.nn import FullyConnectedNet, Gate
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import relu, silu
-from torch_geometric.utils import scatter
 
 from mat2spec.config import E3NNConfig
 from mat2spec.elements import atomic_masses
 from mat2spec.model.base import SpectrumNetwork
+from mat2spec.model.scatter import group_mean, group_sum
 from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
 SCALAR = o3.Irrep("0e")
 
 SELF_ANGLE = pi / 8
-"""How an atom and its neighbours are mixed: by sine and cosine, which keep the variance; the package's choice."""
+"""An atom and its neighbors are mixed with its sine and cosine, which keep the variance; the package's choice."""
 
 FITTED_GRAPHS = 100
-"""Training crystals by which the size of fresh outputs is judged."""
+"""Training crystals from which the size of the untrained outputs is computed."""
 
 
 class E3NN(SpectrumNetwork):
-    """The network.
+    """E3NN with one spectrum per atom, pooled over the crystal.
 
-    An atom begins as its element, weighed by mass. Unlike in the published code, its attributes enter in the self-connection alone,
-    messages fade with the radial functions, and kinds of features from which no scalar follows in the layers that remain are left out.
+    The initial features of an atom are its element, weighted by mass. Unlike in the published code, attributes enter
+    only in the self-connection, messages fade with the radial functions, and kinds of features from which the remaining
+    layers make no scalar are left out.
 
     Args:
         config: Sizes.
-        cutoff: Where the weight of an edge has fallen to zero [Å].
+        cutoff: Distance at which the weight of an edge reaches zero [Å].
         bins: Bins of the spectrum.
         normalization: Name of the scale of its shapes.
         loss: Name of the distance between predicted and true shapes.
@@ -52,7 +54,9 @@ class E3NN(SpectrumNetwork):
 
     def __init__(self, config: E3NNConfig, cutoff: float, bins: int, normalization: str, loss: str) -> None:
         super().__init__(bins, normalization, loss)
-        self.cutoff, self.radial_functions, self.pooling = cutoff, config.radial_functions, config.pooling
+        self.cutoff = cutoff
+        self.radial_functions = config.radial_functions
+        self.pool = {"mean": group_mean, "sum": group_sum}[config.pooling]
         self.register_buffer("masses", torch.from_numpy(atomic_masses()).diag(), persistent=False)
         self.register_buffer("num_neighbors", torch.ones(()))
         self.register_buffer("output_size", torch.ones(()))
@@ -71,16 +75,16 @@ class E3NN(SpectrumNetwork):
         )
 
     def fit(self, graphs: Sequence[CrystalGraph], labels: Float[Tensor, "crystals bins"]) -> None:
-        """Learn the scale of the labels, how many edges an average atom has, and how large the outputs of fresh weights are.
+        """Fit the scale of the labels, the edges per atom, and the size of the untrained outputs.
 
-        Sums over neighbours are divided by the root of the first number. Masses of 1 to 257 u, multiplied in at each layer, make outputs
-        so large that a softmax of them is one bin and nothing else: they are divided by their standard deviation. A spectrum that is
-        scaled to its maximum, as in the published code, does not change by it.
+        Sums over neighbors are divided by the square root of the edges per atom. Masses of 1 to 257 u, which enter at
+        each layer, make outputs so large that their softmax is a single bin: outputs are divided by their standard
+        deviation. A spectrum that is scaled to its maximum, as in the published code, does not change by it.
         """
         super().fit(graphs, labels)
-        self.num_neighbors.fill_(
-            sum(graph.num_edges for graph in graphs) / sum(len(graph.atomic_numbers) for graph in graphs)
-        )
+        edges = sum(graph.num_edges for graph in graphs)
+        atoms = sum(len(graph.atomic_numbers) for graph in graphs)
+        self.num_neighbors.fill_(edges / atoms)
         with torch.no_grad():
             size = self._pooled(GraphBatch.from_graphs(graphs[:FITTED_GRAPHS])).std()
         self.output_size.copy_(size if size > 0 else torch.ones(()))
@@ -89,10 +93,10 @@ class E3NN(SpectrumNetwork):
         return self.normalization.activate(self._pooled(graphs) / self.output_size)
 
     def _pooled(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
-        return scatter(self.atomic_outputs(graphs), graphs.batch, dim_size=graphs.num_graphs, reduce=self.pooling)
+        return self.pool(self.atomic_outputs(graphs), graphs.batch, graphs.num_graphs)
 
     def atomic_outputs(self, graphs: GraphBatch) -> Float[Tensor, "atoms bins"]:
-        """One free number for each atom and bin."""
+        """One unconstrained number per atom and bin."""
         edges = self._edges(graphs)
         features = attributes = relu(self.embed(self.masses[graphs.atomic_numbers]))
         for convolution, gate in zip(self.convolutions, self.gates, strict=False):  # the last convolution has no gate
@@ -110,13 +114,13 @@ class E3NN(SpectrumNetwork):
 
 @dataclass(frozen=True)
 class Edges:
-    """What convolutions ask of the edges.
+    """Edges as convolutions use them.
 
     Args:
-        neighbor: Node from which a message comes.
-        center: Node to which it goes.
-        harmonics: Spherical harmonics of the direction, divided by the root of the usual number of messages.
-        radial: Smooth functions of the distance, of mean square one; all are zero at the cutoff.
+        neighbor: Node that sends the message.
+        center: Node that receives it.
+        harmonics: Spherical harmonics of the direction, divided by the square root of the edges per atom.
+        radial: Smooth functions of the distance with mean square one; all are zero at the cutoff.
     """
 
     neighbor: Int[Tensor, " edges"]
@@ -126,14 +130,14 @@ class Edges:
 
 
 class Convolution(nn.Module):
-    """Products of neighbours' features with harmonics of the direction, weighed by distance and added, and a share of the atom's own.
+    """Sum over neighbors of features × harmonics of the direction, weighted by distance, plus the atom's own features.
 
     Args:
         irreps_in: Kinds and numbers of an atom's features.
-        attributes: Those of its attributes.
-        harmonics: Those of an edge.
-        irreps_out: Those of what results.
-        config: Sizes of the network of the distance.
+        attributes: Kinds and numbers of its attributes.
+        harmonics: Kinds of an edge's harmonics.
+        irreps_out: Kinds and numbers of the resulting features.
+        config: Sizes of the network that computes weights from the distance.
     """
 
     own_share: Tensor
@@ -155,31 +159,30 @@ class Convolution(nn.Module):
         self.enter = o3.Linear(irreps_in, irreps_in)
         self.leave = o3.Linear(self.product.irreps_out, irreps_out)
         self.keep = o3.FullyConnectedTensorProduct(irreps_in, attributes, irreps_out)
-        kept = (
-            self.keep.output_mask
-        )  # zero for kinds that the atom does not have: all of those come from its neighbours
-        self.register_buffer("own_share", sin(SELF_ANGLE) * kept, persistent=False)
-        self.register_buffer("neighbor_share", 1 + (cos(SELF_ANGLE) - 1) * kept, persistent=False)
+        own = self.keep.output_mask  # zero for kinds that the atom does not have: those come from its neighbors alone
+        self.register_buffer("own_share", sin(SELF_ANGLE) * own, persistent=False)
+        self.register_buffer("neighbor_share", 1 + (cos(SELF_ANGLE) - 1) * own, persistent=False)
 
     def forward(
         self, features: Float[Tensor, "atoms features"], attributes: Float[Tensor, "atoms attributes"], edges: Edges
     ) -> Float[Tensor, "atoms outputs"]:
-        carried = self.enter(features).index_select(0, edges.neighbor)
-        messages = self.product(carried, edges.harmonics, self.weigh(edges.radial))
+        neighbors = self.enter(features).index_select(0, edges.neighbor)
+        messages = self.product(neighbors, edges.harmonics, self.weigh(edges.radial))
         gathered = messages.new_zeros(len(features), messages.shape[1]).index_add(0, edges.center, messages)
         return self.own_share * self.keep(features, attributes) + self.neighbor_share * self.leave(gathered)
 
 
 class DepthwiseProduct(nn.Module):
-    """Each feature times each harmonic, in every way that gives a wanted kind.
+    """Product of each feature with each harmonic, along every path that results in a wanted kind.
 
-    The numbers are those of the package's TensorProduct with mode uvu. That one lists other buffers after it is copied, so that a running
-    mean of the weights could not be saved and loaded, and takes 1.4 times as long (one core, 3,400 edges, published sizes).
+    The numbers are those of the package's TensorProduct with mode uvu. That class has other buffers after it is copied,
+    so that a running mean of the weights could not be saved and loaded, and takes 1.4 times as long (one core, 3,400
+    edges, published sizes).
 
     Args:
         irreps_in: Kinds and numbers of features.
-        harmonics: Those of an edge.
-        irreps_out: The kinds that are wanted.
+        harmonics: Kinds of an edge's harmonics.
+        irreps_out: Wanted kinds.
     """
 
     def __init__(self, irreps_in: o3.Irreps, harmonics: o3.Irreps, irreps_out: o3.Irreps) -> None:
@@ -205,29 +208,29 @@ class DepthwiseProduct(nn.Module):
         for number, ((kind, i, j), share) in enumerate(zip(self.paths, shares, strict=True)):
             mul, ir = self.irreps_in[i]
             feature = features[:, self.irreps_in.slices()[i]].unflatten(1, (mul, ir.dim))
-            harmonic, weight = harmonics[:, self.harmonics.slices()[j]], share[:, :, None]
+            harmonic = harmonics[:, self.harmonics.slices()[j]]
+            weight = share[:, :, None]
             if self.harmonics[j].ir.l == 0:
                 coupled = feature * (weight * harmonic[:, :, None])
             else:
-                turn = torch.einsum("ej,ijk->eik", harmonic, self.get_buffer(f"coupling{number}"))
-                coupled = (
-                    (feature * weight) @ turn if ir.dim <= kind.dim else (feature @ turn) * weight
-                )  # weighs the fewer numbers
+                matrix = torch.einsum("ej,ijk->eik", harmonic, self.get_buffer(f"coupling{number}"))
+                # the weight multiplies the smaller array
+                coupled = (feature * weight) @ matrix if ir.dim <= kind.dim else (feature @ matrix) * weight
             products.append(coupled.flatten(1))
         return torch.cat(products, dim=1)
 
 
 def _hidden_kinds(harmonics: o3.Irreps, layers: int) -> list[list[o3.Irrep]]:
-    """For each hidden layer, the kinds that follow from scalars and from which, in the layers that remain, scalars follow."""
-    reached = [{SCALAR}]
+    """Kinds of each hidden layer: those reached from scalars, and from which the remaining layers reach scalars."""
+    reachable = [{SCALAR}]
     for _ in range(layers):
-        products = {kind for feature, (_, harmonic) in product(reached[-1], harmonics) for kind in feature * harmonic}
-        reached.append({kind for kind in products if kind.l <= harmonics.lmax})
-    return [sorted(reached[done] & reached[layers + 1 - done]) for done in range(1, layers + 1)]
+        products = {kind for feature, (_, harmonic) in product(reachable[-1], harmonics) for kind in feature * harmonic}
+        reachable.append({kind for kind in products if kind.l <= harmonics.lmax})
+    return [sorted(reachable[layer] & reachable[layers + 1 - layer]) for layer in range(1, layers + 1)]
 
 
 def _gate(kinds: list[o3.Irrep], multiplicity: int) -> Gate:
-    """Activate scalars, and scale every other feature by a scalar of its own."""
+    """Gate that activates scalars, and scales every other feature by a scalar of its own."""
     scalars, others = (
         o3.Irreps([(multiplicity, kind) for kind in kinds if (kind.l == 0) == scalar]) for scalar in (True, False)
     )

@@ -1,24 +1,24 @@
-"""From the graph of a crystal to one vector: attention layers and composition-weighted pooling."""
+"""Encode the graph of a crystal as one vector: attention layers and composition-weighted pooling."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, one_hot, softplus
-from torch_geometric.utils import scatter, softmax
 
 from mat2spec.config import GapConfig, GATGNNConfig, Mat2SpecConfig
 from mat2spec.elements import COMPOSITION_SIZE, feature_table
 from mat2spec.model.attention import BatchNorm, NeighborAttention
+from mat2spec.model.scatter import group_mean, group_softmax, group_sum
 from mat2spec.structure.graph import GraphBatch
 
 EXPANSION_CUTOFF = 8.0
-"""[Å] Last of the Gaussians that expand a distance; the network sees hardly anything beyond."""
+"""[Å] Center of the last Gaussian that expands a distance; the network is almost blind to longer ones."""
 
 
 class GaussianExpansion(nn.Module):
-    """A distance as its overlap with Gaussians at even steps, exp(−(d−μ)²/Δ²).
+    """Expand a distance in evenly spaced Gaussians, exp(−(d−μ)²/Δ²).
 
-    Neither ½ in the exponent nor a normaliser, as the published code has it.
+    Without ½ in the exponent and without normalization, as in the published code.
     """
 
     centers: Tensor
@@ -33,12 +33,12 @@ class GaussianExpansion(nn.Module):
 
 
 class CrystalEncoder(nn.Module):
-    """The crystal's vector, the same for every choice of its cell.
+    """Encode a crystal as a vector that is the same for every choice of its cell.
 
     Args:
         config: Sizes.
-        mean_of_weighted: Divide the weighted sum of the atoms by their number once more, as the published code does: the vector
-            then shrinks with the size of the cell.
+        mean_of_weighted: Also divide the weighted sum of the atoms by their number, as the published code does: the
+            vector then shrinks with the size of the cell.
     """
 
     features: Tensor
@@ -64,18 +64,21 @@ class CrystalEncoder(nn.Module):
 
 
 class CompositionPooling(nn.Module):
-    """Sum of a crystal's atoms, weighted by attention to each atom beside the composition; the weights of a crystal add to 1."""
+    """Sum of a crystal's atoms, weighted by attention to each atom together with the composition.
+
+    The weights of a crystal add up to 1.
+    """
 
     def __init__(self, width: int, mean_of_weighted: bool) -> None:
         super().__init__()
-        self.reduce = "mean" if mean_of_weighted else "sum"
+        self.pool = group_mean if mean_of_weighted else group_sum
         self.score = nn.Sequential(nn.Linear(width + COMPOSITION_SIZE, 32), nn.Softplus(), nn.Linear(32, 1))
 
     def forward(self, atoms: Float[Tensor, "atoms width"], graphs: GraphBatch) -> Float[Tensor, "crystals width"]:
         fractions = atomic_fractions(graphs.atomic_numbers, graphs.batch, graphs.num_graphs)[graphs.batch]
         scores = self.score(torch.cat([atoms, fractions], dim=1))
-        weights = softmax(scores, graphs.batch, num_nodes=graphs.num_graphs)
-        return scatter(weights * atoms, graphs.batch, dim_size=graphs.num_graphs, reduce=self.reduce)
+        weights = group_softmax(scores, graphs.batch, graphs.num_graphs)
+        return self.pool(weights * atoms, graphs.batch, graphs.num_graphs)
 
 
 def atomic_fractions(
@@ -83,4 +86,4 @@ def atomic_fractions(
 ) -> Float[Tensor, "crystals elements"]:
     """Composition of each crystal as fractions of the elements H … Lr."""
     elements = one_hot(atomic_numbers - 1, COMPOSITION_SIZE).to(torch.get_default_dtype())
-    return scatter(elements, batch, dim_size=num_graphs, reduce="mean")
+    return group_mean(elements, batch, num_graphs)

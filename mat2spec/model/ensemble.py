@@ -1,4 +1,4 @@
-"""Several trainings of one network: the mean of their spectra is the prediction, and their disagreement says how far off it may be."""
+"""Ensembles: the mean of several trainings of one network, whose disagreement estimates the error."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,13 +12,13 @@ from mat2spec.structure.graph import GraphBatch
 
 
 class Ensemble(SpectrumNetwork):
-    """Finished networks that predict together (Lakshminarayanan et al., arXiv:1612.01474).
+    """Mean of several trained networks (Lakshminarayanan et al., arXiv:1612.01474).
 
     Args:
         members: Networks on the same grid and scale.
         bins: Bins of the spectrum.
         normalization: Name of the scale of its shapes.
-        loss: Name of the distance with which they were fitted.
+        loss: Name of the distance with which they were trained.
     """
 
     members: Any

@@ -1,6 +1,7 @@
 """GATGNN, a baseline of the paper: graph attention, composition-weighted pooling and two linear maps to the spectrum.
 
-Louis et al., Phys. Chem. Chem. Phys. 22, 18141 (2020), 10.1039/D0CP01474E. Mat2Spec's encoder is this network's; only the sizes differ.
+Louis et al., Phys. Chem. Chem. Phys. 22, 18141 (2020), 10.1039/D0CP01474E. Mat2Spec's encoder is this network's; only
+the sizes differ.
 """
 
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from mat2spec.structure.graph import GraphBatch
 
 
 class GATGNN(SpectrumNetwork):
-    """The network, with one output per bin instead of one property.
+    """GATGNN with one output per bin instead of one property.
 
     Args:
         config: Sizes.

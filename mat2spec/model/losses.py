@@ -1,4 +1,4 @@
-"""What training minimises besides the alignment: distance of spectra, and contrast between materials."""
+"""Terms of the loss: distances between spectra, and contrast between materials. The alignment is in mixture.py."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def kl_divergence(predicted: Float[Tensor, "crystals bins"], true: Float[Tensor,
 
 
 def wasserstein(predicted: Float[Tensor, "crystals bins"], true: Float[Tensor, "crystals bins"]) -> Float[Tensor, ""]:
-    """Wasserstein distance between the two shapes in units of a bin, Σ |difference of the cumulative sums|, mean over crystals."""
+    """Wasserstein distance between two shapes in bins, Σ |difference of the cumulative sums|, mean over crystals."""
     return (_distribution(predicted) - _distribution(true)).cumsum(dim=1).abs().sum(dim=1).mean()
 
 
@@ -28,15 +28,15 @@ def _distribution(densities: Float[Tensor, "crystals bins"]) -> Float[Tensor, "c
 
 
 LOSSES: dict[str, SpectrumLoss] = {"mse": mse_loss, "mae": l1_loss, "kl": kl_divergence, "wasserstein": wasserstein}
-"""Distances between predicted and true spectra on the scale of the normalisation, by name."""
+"""Distances between predicted and true spectra on the scale of the normalization, by name."""
 
 
 def contrastive(
     spectra: Float[Tensor, "crystals projection"], crystals: Float[Tensor, "crystals projection"]
 ) -> Float[Tensor, ""]:
-    """InfoNCE in both directions with cosine similarity and temperature 1: each crystal must know its own spectrum.
+    """InfoNCE in both directions with cosine similarity and temperature 1: each crystal must identify its own spectrum.
 
-    van den Oord et al. (arXiv:1807.03748); the pair itself is in the denominator. A batch of one has nothing to tell apart: 0.
+    van den Oord et al. (arXiv:1807.03748); the pair itself is in the denominator. A batch of one has no contrast: 0.
     """
     similarity = normalize(spectra, dim=1) @ normalize(crystals, dim=1).T
     own = torch.arange(len(similarity), device=similarity.device)
@@ -46,9 +46,9 @@ def contrastive(
 def contrastive_as_published(
     spectra: Float[Tensor, "crystals projection"], crystals: Float[Tensor, "crystals projection"]
 ) -> Float[Tensor, ""]:
-    """The published code's form: from spectra to crystals only, the pair itself not in the denominator, so that it can be negative.
+    """InfoNCE as in the published code: from spectra to crystals only, without the pair itself in the denominator.
 
-    A batch of one has an empty denominator and gives an infinite loss there; here it gives 0.
+    It can be negative. For a batch of one the denominator is empty and the published loss infinite; here it is 0.
     """
     similarity = normalize(spectra, dim=1) @ normalize(crystals, dim=1).T
     if len(similarity) == 1:

@@ -1,7 +1,7 @@
-"""Mat2Spec: crystal and spectrum meet in a latent space, and one predictor reads the spectrum from it.
+"""Mat2Spec: crystals and spectra share a latent space, from which one predictor reads the spectrum.
 
-Kong et al., Nature Communications 13, 949 (2022), 10.1038/s41467-022-28543-x. The preset "corrected" is what the paper describes
-where its code differs by accident; "original" does as the code does.
+Kong et al., Nature Communications 13, 949 (2022), 10.1038/s41467-022-28543-x. Where the published code differs from the
+paper by accident, the preset "corrected" follows the paper and "original" follows the code.
 """
 
 import torch
@@ -15,12 +15,12 @@ from mat2spec.model.losses import contrastive, contrastive_as_published
 from mat2spec.model.mixture import CrystalMixture, SpectrumMixture, alignment, tiled_pairs
 from mat2spec.structure.graph import GraphBatch
 
-PASSES = 3
-"""Draws whose mean the published code takes as its prediction."""
+SAMPLES = 3
+"""Number of samples whose mean is the prediction of the published code."""
 
 
 class Mat2Spec(SpectrumNetwork):
-    """The network. `outputs` predicts; `forward`, in training, also needs labels.
+    """The network. `outputs` predicts; `forward`, for training, also needs labels.
 
     Args:
         config: Sizes, preset and weights of the losses.
@@ -31,7 +31,8 @@ class Mat2Spec(SpectrumNetwork):
 
     def __init__(self, config: Mat2SpecConfig, bins: int, normalization: str, loss: str) -> None:
         super().__init__(bins, normalization, loss)
-        self.config, self.original = config, config.preset == "original"
+        self.config = config
+        self.original = config.preset == "original"
         self.encoder = CrystalEncoder(config, mean_of_weighted=self.original)
         self.crystal_mixture = CrystalMixture(config)
         self.spectrum_mixture = SpectrumMixture(config, bins)
@@ -47,22 +48,20 @@ class Mat2Spec(SpectrumNetwork):
             self.projector = nn.Linear(config.representation, config.projection)
 
     def forward(self, graphs: GraphBatch, labels: Float[Tensor, "crystals bins"]) -> dict[str, Tensor]:
-        """Compute the terms of the loss; draws from both mixtures in training mode."""
+        """Return the terms of the loss, from samples of both mixtures."""
         crystals = self.encoder(graphs)
         true = self.normalization.normalize(labels)
-        of_crystals, of_spectra = (
-            self.crystal_mixture(crystals),
-            self.spectrum_mixture(labels if self.original else true),
-        )
-        from_crystal = self._represent(crystals, of_crystals.sample())
-        from_spectrum = self._represent(crystals, of_spectra.sample(shared=self.original))
+        crystal_mixture = self.crystal_mixture(crystals)
+        spectrum_mixture = self.spectrum_mixture(labels if self.original else true)
+        from_crystal = self._represent(crystals, crystal_mixture.sample())
+        from_spectrum = self._represent(crystals, spectrum_mixture.sample(shared=self.original))
         terms = {
-            "prediction": self.distance(self._read(from_crystal), true),
-            "reconstruction": self.distance(self._read(from_spectrum), true),
+            "prediction": self.distance(self._predict(from_crystal), true),
+            "reconstruction": self.distance(self._predict(from_spectrum), true),
         }
         if self.config.alignment_weight:
             counts = tiled_pairs(self.bins, self.config.components).to(true) if self.original else None
-            terms["alignment"] = self.config.alignment_weight * alignment(of_spectra, of_crystals, counts)
+            terms["alignment"] = self.config.alignment_weight * alignment(spectrum_mixture, crystal_mixture, counts)
         if self.config.contrastive_weight:
             contrast = contrastive_as_published if self.original else contrastive
             terms["contrast"] = self.config.contrastive_weight * contrast(
@@ -71,24 +70,24 @@ class Mat2Spec(SpectrumNetwork):
         return terms
 
     def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
-        """Predict spectra from crystals alone: from the means of the mixtures, or in the preset "original" from draws."""
-        return self.of_vectors(self.encoder(graphs))
+        """Predict spectra from graphs alone: from means of the mixtures, or in the preset "original" from samples."""
+        return self.decode(self.encoder(graphs))
 
-    def of_vectors(self, crystals: Float[Tensor, "crystals width"]) -> Float[Tensor, "crystals bins"]:
-        """Read the encoder's vectors."""
+    def decode(self, crystals: Float[Tensor, "crystals width"]) -> Float[Tensor, "crystals bins"]:
+        """Predict spectra from the encoder's vectors."""
         mixture = self.crystal_mixture(crystals)
-        latents = [mixture.sample() for _ in range(PASSES)] if self.original else [mixture.mean()]
-        return torch.stack([self._read(self._represent(crystals, latent)) for latent in latents]).mean(dim=0)
+        latents = [mixture.sample() for _ in range(SAMPLES)] if self.original else [mixture.mean()]
+        return torch.stack([self._predict(self._represent(crystals, latent)) for latent in latents]).mean(dim=0)
 
     def drop_training_parts(self) -> None:
-        """Drop what predicting does not need."""
+        """Delete the parts that prediction does not need."""
         for name in ("spectrum_mixture", "projector"):
             if hasattr(self, name):
                 delattr(self, name)
 
     def _represent(self, crystals: Tensor, latent: Tensor) -> Float[Tensor, "crystals representation"]:
-        """Translate a point of the latent space, beside the crystal's own vector."""
+        """Translate a point of the latent space together with the crystal's own vector."""
         return self.translator(torch.cat([crystals, latent], dim=1))
 
-    def _read(self, representation: Tensor) -> Float[Tensor, "crystals bins"]:
+    def _predict(self, representation: Tensor) -> Float[Tensor, "crystals bins"]:
         return self.normalization.activate(representation @ self.predictor)

@@ -13,7 +13,7 @@ from mat2spec.config import Mat2SpecConfig
 class Mixture(NamedTuple):
     """Diagonal Gaussians with mixing weights.
 
-    A mixture of the crystals has its own Gaussians for each crystal; that of the spectra has one per bin, the same for all.
+    The mixture of crystals has Gaussians of its own for each crystal; that of spectra has one per bin, shared by all.
     """
 
     weights: Float[Tensor, "crystals components"]
@@ -21,16 +21,18 @@ class Mixture(NamedTuple):
     log_variances: Float[Tensor, "*crystals components latent"]
 
     def mean(self) -> Float[Tensor, "crystals latent"]:
-        """Mean of the convex combination z = Σ wₖ zₖ of independent draws, one from each Gaussian."""
+        """Mean of the convex combination z = Σ wₖ zₖ of independent samples, one from each Gaussian."""
         return (self.weights[..., None] * self.means).sum(-2)
 
     def sample(self, *, shared: bool = False) -> Float[Tensor, "crystals latent"]:
-        """Draw z = Σ wₖ zₖ with fresh noise for each crystal, or with the same zₖ for all crystals.
+        """Sample z = Σ wₖ zₖ with fresh noise for each crystal, or with the same zₖ for all crystals.
 
-        A weighted sum of independent Gaussians is Gaussian with variance Σ wₖ² σₖ², so that one draw serves for all components.
+        A weighted sum of independent Gaussians is Gaussian with variance Σ wₖ² σₖ², so that one sample is enough for
+        all components.
 
         Args:
-            shared: Draw zₖ once for the batch, as the published code does for spectra, whose Gaussians all crystals share.
+            shared: Sample zₖ once for the batch, as the published code does for spectra, whose Gaussians all crystals
+                share.
         """
         if shared:
             return self.weights @ (self.means + (self.log_variances / 2).exp() * torch.randn_like(self.means))
@@ -39,7 +41,7 @@ class Mixture(NamedTuple):
 
 
 class CrystalMixture(nn.Module):
-    """K Gaussians for each crystal, from its vector."""
+    """Maps the vector of a crystal to its K Gaussians."""
 
     def __init__(self, config: Mat2SpecConfig) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class CrystalMixture(nn.Module):
 
 
 class SpectrumMixture(nn.Module):
-    """One Gaussian for each bin, the same for all materials, mixed by the spectrum. Exists in training only."""
+    """One Gaussian per bin, shared by all materials, with weights from the spectrum. Exists in training only."""
 
     bins: Tensor
 
@@ -74,10 +76,11 @@ class SpectrumMixture(nn.Module):
 
 
 def tiled_pairs(bins: int, components: int) -> Float[Tensor, "bins components"]:
-    """How often the published code counts each pair of Gaussians.
+    """Return how often the published code counts each pair of Gaussians.
 
-    It tiles both lists to bins · components entries and takes entry m of each: (m mod bins, m mod components). Numbers without a
-    common divisor, as 51 and 10, give every pair once; 128 and 10 give the 640 pairs of equal parity, twice each.
+    It tiles both lists to bins · components entries and pairs entry m of each: (m mod bins, m mod components). Numbers
+    without a common divisor, such as 51 and 10, give every pair once; 128 and 10 give the 640 pairs of equal parity,
+    twice each.
     """
     entry = torch.arange(bins * components)
     counts = torch.zeros(bins, components)
@@ -87,11 +90,11 @@ def tiled_pairs(bins: int, components: int) -> Float[Tensor, "bins components"]:
 def alignment(
     spectra: Mixture, crystals: Mixture, counts: Float[Tensor, "bins components"] | None = None
 ) -> Float[Tensor, ""]:
-    """Symmetrised divergence of the two mixtures over all pairs of their Gaussians, mean over crystals.
+    """Symmetrized divergence of two mixtures over all pairs of their Gaussians, mean over crystals.
 
     Σ over l, k of w_l w_k ½[KL(N_l‖N_k) + KL(N_k‖N_l)]; for diagonal Gaussians the bracket is
     ½ Σ_d [v_l/v_k + v_k/v_l − 2 + (μ_l − μ_k)² (1/v_l + 1/v_k)], so that four matrix products give every pair.
-    Eqs. 5–7 of Kong et al. (10.1038/s41467-022-28543-x), symmetrised as in the published code.
+    Eqs. 5–7 of Kong et al. (10.1038/s41467-022-28543-x), symmetrized as in the published code.
 
     Args:
         spectra: One Gaussian per bin.

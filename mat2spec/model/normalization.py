@@ -1,4 +1,4 @@
-"""The scale on which a network learns spectra, and the way back to states."""
+"""Scales on which networks learn spectra, and the conversion back to densities."""
 
 from abc import ABC, abstractmethod
 
@@ -11,33 +11,33 @@ from mat2spec.dos.grid import Spectra
 
 
 class Normalization(nn.Module, ABC):
-    """A scale of spectra. What it has to know of the training labels is kept with the weights of the network."""
+    """A scale of spectra. Its statistics of the training labels are stored with the weights of the network."""
 
     keeps_unit = False
-    """Whether densities come out in the unit of the labels; if not, only their shape means something."""
+    """Whether densities have the unit of the labels; if not, only their shape is meaningful."""
 
     def fit(self, labels: Float[Tensor, "crystals bins"]) -> None:
-        """Learn from the training labels what the scale needs; most need nothing."""
+        """Fit the scale to the training labels; most scales need nothing."""
 
     @abstractmethod
     def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
-        """Scale labels to what is learnt."""
+        """Scale labels to what the network learns."""
 
     @abstractmethod
     def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
-        """Map the network's free outputs to that scale."""
+        """Map the network's unconstrained outputs to this scale."""
 
     def denormalize(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
-        """Give non-negative densities, in the unit of the labels where the scale keeps it."""
+        """Convert to non-negative densities, in the unit of the labels where the scale keeps it."""
         return outputs
 
     def densities(self, outputs: Spectra) -> Spectra:
-        """Do what `denormalize` does to arrays."""
+        """Apply `denormalize` to an array."""
         return self.denormalize(torch.from_numpy(outputs)).numpy()
 
 
 class SumNormalization(Normalization):
-    """The densities of a spectrum add to 1: only its shape is learnt, and a softmax over bins predicts it.
+    """The densities of a spectrum add up to 1: only its shape is learned, and a softmax over bins predicts it.
 
     A spectrum of zeros has no shape and stays zero.
     """
@@ -51,7 +51,10 @@ class SumNormalization(Normalization):
 
 
 class MaxNormalization(Normalization):
-    """The largest density of a spectrum is 1; negative outputs are cut and the rest is divided by its maximum, as in the published code."""
+    """The largest density of a spectrum is 1.
+
+    Negative outputs are clipped and the rest is divided by its maximum, as in the published code.
+    """
 
     def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
         largest = labels.amax(dim=1, keepdim=True)
@@ -63,7 +66,7 @@ class MaxNormalization(Normalization):
 
 
 class StandardNormalization(Normalization):
-    """Each bin has mean 0 and variance 1 over the training labels; a bin that is the same in all of them is only shifted.
+    """Each bin has mean 0 and variance 1 over the training labels; a bin that is equal in all of them is only shifted.
 
     Args:
         bins: Bins of the spectrum.
@@ -95,8 +98,6 @@ class StandardNormalization(Normalization):
 
 def make_normalization(name: str, bins: int) -> Normalization:
     """Make the scale that a config names: sum, max or standard."""
-    return (
-        StandardNormalization(bins)
-        if name == "standard"
-        else {"sum": SumNormalization, "max": MaxNormalization}[name]()
-    )
+    if name == "standard":
+        return StandardNormalization(bins)
+    return {"sum": SumNormalization, "max": MaxNormalization}[name]()

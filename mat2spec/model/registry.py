@@ -1,4 +1,4 @@
-"""The networks by name: what a configuration's `model` section builds."""
+"""Build the network that the `model` section of a configuration describes."""
 
 from typing import cast
 
@@ -17,7 +17,7 @@ from mat2spec.config import (
 from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import ConfigError
 from mat2spec.model.additive import Additive
-from mat2spec.model.band_gap import GapNetwork
+from mat2spec.model.band_gap import BandGapNetwork
 from mat2spec.model.base import Network, SpectrumNetwork
 from mat2spec.model.baselines import ElementalSpectra, MeanSpectrum
 from mat2spec.model.combined import Combined
@@ -37,7 +37,7 @@ def build_network(config: TrainConfig) -> Network:
         case Mat2SpecConfig():
             return Mat2Spec(config.model, *task)
         case GapConfig():
-            return GapNetwork(config.model)
+            return BandGapNetwork(config.model)
         case MeanConfig():
             return MeanSpectrum(*task)
         case ElementalConfig():
@@ -45,7 +45,7 @@ def build_network(config: TrainConfig) -> Network:
         case CombinedConfig(shape=shape, scale=scale, gap=gap):
             bins = len(GRIDS[config.grid])
             return Combined(
-                Mat2Spec(shape, bins, "sum", "kl"), Mat2Spec(scale, bins, "standard", "mae"), GapNetwork(gap)
+                Mat2Spec(shape, bins, "sum", "kl"), Mat2Spec(scale, bins, "standard", "mae"), BandGapNetwork(gap)
             )
         case GATGNNConfig():
             return GATGNN(config.model, *task)
@@ -65,5 +65,5 @@ def build_network(config: TrainConfig) -> Network:
 
 
 def label_size(config: TrainConfig) -> int:
-    """Numbers that the network learns of each crystal: a band gap, or the bins of a spectrum."""
+    """Numbers in the label of each crystal: a band gap, or the bins of a spectrum."""
     return 1 if isinstance(config.model, GapConfig) else len(GRIDS[config.grid])

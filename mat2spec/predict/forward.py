@@ -28,11 +28,11 @@ def default_edges_per_batch(device: torch.device) -> int:
 def predict_outputs(
     network: Network, graphs: Sequence[CrystalGraph], device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH
 ) -> Float32[np.ndarray, "crystals outputs"]:
-    """Return the outputs of a network for graphs of any sizes; a batch that does not fit into memory is halved until it does.
+    """Return the outputs of a network; a batch that does not fit into memory is halved until it does.
 
     Args:
         network: In eval mode, on the device.
-        graphs: One per crystal.
+        graphs: One per crystal, of any size.
         device: Where to compute.
         edges_per_batch: Most edges in one pass; a crystal with more gets a pass of its own.
 

@@ -1,4 +1,4 @@
-"""A checkpoint behind MLflow's generic model interface: `mlflow models serve` answers rows of a materials table with spectra."""
+"""A checkpoint as an MLflow pyfunc model: `mlflow models serve` returns spectra for rows of a materials table."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class ServedModel:
-    """Answers a frame of structures with one spectrum a row."""
+    """Predicts one spectrum per row of a data frame of structures."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
     def predict(self, model_input: "pd.DataFrame", params: dict[str, Any] | None = None) -> list[list[float]]:
-        """Predict spectra [states per cm⁻¹ per atom].
+        """Predict spectra [phonons: states per cm⁻¹ per atom; electrons: states/eV per primitive cell].
 
         Raises:
             TableError: If a column is missing.
-            StructureError: If a row is no crystal.
+            StructureError: If a row cannot be a crystal.
         """
         table = pa.Table.from_pandas(model_input, preserve_index=False)
         check_schema(table.schema, "request")
@@ -38,5 +38,5 @@ class ServedModel:
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
-    """Where MLflow starts."""
+    """Load the model; the function that MLflow calls in a loader module."""
     return ServedModel(Predictor(Checkpoint.load(Path(data_path)), torch.device("cpu")))

@@ -83,7 +83,11 @@ class Predictor:
         return spectra[0] if is_single else spectra
 
     def predict_spectra(self, crystals: Sequence[Crystal]) -> Spectra:
-        """Predict spectra as an array [phonons: states per cm⁻¹ per atom, integral 3; electrons: states/eV per primitive cell].
+        """Predict spectra as an array.
+
+        Returns:
+            One row per crystal [phonons: states per cm⁻¹ per atom, integral 3; electrons: states/eV per primitive
+            cell].
 
         Raises:
             StructureError: If a crystal cannot become a graph.

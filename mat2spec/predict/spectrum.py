@@ -43,12 +43,15 @@ class Spectrum:
 
     @cached_property
     def densities(self) -> Float32[np.ndarray, " bins"]:
-        """Density at each point [phonons: states per cm⁻¹ per atom, integral 3; electrons: states/eV per primitive cell]."""
+        """Density at each point, as stored in single precision.
+
+        Phonons: states per cm⁻¹ per atom, integral 3. Electrons: states/eV per primitive cell.
+        """
         return np.array(self.row["spectrum"], np.float32)
 
     @property
     def spread(self) -> float | None:
-        """Mean absolute error to be expected of this spectrum, in the unit of its densities; None without an ensemble."""
+        """Expected mean absolute error of this spectrum, in the unit of its densities; None without an ensemble."""
         return self.row["spread"]
 
     @property

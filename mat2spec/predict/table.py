@@ -13,7 +13,6 @@ from mat2spec.dos.grid import Spectra
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.structure.crystal import Crystal
 
-
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 

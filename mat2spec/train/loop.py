@@ -202,7 +202,7 @@ class Training:
         network = self.averaged.eval()
         valid = self.splits.valid
         outputs = torch.from_numpy(predict_outputs(network, valid.graphs, self.device))
-        scores = network.judge(outputs.to(self.device), valid.spectra.to(self.device), self.grid)
+        scores = network.validation_scores(outputs.to(self.device), valid.spectra.to(self.device), self.grid)
         if scores["mae"] < self.best["scores"]["mae"]:
             weights = copy.deepcopy({name: tensor.cpu() for name, tensor in network.state_dict().items()})
             self.best = {"scores": scores, "epoch": epoch, "weights": weights}

@@ -11,7 +11,7 @@ from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import CompleteDos, Dos
 from scipy.integrate import quad
 
-from mat2spec.data.materials.schema import check_schema, crystals
+from mat2spec.data.materials.schema import check_schema, read_crystals
 from mat2spec.dos.electronic import METAL_GAP, band_edges, resample, resample_pymatgen
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.structure.symmetry import primitive_nsites
@@ -177,13 +177,13 @@ def test_a_gap_narrower_than_a_bin_is_none(gap, found):
     assert (vbm == cbm == 0.0) != found
 
 
-def test_a_complete_dos_counts_states_of_the_cell_also_if_it_is_normalised_to_volume(insulator):
+def test_a_complete_dos_counts_states_of_the_cell_also_if_it_is_normalized_to_volume(insulator):
     structure = Structure(Lattice.cubic(5.0), ["Si"], [[0, 0, 0]])
     energies, densities = insulator["energies"].astype(float), {Spin.up: insulator["densities"].astype(float)}
     plain = CompleteDos(structure, Dos(insulator["efermi"], energies, densities), {})
-    normalised = CompleteDos(structure, Dos(insulator["efermi"], energies, densities), {}, normalize=True)
-    assert normalised.densities[Spin.up].max() == pytest.approx(plain.densities[Spin.up].max() / 125)
-    here, there = resample_pymatgen("per cell", plain), resample_pymatgen("per volume", normalised)
+    normalized = CompleteDos(structure, Dos(insulator["efermi"], energies, densities), {}, normalize=True)
+    assert normalized.densities[Spin.up].max() == pytest.approx(plain.densities[Spin.up].max() / 125)
+    here, there = resample_pymatgen("per cell", plain), resample_pymatgen("per volume", normalized)
     np.testing.assert_allclose(there.spectrum, here.spectrum, rtol=1e-12)
     assert np.abs(here.spectrum - insulator["edos"]).max() < 0.2  # pymatgen's edges lie some meV off the eigenvalues
 
@@ -199,7 +199,7 @@ def test_the_bundled_spectra_are_those_of_the_raw_curves_beside_them(rows):
 def test_the_bundled_table_is_a_materials_table_of_primitive_cells(table):
     check_schema(table.schema, "edos_gpaw.parquet")
     assert len(set(table["material_id"].to_pylist())) == len(table)
-    for crystal, formula in zip(crystals(table), table["formula_pretty"].to_pylist(), strict=True):
+    for crystal, formula in zip(read_crystals(table), table["formula_pretty"].to_pylist(), strict=True):
         assert primitive_nsites(crystal) == len(crystal), crystal.material_id
         assert crystal.formula == formula
 

@@ -59,7 +59,7 @@ def test_each_atom_shares_out_its_vibrations_with_a_part_beyond_the_grid(network
 
 
 def test_peak_is_a_gaussian_integrated_over_bins():
-    """Against scipy; half of the last bin lies beyond the last centre, for labels are densities at centres."""
+    """Against scipy; half of the last bin lies beyond the last center, for labels are densities at centers."""
     peaks = Peaks(2, PHDOS_GRID)
     outputs = torch.tensor(
         [[0.0, -50.0, 0.4, 0.0, 1.5, 0.0], [0.0, -50.0, 8.0, 0.0, 1.5, 0.0]]

@@ -11,8 +11,8 @@ ATOMS, LENGTHS, EDGES, HEADS, WIDTH = 5, 4, 17, 2, 3
 
 @pytest.fixture
 def inputs(monkeypatch) -> tuple[torch.Tensor, ...]:
-    """Random numbers, and pieces so small that there are several, the last one shorter."""
-    monkeypatch.setattr(edges, "EDGES_AT_ONCE", 7)
+    """Random numbers, and slices so small that there are several, the last one shorter."""
+    monkeypatch.setattr(edges, "EDGES_PER_SLICE", 7)
     torch.manual_seed(0)
     wide = HEADS * WIDTH
     of_atoms, of_lengths = (torch.randn(n, wide, dtype=torch.float64, requires_grad=True) for n in (ATOMS, LENGTHS))

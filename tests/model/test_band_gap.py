@@ -9,7 +9,7 @@ from sklearn.metrics import mean_absolute_error, roc_auc_score
 from mat2spec.config import GapConfig, GraphConfig
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.metrics import gap_scores, most_likely_gap, roc_auc
-from mat2spec.model.band_gap import GapNetwork
+from mat2spec.model.band_gap import BandGapNetwork
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
@@ -29,10 +29,10 @@ CONFIG = GapConfig(architecture="gap", layers=2, heads=2, width=16, head=16, dro
 
 
 @pytest.fixture(scope="module")
-def gap_network(real_graphs: list[CrystalGraph]) -> GapNetwork:
+def gap_network(real_graphs: list[CrystalGraph]) -> BandGapNetwork:
     """Random weights, BatchNorm statistics of real crystals, eval mode; a head whose answers differ between crystals."""
     torch.manual_seed(0)
-    made = GapNetwork(CONFIG)
+    made = BandGapNetwork(CONFIG)
     for norm in (module for module in made.modules() if isinstance(module, torch.nn.BatchNorm1d)):
         norm.momentum = 1.0
     with torch.no_grad():
@@ -135,7 +135,7 @@ def test_gap_of_a_metal_changes_no_loss(gap_network, real_graphs):
 
 def test_every_parameter_learns(real_graphs, gaps):
     torch.manual_seed(0)
-    made = GapNetwork(CONFIG.model_copy(update={"dropout": 0.0})).train()
+    made = BandGapNetwork(CONFIG.model_copy(update={"dropout": 0.0})).train()
     sum(made(GraphBatch.from_graphs(real_graphs), gaps).values()).backward()
     assert not [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()]
 
@@ -159,7 +159,7 @@ def test_confident_metal_has_a_finite_loss(gap_network, real_graphs, gaps):
 
 
 def test_validation_is_scored_as_gaps_are(gap_network, outputs, gaps):
-    scores = gap_network.judge(torch.from_numpy(outputs), gaps, EDOS_GRID)
+    scores = gap_network.validation_scores(torch.from_numpy(outputs), gaps, EDOS_GRID)
     predicted = [0.0 if probability > 0.5 else gap for probability, gap in outputs.tolist()]
     assert scores["mae"] == pytest.approx(mean_absolute_error(gaps[:, 0], predicted), rel=SINGLE)
     assert scores["roc_auc"] == pytest.approx(roc_auc_score(gaps[:, 0] == 0, outputs[:, 0]), rel=EXACT)

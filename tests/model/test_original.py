@@ -8,7 +8,7 @@ import torch
 
 from mat2spec.config import GraphConfig, Mat2SpecConfig
 from mat2spec.model.encoder import CrystalEncoder
-from mat2spec.model.mat2spec import PASSES, Mat2Spec
+from mat2spec.model.mat2spec import SAMPLES, Mat2Spec
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import GraphBatch, build_graph
 from mat2spec.train.loop import Training
@@ -32,27 +32,28 @@ def batch(real_graphs) -> GraphBatch:
     return GraphBatch.from_graphs(real_graphs)
 
 
-def draw(network: Mat2Spec, batch: GraphBatch, seed: int) -> torch.Tensor:
+def predict(network: Mat2Spec, batch: GraphBatch, seed: int) -> torch.Tensor:
     torch.manual_seed(seed)
     with torch.inference_mode():
         return network.outputs(batch)
 
 
 def test_original_predicts_by_chance_and_the_corrected_network_does_not(original, network, batch):
-    one, again, other = draw(original, batch, 0), draw(original, batch, 0), draw(original, batch, 1)
-    assert one.equal(again), "the same seed gives the same draws"
-    assert not torch.isclose(one, other).all(dim=1).any(), "another seed gives every crystal another spectrum"
-    assert draw(network, batch, 0).equal(draw(network, batch, 1))
+    first = predict(original, batch, seed=0)
+    assert first.equal(predict(original, batch, seed=0)), "the same seed gives the same samples"
+    is_equal = torch.isclose(first, predict(original, batch, seed=1)).all(dim=1)
+    assert not is_equal.any(), "another seed gives every crystal another spectrum"
+    assert predict(network, batch, seed=0).equal(predict(network, batch, seed=1))
 
 
-def test_original_prediction_is_the_mean_of_three_draws(original, batch):
+def test_original_prediction_is_the_mean_of_three_samples(original, batch):
     torch.manual_seed(0)
     with torch.inference_mode():
         crystals = original.encoder(batch)
         mixture = original.crystal_mixture(crystals)
-        passes = [original._read(original.translator(torch.cat([crystals, mixture.sample()], dim=1))) for _ in range(3)]
-    torch.testing.assert_close(draw(original, batch, 0), sum(passes) / 3)
-    assert PASSES == 3
+        samples = [original._predict(original._represent(crystals, mixture.sample())) for _ in range(3)]
+    torch.testing.assert_close(predict(original, batch, seed=0), sum(samples) / 3)
+    assert SAMPLES == 3
 
 
 def doubled(crystal: Crystal) -> Crystal:
@@ -79,7 +80,7 @@ def test_vector_of_a_crystal_shrinks_with_its_cell_in_the_original_only(
 
 @pytest.mark.parametrize("preset", ["original", "corrected"])
 def test_unit_of_the_labels_matters_in_the_original_only(splits, preset):
-    """Its label branch sees them as they are; what is compared with the prediction is normalised in both."""
+    """Its label branch sees them as they are; what is compared with the prediction is normalized in both."""
     torch.manual_seed(0)
     made = Mat2Spec(Mat2SpecConfig(preset=preset, dropout=0.0), 51, "sum", "kl")
     graphs, labels = GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]
@@ -94,7 +95,7 @@ def test_unit_of_the_labels_matters_in_the_original_only(splits, preset):
 
 
 @pytest.mark.parametrize("preset", ["original", "corrected"])
-def test_standardiser_of_the_original_has_seen_validation_and_test_rows(train_config, splits, preset):
+def test_standardizer_of_the_original_has_seen_validation_and_test_rows(train_config, splits, preset):
     model = train_config.model.model_copy(update={"preset": preset})
     config = train_config.model_copy(update={"normalization": "standard", "loss": "mae", "model": model})
     fitted = Training(config, splits, CPU).network.normalization
