@@ -51,7 +51,7 @@ class FileListing:
         if not self.ignored:
             return files
         extensions = ", ".join(f"{count} {extension}" for extension, count in sorted(self.ignored.items()))
-        return f"{files} ({sum(self.ignored.values())} others ignored: {extensions})"
+        return f"{files} ({counted(sum(self.ignored.values()), 'other')} ignored: {extensions})"
 
 
 def list_sources(paths: Sequence[str]) -> FileListing:
