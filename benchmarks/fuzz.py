@@ -92,7 +92,7 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 def make_seeds(rng: random.Random) -> list[tuple[str, bytes]]:
     """Undamaged files: name, which determines the format, and content."""
     with pa.CompressedInputStream(str(CIFS), "zstd") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        files = [archive.extractfile(member) for member in archive if member.name.endswith(".cif")]
+        files = (archive.extractfile(member) for member in archive if member.name.endswith(".cif"))
         cifs = [file.read() for file in files if file]
     cifs = [cif for cif in cifs if len(cif) < LARGEST]
     crystals = [

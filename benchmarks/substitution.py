@@ -47,6 +47,8 @@ def main() -> None:
     print(f"{summary}\n{new} new candidates in {wall / 60:.1f} minutes; {record['versions']['hardware']}")
     for name, seconds in record["stages"].items():
         print(f"  {name.removesuffix('_seconds'):<14}{seconds:>8.1f} s{seconds / wall:>8.0%}")
+    if not known:
+        raise SystemExit("no candidate is a known structure: their volumes cannot be compared; use more --rows")
     ratios, *cells = (np.array(column, float) for column in zip(*known, strict=True))
     lattice, sites, known_lattice, known_sites = cells
     predicted, true = (

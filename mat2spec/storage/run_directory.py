@@ -174,7 +174,7 @@ class RunDirectory:
 
         Args:
             input_rows: Rows of the input.
-            details: Further entries of run.json.
+            details: Further entries of run.json; they replace "counts" if they have it.
 
         Raises:
             RuntimeError: If they do not add up: a bug here, not a fault of the input.
@@ -186,7 +186,7 @@ class RunDirectory:
         if isinstance(self.path, Path):
             for partial in (*self.path.glob(PARTIAL), *self.path.glob(f"*/{PARTIAL}")):
                 partial.unlink()
-        self.note(status="finished", counts={"input": input_rows, **counts}, **details)
+        self.note(**{"status": "finished", "counts": {"input": input_rows, **counts}} | details)
         return counts
 
     def note(self, **details: Any) -> None:
