@@ -55,7 +55,7 @@ def test_example_of_the_readme_predicts_the_phonons_of_silicon():
 
 @every_page
 def test_every_make_target_exists(page):
-    named = set(re.findall(r"(?<=[ `])make ([a-z]+)(?=`|  | PIP|$)", PAGES[page], flags=re.MULTILINE))
+    named = set(re.findall(r"(?<=[ `])make ([a-z]+)(?=[`:]|  | PIP|$)", PAGES[page], flags=re.MULTILINE))
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert named <= targets
     assert page != "README.md" or {"demo", "check", "test", "ui"} <= named
