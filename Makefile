@@ -1,4 +1,4 @@
-# make install | demo | test | ui | dft — each does its own set-up in .venv with nothing but python3, venv and pip.
+# make install | demo | check | test | ui | dft: each sets up .venv first, with nothing but python3, venv and pip.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -11,23 +11,29 @@ install: .venv/installed
 	@echo "Installing into .venv: a few minutes, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[all,dev]'
 	touch $@
 
 demo: install
 	$(BIN)/python examples/demo.py
 
-test: install
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-jobs test-cluster test-library
+
+# Lint, types and the fast tests of everything that needs no Ray, under two minutes.
+check: lint
+	$(BIN)/python -m pytest -m 'not slow and not thorough' --ignore=tests/distributed --ignore=tests/cli
+
+test: lint
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-cli test-distributed test-library
 
 # Two at a time: tests that start a Ray wait more than they compute.
-test-jobs: install
+test-cli: install
 	$(BIN)/python -m pytest tests/cli
 
-test-cluster: install
+test-distributed: install
 	$(BIN)/python -m pytest tests/distributed
 
 test-library: install
@@ -39,7 +45,7 @@ ui: install
 
 # GPAW itself is the system's: apt-get install gpaw (Debian, Ubuntu), or a Python that has it in MAT2SPEC_GPAW_PYTHON.
 dft: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[dev,dft]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[all,dev]'
 	$(BIN)/python -m mat2spec.dft.gpaw_engine
 
-.PHONY: install demo test test-jobs test-cluster test-library ui dft
+.PHONY: install demo lint check test test-cli test-distributed test-library ui dft

@@ -1,4 +1,4 @@
-"""The tour: Ray on this machine, a training, a screening, and questions to its result (`make demo`)."""
+"""A tour: Ray on this machine, a training, a screening, and queries to its results (`make demo`)."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from mat2spec.errors import Mat2SpecError
 
 TRAIN, RUN = "runs/demo-train", "runs/demo"
 _RAY_LOG_LINE = re.compile(r"\[?\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\s+(INFO|WARNING|SUCC|E \d+ \d+\]) |\s*$")
-QUESTIONS = ("stiff_oxides", "reject_reasons")
+QUERIES = ("stiff_oxides", "reject_reasons")
 
 
 def main() -> int:
-    """Show every command before it runs; stop at the first that fails."""
-    home = Path.cwd()  # the demo's own paths start here, wherever the user's do
+    """Print each command, then run it; stop at the first that fails."""
+    home = Path.cwd()  # paths of the demo are relative to it, whatever MAT2SPEC_HOME the user has set
     os.environ["MAT2SPEC_HOME"] = str(home)
     os.environ["PATH"] = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ray and python of this environment
@@ -31,9 +31,9 @@ def main() -> int:
             print(f"Ray is up: dashboard {head.address}", flush=True)
             for job in ("train.py configs/demo-train.yaml", "screen.py configs/demo-screen.yaml"):
                 _show_and_run(_submission(head.address, job, home))
-        for question in QUESTIONS:
-            _show_and_run(f"python jobs/query.py {RUN} @{question}")
-        _show_and_run(f"python jobs/query.py {RUN} @stiff_oxides --format csv --plot {RUN}-stiff-oxides.png")
+        for query in QUERIES:
+            _show_and_run(f"mat2spec query {RUN} @{query}")
+        _show_and_run(f"mat2spec query {RUN} @stiff_oxides --format csv --plot {RUN}-stiff-oxides.png")
     except subprocess.CalledProcessError as error:
         return error.returncode
     except Mat2SpecError as error:
@@ -42,15 +42,13 @@ def main() -> int:
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     print(f"  predicted against DFT spectra:  {home / TRAIN / 'predicted-and-true.png'}")
     print(f"  the shortlist's spectra:        {home / RUN}-stiff-oxides.png")
-    print(
-        f'  ask more:                       .venv/bin/python jobs/query.py {RUN} "SELECT …", or --help for ready questions'
-    )
+    print(f'  more queries:                   .venv/bin/mat2spec query {RUN} "SELECT …", or --help for ready ones')
     print("  the runs in MLflow:             make ui")
     return 0
 
 
 def _submission(address: str, job: str, home: Path) -> str:
-    """The command that submits a job whose results land in this directory."""
+    """Shell command that submits a job whose results go to this directory."""
     environment = json.dumps({"env_vars": {"MAT2SPEC_HOME": str(home)}})
     submit = f"ray job submit --address {address} --working-dir . --runtime-env-json {shlex.quote(environment)}"
     return f"{submit} -- python jobs/{job}"

@@ -30,6 +30,7 @@ from mat2spec.config import (
     TrainConfig,
     VerifyConfig,
 )
+from mat2spec.config.options import plain_values
 from mat2spec.errors import ConfigError
 
 
@@ -167,6 +168,7 @@ def describe(words: list[str]) -> NoReturn:
         "mat2spec screen configs/screen-phdos.yaml --input structures.parquet --output runs/mine",
         args=words,
         config=(tyro.conf.AvoidSubcommands,),
+        registry=plain_values(),
     )
     raise AssertionError("tyro exits")
 

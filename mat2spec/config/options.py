@@ -11,7 +11,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from mat2spec.config.base import Section
 from mat2spec.config.renamed import RENAMED_KEYS
-from mat2spec.config.validation import COMMAND_LINE, AnyConfig, flag, positional_fields, validate
+from mat2spec.config.validation import COMMAND_LINE, AnyConfig, file_only_fields, flag, positional_fields, validate
 from mat2spec.errors import ConfigError
 
 
@@ -35,19 +35,21 @@ def parse_options(
         raise ConfigError(_explain_words(event, kind, default))
 
     with parse_errors.on_parse_error(refuse):
-        values = tyro.cli(
+        values: Any = tyro.cli(
             kind,
             args=list(words),
             default=default,
             prog=command,
             description=description or None,
             config=(tyro.conf.AvoidSubcommands,),
-            registry=_plain_values(),
+            registry=plain_values(),
         )
+    if isinstance(default, Section):
+        values |= {name: getattr(default, name) for name in file_only_fields(kind)}
     return validate(kind, values, COMMAND_LINE)
 
 
-def _plain_values() -> ConstructorRegistry:
+def plain_values() -> ConstructorRegistry:
     """Rules by which tyro makes a dictionary of each section: pydantic then names all mistakes by their path."""
     registry = ConstructorRegistry()
 
@@ -69,6 +71,7 @@ def _plain_values() -> ConstructorRegistry:
             tuple(
                 StructFieldSpec(name, types[name], _default(kind, name, info.default), field.description)
                 for name, field in kind.model_fields.items()
+                if name not in file_only_fields(kind)
             ),
         )
 
@@ -88,6 +91,8 @@ def _explain_words(event: parse_errors.ParseErrorEvent, kind: type[Section], def
     match event:
         case parse_errors.MissingArgs(unrecognized_tokens=[_, *_]):
             return _explain_unknown(event.unrecognized_tokens, kind, default)
+        case parse_errors.MissingArgs() if file_only_fields(kind) and not isinstance(default, Section):
+            return f"CONFIG.yaml: required; {event.prog} --help describes it"
         case parse_errors.MissingArgs():
             missing = ", ".join(_name(one.arg) for one in event.missing_arguments)
             return f"{missing}: required; {event.prog} --help describes it"
@@ -130,7 +135,7 @@ def _explain_unknown(tokens: Sequence[str], kind: type[Section], default: Any) -
 
 def _options(kind: type[BaseModel], default: Any, prefix: str = "") -> Iterator[str]:
     """Path of every setting, `section.field`."""
-    for name in kind.model_fields:
+    for name in kind.model_fields.keys() - file_only_fields(kind):
         value = _default(kind, name, default)
         section = type(value) if isinstance(value, Section) else kind.model_fields[name].annotation
         if isinstance(section, type) and issubclass(section, Section):

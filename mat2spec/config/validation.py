@@ -34,6 +34,16 @@ def positional_fields(kind: type[BaseModel]) -> list[str]:
     return [name for name, field in kind.model_fields.items() if tyro.conf.Positional in field.metadata]
 
 
+def file_only_fields(kind: type[BaseModel]) -> list[str]:
+    """Settings that are lists of sections, such as the rows of a table: too long for a command line."""
+    return [name for name, field in kind.model_fields.items() if _section_of_list(field.annotation)]
+
+
+def _section_of_list(annotation: Any) -> type[Section] | None:
+    item = get_args(annotation)[0] if get_origin(annotation) is tuple else None
+    return item if isinstance(item, type) and issubclass(item, Section) else None
+
+
 def flag(key: str) -> str:
     """Name of the option of `section.field`."""
     return f"--{key.replace('_', '-')}"
@@ -58,6 +68,8 @@ def _explain(kind: type[BaseModel], error: dict[str, Any], source: str) -> str:
         rule = error["msg"].removeprefix("Value error, ")
         return _joined("" if source == COMMAND_LINE else source, where, rule)
     got = "" if error["type"] == "missing" else f", got {error['input']!r}"
+    if source == COMMAND_LINE and where in file_only_fields(kind):
+        return f"{where}: required, in a YAML file that is named first"
     if source == COMMAND_LINE:
         return f"{where if where in positional_fields(kind) else flag(where)}: {error['msg']}{got}"
     return f"{source}: {where or 'the file'}: {error['msg']}{got}"
