@@ -1,4 +1,4 @@
-"""Real crystals and small, complete settings that many tests share."""
+"""Real crystals, small networks and small configurations that many tests share."""
 
 import signal
 from pathlib import Path
@@ -22,8 +22,8 @@ from mat2spec.config import (
     TrainConfig,
     TrainingConfig,
 )
-from mat2spec.data.labels.dataset import LabelledSplits, read_labels
-from mat2spec.data.materials.schema import crystals
+from mat2spec.data.labels.dataset import LabeledSplits, read_labels
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.model.additive import Additive
 from mat2spec.model.base import SpectrumNetwork
@@ -37,8 +37,8 @@ from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
 
 pytest_plugins = ["runs"]
 
-settings.register_profile("whatever the load", deadline=None)
-settings.load_profile("whatever the load")
+settings.register_profile("no deadline", deadline=None)  # tests run on machines under load
+settings.load_profile("no deadline")
 
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
@@ -50,7 +50,7 @@ FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 
 @pytest.fixture(scope="session", autouse=True)
 def _processes_can_be_interrupted() -> None:
-    """A shell has what it starts in the background ignore the interrupt, and jobs that are tested would inherit that."""
+    """Processes that a shell starts in the background ignore the interrupt, and tested jobs would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -66,13 +66,13 @@ def rock_salt() -> Crystal:
 
 @pytest.fixture(scope="session")
 def bundled() -> Path:
-    """The 1,522 phonon spectra that ship."""
+    """The 1,522 phonon spectra in the package."""
     return BUNDLED / "phdos_petretto.parquet"
 
 
 @pytest.fixture(scope="session")
 def materials() -> pa.Table:
-    """The first 400 of the real structures that ship: 1 to 20 sites."""
+    """The first 400 of the real structures in the package: 1 to 20 sites."""
     return pa.Table.from_batches([next(pq.ParquetFile(BUNDLED / "mp_structures.parquet").iter_batches(batch_size=400))])
 
 
@@ -85,7 +85,7 @@ def small_table(bundled: Path) -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def splits(small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> LabelledSplits:
+def splits(small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> LabeledSplits:
     """The small table with its graphs."""
     path = tmp_path_factory.mktemp("labels") / "small.parquet"
     pq.write_table(small_table, path)
@@ -95,19 +95,13 @@ def splits(small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> L
 @pytest.fixture(scope="session")
 def real_crystals(bundled: Path) -> list[Crystal]:
     """Twelve crystals from cubic to triclinic, 2 to 12 sites."""
-    wanted = [
-        "mp-149",
-        "mp-1265",
-        "mp-1000",
-        "mp-10086",
-        "mp-1008680",
-        "mp-10289",
-    ]  # Si, MgO, BaTe, YSF, TiGePt, Ca(BC)2
-    wanted += ["mp-10417", "mp-10985", "mp-11674", "mp-12015", "mp-12016", "mp-12385"]  # three different angles each
-    table = pq.read_table(bundled, filters=[("material_id", "in", wanted)])
-    found = [row for row in crystals(table) if isinstance(row, Crystal)]
-    assert len(found) == len(wanted)
-    return found
+    ids = ["mp-149", "mp-1265", "mp-1000"]  # Si, MgO, BaTe
+    ids += ["mp-10086", "mp-1008680", "mp-10289"]  # YSF, TiGePt, Ca(BC)2
+    ids += ["mp-10417", "mp-10985", "mp-11674", "mp-12015", "mp-12016", "mp-12385"]  # three different angles each
+    table = pq.read_table(bundled, filters=[("material_id", "in", ids)])
+    crystals = [row for row in read_crystals(table) if isinstance(row, Crystal)]
+    assert len(crystals) == len(ids)
+    return crystals
 
 
 @pytest.fixture(scope="session")
@@ -115,31 +109,33 @@ def real_graphs(real_crystals: list[Crystal]) -> list[CrystalGraph]:
     return [build_graph(crystal, GraphConfig()) for crystal in real_crystals]
 
 
-def seasoned(made: SpectrumNetwork, graphs: list[CrystalGraph], spread: float = 0.3) -> SpectrumNetwork:
-    """Give fresh weights BatchNorm statistics near those of real crystals, as after training, so that crystals get spectra of their own.
+def with_batchnorm_statistics(
+    network: SpectrumNetwork, graphs: list[CrystalGraph], spread: float = 0.3
+) -> SpectrumNetwork:
+    """Set BatchNorm statistics near those of real crystals, as after training, so that crystals get different spectra.
 
     Args:
-        made: Any network but E3NN.
+        network: Untrained network of any kind but E3NN.
         graphs: Real crystals.
         spread: Standard deviation of the last weights.
     """
-    norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm1d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        made.outputs(GraphBatch.from_graphs(graphs))
+        network.outputs(GraphBatch.from_graphs(graphs))
         for norm in norms:
             norm.running_mean += 0.3 * torch.randn(norm.num_features) * norm.running_var.sqrt()
             norm.running_var *= torch.empty(norm.num_features).uniform_(0.5, 2)
-    nn.init.normal_(made.predictor if isinstance(made, Mat2Spec) else made.head[-1].weight, std=spread)
-    return made.eval()
+    nn.init.normal_(network.predictor if isinstance(network, Mat2Spec) else network.head[-1].weight, std=spread)
+    return network.eval()
 
 
 @pytest.fixture(scope="session")
 def network(real_graphs: list[CrystalGraph]) -> Mat2Spec:
     """Published sizes, random weights, eval mode."""
     torch.manual_seed(0)
-    return seasoned(Mat2Spec(Mat2SpecConfig(), len(PHDOS_GRID), "sum", "kl"), real_graphs)
+    return with_batchnorm_statistics(Mat2Spec(Mat2SpecConfig(), len(PHDOS_GRID), "sum", "kl"), real_graphs)
 
 
 @pytest.fixture(scope="session")
@@ -150,8 +146,8 @@ def networks(network: Mat2Spec, real_graphs: list[CrystalGraph]) -> dict[str, Sp
     additive = Additive(AdditiveConfig(architecture="additive", width=32, head=64), 8.0, PHDOS_GRID, "sum", "kl")
     return {
         "mat2spec": network,
-        "gatgnn": seasoned(gatgnn, real_graphs, spread=0.5),
-        "additive": seasoned(additive, real_graphs, spread=1.0),
+        "gatgnn": with_batchnorm_statistics(gatgnn, real_graphs, spread=0.5),
+        "additive": with_batchnorm_statistics(additive, real_graphs, spread=1.0),
     }
 
 
@@ -177,8 +173,12 @@ def small_configs(train_config: TrainConfig) -> dict[str, TrainConfig]:
 
 
 @pytest.fixture(scope="session")
-def spoilt(materials: pa.Table) -> tuple[pa.Table, dict[str | None, str]]:
-    """200 real materials with bad rows among them, and why each bad row is rejected; two columns more than needed, one named spectrum."""
+def table_with_bad_rows(materials: pa.Table) -> tuple[pa.Table, dict[str | None, tuple[str, str, str]]]:
+    """200 real materials with bad rows among them, and two extra columns, one of them named spectrum.
+
+    Returns:
+        The table; and by material_id the stage, the error_type and a part of the error of each bad row.
+    """
     salt = {
         "formula_pretty": "NaCl",
         "nsites": 2,
@@ -188,40 +188,42 @@ def spoilt(materials: pa.Table) -> tuple[pa.Table, dict[str | None, str]]:
     }
     helium = {"nsites": 1, "atomic_numbers": [2], "frac_coords": [0.0, 0, 0]}
     bad = [
-        ("nan", {"frac_coords": [0.0, 0, 0, 0.5, 0.5, np.nan]}, "site 1 has a coordinate that is not finite"),
-        ("flat", {"lattice": [1.0, 0, 0, 0, 1, 0, 1, 1, 0]}, "the cell has 0 Å³ per atom"),
-        ("overlap", {"frac_coords": [0.0, 0, 0, 0.01, 0.01, 0.01]}, "atoms closer than 0.5 Å overlap"),
-        ("alone", helium | {"lattice": (20 * np.eye(3)).ravel().tolist()}, "site 0 has no neighbour within 8 Å"),
-        ("adrift", helium | {"lattice": (40 * np.eye(3)).ravel().tolist()}, "the cell has 6.4e+04 Å³ per atom"),
-        ("vacancy", {"atomic_numbers": [0, 17]}, "unknown element with atomic number 0"),
-        ("ununennium", {"atomic_numbers": [119, 17]}, "unknown element with atomic number 119"),
-        ("shapeless", {"lattice": None}, "atomic_numbers, lattice or frac_coords is NULL"),
-        ("miscounted", {"nsites": 3}, "nsites is 3 but there are 2 atomic numbers"),
-        (None, {}, "material_id is NULL; give every row a name of its own"),
-        ("mp-1000", {}, "mp-1000: this material_id came before; only its first row is predicted"),
+        ("nan", {"frac_coords": [0.0, 0, 0, 0.5, 0.5, np.nan]}, "read", "site 1"),
+        ("flat", {"lattice": [1.0, 0, 0, 0, 1, 0, 1, 1, 0]}, "read", "0 Å³ per atom"),
+        ("overlap", {"frac_coords": [0.0, 0, 0, 0.01, 0.01, 0.01]}, "graph", "0.5 Å"),
+        ("isolated", helium | {"lattice": (20 * np.eye(3)).ravel().tolist()}, "graph", "8 Å"),
+        ("huge box", helium | {"lattice": (40 * np.eye(3)).ravel().tolist()}, "read", "6.4e+04 Å³ per atom"),
+        ("vacancy", {"atomic_numbers": [0, 17]}, "read", "atomic number 0"),
+        ("ununennium", {"atomic_numbers": [119, 17]}, "read", "atomic number 119"),
+        ("no lattice", {"lattice": None}, "read", "NULL"),
+        ("wrong nsites", {"nsites": 3}, "read", "nsites is 3"),
+        (None, {}, "read", "material_id is NULL"),
+        ("mp-1000", {}, "read", "mp-1000"),
     ]
-    kept = materials.take(
-        [i for i, row in enumerate(crystals(materials)) if isinstance(row, Crystal) and len(row) <= 12][:200]
-    )
-    rows = kept.to_pylist()
-    for position, (material_id, change, _) in enumerate(bad):
+    small = [i for i, row in enumerate(read_crystals(materials)) if isinstance(row, Crystal) and len(row) <= 12]
+    rows = materials.take(small[:200]).to_pylist()
+    for position, (material_id, change, _, _) in enumerate(bad):
         rows.insert(18 * (position + 1), {"material_id": material_id, **salt, **change})
     schema = materials.schema.set(
         materials.schema.get_field_index("lattice"), pa.field("lattice", pa.list_(pa.float64()))
     )
     table = pa.Table.from_pylist(rows, schema).append_column("spectrum", pa.array(["of the input"] * len(rows)))
-    return table, {material_id: reason for material_id, _, reason in bad}
+    facts = {}
+    for material_id, _, stage, part in bad:
+        error_type = "TableError" if material_id in (None, "mp-1000") else "StructureError"
+        facts[material_id] = (stage, error_type, part)
+    return table, facts
 
 
 @pytest.fixture(scope="session")
 def small_network(train_config: TrainConfig, real_graphs: list[CrystalGraph]) -> Mat2Spec:
     """The small sizes, random weights, eval mode."""
     torch.manual_seed(0)
-    return seasoned(build_network(train_config), real_graphs, spread=3.0)
+    return with_batchnorm_statistics(build_network(train_config), real_graphs, spread=3.0)
 
 
 @pytest.fixture(scope="session")
-def training_record(splits: LabelledSplits) -> TrainingRecord:
+def training_record(splits: LabeledSplits) -> TrainingRecord:
     return TrainingRecord(
         labels="small.parquet",
         labels_fingerprint=splits.fingerprint,
@@ -239,7 +241,7 @@ def checkpoint_directory(
     small_network: Mat2Spec,
     training_record: TrainingRecord,
     train_config: TrainConfig,
-    splits: LabelledSplits,
+    splits: LabeledSplits,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The untrained network as `jobs/train.py` leaves a trained one."""

@@ -1,4 +1,4 @@
-"""A Materials Project on this machine: its API with documents of emmet's schemas, its tables of spectra on a local S3, and faults."""
+"""A fake Materials Project on this machine: its API, its tables of spectra on a local S3, and faults."""
 
 import json
 import subprocess
@@ -26,18 +26,18 @@ RELEASE = "2025.09.25"
 
 @dataclass
 class Server:
-    """What the API has, what goes wrong, and what it was asked.
+    """State of the API: its documents, the faults to simulate, and the requests received.
 
     Args:
         documents: Summaries, as emmet's SummaryDoc.
-        faults: Next answers of /materials/summary/ that are no answers: a status, or what `_Handler._fail` knows.
-        asked: Queries of /materials/summary/ that came, those that failed too.
+        faults: Next failures of /materials/summary/: a status, or a name that `_Handler._fail` handles.
+        requests: Queries of /materials/summary/ received, including failed ones.
         gate: Answers wait until it is set.
     """
 
     documents: list[dict[str, Any]]
     faults: list[int | str] = field(default_factory=list)
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     heartbeat: int = 200
     release: str = RELEASE
@@ -45,21 +45,23 @@ class Server:
 
     def answer(self, query: dict[str, str]) -> dict[str, Any]:
         """Find, sort, page and project documents."""
-        found = [document for document in self.documents if _meets(document, query)]
-        found.sort(key=lambda document: document["material_id"])
-        total = len(found)
+        matches = [document for document in self.documents if _meets(document, query)]
+        matches.sort(key=lambda document: document["material_id"])
         per_page = int(query.get("_per_page", query["_limit"]))
         skip = (int(query["_page"]) - 1) * per_page if "_page" in query else int(query.get("_skip", 0))
         fields = query["_fields"].split(",")
         return {
-            "data": [_projected(document, fields) for document in found[skip : skip + per_page]],
-            "meta": {"total_doc": total},
+            "data": [_projected(document, fields) for document in matches[skip : skip + per_page]],
+            "meta": {"total_doc": len(matches)},
         }
 
     def fetched(self) -> list[str]:
-        """Ids whose structures were asked for, in that order, each as often as it was."""
+        """Ids of requested structures, in order and with repetitions."""
         return [
-            name for query in self.asked if "structure" in query["_fields"] for name in query["material_ids"].split(",")
+            name
+            for query in self.requests
+            if "structure" in query["_fields"]
+            for name in query["material_ids"].split(",")
         ]
 
 
@@ -83,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"message": "no Route matched with those values"})
         else:
             query = {name: values[0] for name, values in parse_qs(split.query).items()}
-            self.state.asked.append(query)
+            self.state.requests.append(query)
             self.state.gate.wait(60)
             if self.state.faults:
                 self._fail(self.state.faults.pop(0), query)
@@ -96,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(200, len(body))
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
-        elif fault == "half":  # less than half of it, by a proxy that says that this is all
+        elif fault == "half":  # half of the body, with a matching length, as from a faulty proxy
             self._head(200, len(body) // 2)
             self.wfile.write(body[: len(body) // 2])
         elif fault == "other":
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "expired":
             self._send(401, {"message": "Your API key has expired"})
         else:
-            self._send(int(fault), {"detail": f"made to fail with {fault}"})
+            self._send(int(fault), {"detail": f"simulated failure {fault}"})
 
     def _head(self, status: int, length: int) -> None:
         self.send_response(status)
@@ -122,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _meets(document: dict[str, Any], query: dict[str, str]) -> bool:
-    """Whether a document meets what the API's own query operators would have asked of it."""
+    """Whether a document meets a query, as the query operators of the API define it."""
     for name, value in query.items():
         if name.startswith("_"):
             continue
@@ -156,12 +158,12 @@ def _meets(document: dict[str, Any], query: dict[str, str]) -> bool:
 
 
 def _projected(document: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    projection: dict[str, Any] = {}
     for name in fields:
         first, _, rest = name.partition(".")
         value = document.get(first)
-        found[first] = {rest: value.get(rest)} if rest and value is not None else value
-    return found
+        projection[first] = {rest: value.get(rest)} if rest and value is not None else value
+    return projection
 
 
 @contextmanager
@@ -183,7 +185,7 @@ def serve(documents: list[dict[str, Any]]) -> Iterator[Server]:
 
 @contextmanager
 def object_store(port: int) -> Iterator[str]:
-    """Run an S3 in a process of its own: deltalake holds the interpreter while it reads, and a server beside it could not answer."""
+    """Run an S3 in its own process: deltalake holds the interpreter while it reads, so a thread could not answer."""
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
@@ -202,7 +204,7 @@ def object_store(port: int) -> Iterator[str]:
 
 
 def open_bucket(url: str) -> None:
-    """Make the bucket of the Materials Project, which everybody may read."""
+    """Create the public bucket of the Materials Project."""
     import boto3
 
     client = boto3.client(
@@ -218,7 +220,7 @@ def open_bucket(url: str) -> None:
 
 
 def write_table(url: str, prefix: str, rows: list[dict[str, Any]], schema: pa.Schema, partition: str) -> None:
-    """Write one of the tables of spectra, as Delta."""
+    """Write one of the tables of spectra in the Delta format."""
     from deltalake import write_deltalake
 
     options = {

@@ -1,4 +1,4 @@
-"""What stands in for days of computing: GPAW, in whose place a program does what a test asks, and a run, whose predictions are DFT's."""
+"""Stand-ins for days of computing: a fake GPAW that follows a plan, and a run whose predictions are DFT spectra."""
 
 import json
 import stat
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mat2spec
-from mat2spec.data.materials.schema import COLUMNS, crystals
+from mat2spec.data.materials.schema import COLUMNS, read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.dos.descriptors import electron_columns
 from mat2spec.dos.grid import EDOS_GRID
@@ -23,15 +23,15 @@ from mat2spec.structure.crystal import Crystal
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
 LAST_IN_RUN = 156
-"""Row of the bundled spectra up to which a run has its materials; a test of labels adds to those behind it."""
+"""Last row of the bundled spectra that a run uses; a test of labels adds later rows."""
 
 PROGRAM = """#!{python} -S
-# Answers `-c "import gpaw"` as a Python with GPAW does, and a request by what is written beside it.
+# Answers `-c "import gpaw"` as a Python with GPAW does, and a request according to the files in its folder.
 import json, os, sys, time
 if sys.argv[1] == "-c":
     sys.exit()
 
-def wait(seconds):  # and end with the parent, as the true process does
+def wait(seconds):  # and end with the parent, as the real process does
     parent, end = os.getppid(), time.monotonic() + seconds
     while time.monotonic() < end:
         if os.getppid() != parent:
@@ -43,30 +43,30 @@ process, program, request_file, answer_file = sys.argv[1:]
 with open(request_file) as file:
     request = json.load(file)
 name = request["structure"]["material_id"]
-here = {folder!r}
-with open(here + "/asked.jsonl", "a") as asked:
-    asked.write(json.dumps({{"material_id": name, **request["settings"]}}) + "\\n")
-with open(here + "/asked.jsonl") as file:
+folder = {folder!r}
+with open(folder + "/requests.jsonl", "a") as requests:
+    requests.write(json.dumps({{"material_id": name, **request["settings"]}}) + "\\n")
+with open(folder + "/requests.jsonl") as file:
     attempt = sum(json.loads(line)["material_id"] == name for line in file)
-with open(here + "/plan.json") as file:
+with open(folder + "/plan.json") as file:
     plan = json.load(file)
 steps = plan.get(name, plan.get("*", ["answer"]))
-does = steps[min(attempt, len(steps)) - 1]
-wait(600 if does == "hang" else plan.get("seconds", 0))
-if does == "crash":
+action = steps[min(attempt, len(steps)) - 1]
+wait(600 if action == "hang" else plan.get("seconds", 0))
+if action == "crash":
     os.kill(os.getpid(), 11)
-if does == "kill":
+if action == "kill":
     os.kill(os.getpid(), 9)
-if does == "kill the worker":
+if action == "kill the worker":
     os.kill(os.getppid(), 9)
     wait(600)
-with open(here + "/answer.json") as file:
+with open(folder + "/answer.json") as file:
     answer = json.load(file)
-if does == "no gap":
+if action == "no gap":
     answer["densities"] = [3.0] * len(answer["densities"])
-if does == "unconverged":
+if action == "unconverged":
     answer = {{"error_type": "KohnShamConvergenceError", "error": "Did not converge!"}}
-if does == "memory":
+if action == "memory":
     answer = {{"error_type": "MemoryError", "error": "Unable to allocate"}}
 with open(answer_file + ".part", "w") as file:
     json.dump(answer, file)
@@ -75,14 +75,14 @@ os.replace(answer_file + ".part", answer_file)
 
 
 class FakeGpaw:
-    """The stand-in, and what it was asked."""
+    """A fake GPAW, its plan and the requests it received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.python = folder / "python"
         self.python.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
         self.python.chmod(self.python.stat().st_mode | stat.S_IXUSR)
-        self.does({})
+        self.set_plan({})
         (folder / "answer.json").write_text(json.dumps(metal_with_a_gap()))
         self.setups = folder / "setups"
         self.setups.mkdir()
@@ -91,25 +91,25 @@ class FakeGpaw:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Environment in which it is GPAW, and has its setups only."""
+        """Environment variables that select it and its setups."""
         return {"MAT2SPEC_GPAW_PYTHON": str(self.python), "GPAW_SETUP_PATH": str(self.setups)}
 
-    def does(self, plan: dict[str, list[str]], seconds: float = 0) -> None:
-        """What it does at each attempt at a material (*: any), and how long it takes [s].
+    def set_plan(self, plan: dict[str, list[str]], seconds: float = 0) -> None:
+        """Set what it does at each attempt at a material (*: any), and how long it takes [s].
 
-        That is: answer, no gap, unconverged, memory, hang, crash, kill (itself), kill the worker.
+        Actions: answer, no gap, unconverged, memory, hang, crash, kill (itself), kill the worker.
         """
         (self.folder / "plan.json").write_text(json.dumps({**plan, "seconds": seconds}))
 
     @property
     def plan(self) -> dict:
-        """What it was told to do."""
+        """The current plan."""
         return json.loads((self.folder / "plan.json").read_text())
 
     @property
-    def asked(self) -> list[dict]:
+    def requests(self) -> list[dict]:
         """Material and settings of each request so far."""
-        file = self.folder / "asked.jsonl"
+        file = self.folder / "requests.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -137,9 +137,9 @@ def metal_with_a_gap() -> dict:
 
 
 def write_run(path: Path, rows: int) -> list[str]:
-    """Write a finished screening of electronic spectra that ship, with those of DFT for predictions; give its ids.
+    """Write a finished screening of bundled electronic spectra, with DFT spectra as predictions; return its ids.
 
-    The first crystal comes twice, the second time as twin; training has seen the last one only.
+    The first crystal occurs twice, the second time as twin; only the last one was in the training set.
     """
     table = pq.read_table(BUNDLED / "edos_gpaw.parquet")
     table = table.take(np.linspace(0, LAST_IN_RUN, rows - 1).astype(int))
@@ -153,13 +153,13 @@ def write_run(path: Path, rows: int) -> list[str]:
     identity = {"input": MaterialsInput.open(source).fingerprint, "where": None}
     run.claim(identity, {"grid": EDOS_GRID.to_json(), "input": {"path": str(source), "files": 1}})
     spectra = np.array(table["edos"].to_pylist(), np.float32)
-    found = [row for row in crystals(inputs) if isinstance(row, Crystal)]
+    crystals = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
     columns = {
         "material_id": table["material_id"],
         "formula_pretty": table["formula_pretty"],
         "nsites": table["nsites"].cast(pa.int32()),
         "nsites_primitive": table["nsites"].cast(pa.int32()),
-        "elements": pa.array([crystal.elements for crystal in found]),
+        "elements": pa.array([crystal.elements for crystal in crystals]),
         "spectrum": pa.array(list(spectra), pa.list_(pa.float32(), len(EDOS_GRID))),
         "spread": pa.nulls(rows, pa.float32()),
         "seen_in_training": pa.array([i == rows - 1 for i in range(rows)]),

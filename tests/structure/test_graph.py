@@ -4,7 +4,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from pymatgen.core import Structure
 
 from mat2spec.config import GraphConfig
 from mat2spec.errors import StructureError
@@ -23,7 +22,7 @@ def crystal(lattice, coords, numbers=None) -> Crystal:
 
 
 def edges_by_hand(crystal: Crystal, settings: GraphConfig) -> np.ndarray:
-    """Rows of centre, neighbour, distance: every image in reach, sorted, cut after the shell of the last wanted neighbour."""
+    """Rows of center, neighbor, distance: all images in reach, sorted, cut after the shell of the last neighbor."""
     spacings = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
     reach = [range(-math.ceil(settings.cutoff / s) - 1, math.ceil(settings.cutoff / s) + 2) for s in spacings]
     images = np.array(list(product(*reach))) @ crystal.lattice
@@ -49,16 +48,16 @@ def edges_of(graph: CrystalGraph) -> np.ndarray:
     return np.stack([centers, neighbors, graph.distances], axis=1)[order]
 
 
-def test_neighbours_are_those_found_by_hand(real_crystals, real_graphs):
+def test_neighbors_are_those_of_a_lattice_sum(real_crystals, real_graphs):
     """Against a plain lattice sum: pymatgen's own get_all_neighbors is the same compiled search as ours."""
     for material, graph in zip(real_crystals, real_graphs, strict=True):
         expected = edges_by_hand(material, SETTINGS)
         np.testing.assert_allclose(edges_of(graph), expected, atol=FLOAT32, err_msg=material.material_id)
 
 
-def test_neighbours_are_those_of_pymatgen(real_crystals, real_graphs):
+def test_neighbors_are_those_of_pymatgen(real_crystals, real_graphs):
     for material, graph in zip(real_crystals, real_graphs, strict=True):
-        structure = Structure(material.lattice, material.atomic_numbers, material.frac_coords)
+        structure = material.to_structure()
         edges = []
         for center, neighbors in enumerate(structure.get_all_neighbors(SETTINGS.cutoff)):
             last = sorted(n.nn_distance for n in neighbors)[SETTINGS.neighbors - 1] + SETTINGS.tie_tolerance
@@ -70,7 +69,7 @@ def test_neighbours_are_those_of_pymatgen(real_crystals, real_graphs):
     "settings",
     [GraphConfig(neighbors=1), GraphConfig(neighbors=40), GraphConfig(cutoff=4.0), GraphConfig(tie_tolerance=0.3)],
 )
-def test_neighbours_follow_the_settings(real_crystals, settings):
+def test_neighbors_follow_the_settings(real_crystals, settings):
     for material in real_crystals[:4]:
         np.testing.assert_allclose(
             edges_of(build_graph(material, settings)), edges_by_hand(material, settings), atol=FLOAT32
@@ -88,7 +87,7 @@ SHELLS = {
     "hcp": (2.95 * HCP, [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]], 12),
     "diamond": (5.431 * FCC, [[0, 0, 0], [0.25, 0.25, 0.25]], 4 + 12),
     "rock salt": (5.64 * FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], 6 + 12),
-    "caesium chloride": (4.12 * CUBIC, [[0, 0, 0], [0.5, 0.5, 0.5]], 8 + 6),
+    "cesium chloride": (4.12 * CUBIC, [[0, 0, 0], [0.5, 0.5, 0.5]], 8 + 6),
 }
 
 
@@ -99,7 +98,7 @@ def test_the_last_shell_is_kept_whole(name):
     np.testing.assert_array_equal(np.bincount(graph.edge_index[1]), count)
 
 
-def test_edges_are_ordered_by_centre_then_distance(real_graphs):
+def test_edges_are_ordered_by_center_then_distance(real_graphs):
     for graph in real_graphs:
         order = np.lexsort((graph.distances, graph.edge_index[1]))
         np.testing.assert_array_equal(graph.distances, graph.distances[order])
@@ -125,18 +124,18 @@ def test_left_handed_lattice_gives_the_same_graph(silicon):
 
 @pytest.mark.timeout(60)  # some milliseconds each
 @pytest.mark.parametrize("shear", [10, 1000, 1_000_000])
-def test_skewed_cell_gives_the_graph_of_its_reduced_cell_at_once(real_crystals, real_graphs, shear):
+def test_skewed_cell_gives_the_graph_of_its_reduced_cell_within_milliseconds(real_crystals, real_graphs, shear):
     """Without reduction a search in these cells visits up to 10¹² images."""
     cell = np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, 1, -shear // 3], [0, 0, 1]])
     for material, graph in zip(real_crystals, real_graphs, strict=True):
         frac = material.frac_coords @ np.round(np.linalg.inv(cell))
         skewed = crystal(cell @ material.lattice, frac, material.atomic_numbers.tolist())
-        made = build_graph(skewed, SETTINGS)
+        skewed_graph = build_graph(skewed, SETTINGS)
         rounding = FLOAT32 + 1e-15 * np.abs(frac).max() * np.abs(skewed.lattice).max()
         np.testing.assert_allclose(
-            np.sort(made.distances), np.sort(graph.distances), atol=rounding, err_msg=material.material_id
+            np.sort(skewed_graph.distances), np.sort(graph.distances), atol=rounding, err_msg=material.material_id
         )
-        np.testing.assert_array_equal(np.bincount(made.edge_index[1]), np.bincount(graph.edge_index[1]))
+        np.testing.assert_array_equal(np.bincount(skewed_graph.edge_index[1]), np.bincount(graph.edge_index[1]))
 
 
 def test_long_thin_cell_gives_the_graph_of_its_primitive_cell(silicon):
@@ -149,14 +148,12 @@ def test_long_thin_cell_gives_the_graph_of_its_primitive_cell(silicon):
 
 def test_overlapping_atoms_are_refused(silicon):
     close = crystal(silicon.lattice, [[0, 0, 0], [0.25, 0.25, 0.25], [0.25, 0.25, 0.3]])
-    with pytest.raises(
-        StructureError, match=r"mp-1: sites [12] and [12] are 0\.192 Å apart; atoms closer than 0\.5 Å overlap"
-    ):
+    with pytest.raises(StructureError, match=r"mp-1: sites [12] and [12] .* 0\.192 Å .* 0\.5 Å"):
         build_graph(close, SETTINGS)
 
 
 def test_same_site_given_twice_is_refused(silicon):
-    with pytest.raises(StructureError, match=r"0\.000 Å apart"):
+    with pytest.raises(StructureError, match=r"sites . and . .* 0\.000 Å"):
         build_graph(crystal(silicon.lattice, [[0, 0, 0], [1, 0, -2]]), SETTINGS)
 
 
@@ -171,16 +168,16 @@ def test_cell_thinner_than_an_atom_is_refused_before_its_images_are_searched(mon
 
 
 def test_lone_atom_is_refused():
-    with pytest.raises(StructureError, match="mp-1: site 0 has no neighbour within 8 Å"):
+    with pytest.raises(StructureError, match=r"mp-1: site 0 .* 8 Å"):
         build_graph(crystal(np.diag([9.0, 9.0, 9.0]), [0, 0, 0]), SETTINGS)
 
 
 def test_lone_atom_beside_a_molecule_is_refused_by_its_number():
-    with pytest.raises(StructureError, match="site 2 has no neighbour"):
+    with pytest.raises(StructureError, match=r"mp-1: site 2 .* 8 Å"):
         build_graph(crystal(np.diag([30.0, 30.0, 30.0]), [[0, 0, 0], [0, 0, 0.04], [0.5, 0.5, 0.5]]), SETTINGS)
 
 
-def test_atom_with_fewer_than_twelve_neighbours_keeps_what_there_is():
+def test_atom_with_fewer_than_twelve_neighbors_has_edges_to_all_of_them():
     chain = build_graph(crystal(np.diag([20.0, 20.0, 2.5]), [0, 0, 0]), SETTINGS)
     np.testing.assert_allclose(chain.distances, [2.5, 2.5, 5, 5, 7.5, 7.5], atol=FLOAT32)
 
@@ -190,8 +187,8 @@ def test_vectors_are_as_long_as_their_edges(real_graphs):
         np.testing.assert_allclose(np.linalg.norm(graph.vectors, axis=1), graph.distances, atol=1e-5)
 
 
-def test_vectors_point_from_the_centre_to_the_neighbour(real_crystals, real_graphs, rock_salt):
-    """Centre + vector is a site of the neighbour, up to lattice vectors; and no vector is its own reverse by chance."""
+def test_vectors_point_from_the_center_to_the_neighbor(real_crystals, real_graphs, rock_salt):
+    """Center + vector is a site of the neighbor, up to lattice vectors."""
     for material, graph in zip(
         [rock_salt, *real_crystals], [build_graph(rock_salt, SETTINGS), *real_graphs], strict=True
     ):
@@ -201,7 +198,7 @@ def test_vectors_point_from_the_centre_to_the_neighbour(real_crystals, real_grap
         np.testing.assert_allclose(steps, np.round(steps), atol=1e-5, err_msg=material.material_id)
 
 
-def test_vectors_are_not_turned_round():
+def test_vectors_are_not_reversed():
     """A chain of hydrogen 0.9 Å above carbon, 2.5 Å from the next: a reversed vector would point down."""
     chain = crystal(np.diag([12.0, 12.0, 12.0]), [[0, 0, 0], [0, 0, 0.9 / 12]], [6, 1])
     graph = build_graph(chain, SETTINGS)
@@ -209,7 +206,7 @@ def test_vectors_are_not_turned_round():
     np.testing.assert_allclose(graph.vectors, [[0, 0, 0.9], [0, 0, -0.9]], atol=1e-6)
 
 
-def test_vectors_of_a_rock_salt_ion_cancel_and_reach_six_opposite_neighbours(rock_salt):
+def test_vectors_of_a_rock_salt_ion_cancel_and_reach_six_neighbors_of_the_other_element(rock_salt):
     graph = build_graph(rock_salt, SETTINGS)
     of_sodium = graph.edge_index[1] == 0
     np.testing.assert_allclose(graph.vectors[of_sodium].sum(axis=0), 0, atol=1e-4)
@@ -219,12 +216,12 @@ def test_vectors_of_a_rock_salt_ion_cancel_and_reach_six_opposite_neighbours(roc
     assert len(np.unique(nearest.round(2), axis=0)) == 6
 
 
-def test_without_a_number_all_pairs_within_the_cutoff_are_edges(real_crystals):
-    """Against pymatgen's list of neighbours, vectors included."""
+def test_without_a_number_of_neighbors_all_pairs_within_the_cutoff_are_edges(real_crystals):
+    """Against pymatgen's list of neighbors, vectors included."""
     settings = GraphConfig(neighbors=None, cutoff=5.0)
     for material in real_crystals:
         graph = build_graph(material, settings)
-        structure = Structure(material.lattice, material.atomic_numbers, material.frac_coords)
+        structure = material.to_structure()
         centers, neighbors, images, distances = structure.get_neighbor_list(5.0)
         sites = material.frac_coords @ material.lattice
         expected = np.column_stack(

@@ -1,4 +1,4 @@
-"""Crystals before a relaxation: strained and displaced by what is stated, and else the same."""
+"""Unrelaxed crystals: strained and displaced by the given size, and otherwise unchanged."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +11,13 @@ from mat2spec.structure.perturbation import perturb
 STRAIN, DISPLACEMENT = 0.02, 0.05
 
 SEEDS = 6
-"""Draws of 400 crystals each."""
+"""Samples of 400 crystals each."""
 
 FOUR_SIGMA = 4.0
 """Standard deviations by which an estimate may miss: once in 16,000."""
 
 ROUNDING = 1e-10
-"""Absolute, of double precision through an inverse matrix."""
+"""Absolute error of double precision after inverting a matrix."""
 
 
 @pytest.fixture(scope="module")
@@ -36,30 +36,30 @@ def displacements(before: list[Crystal], after: list[Crystal]) -> np.ndarray:
 
 
 def assert_normal(values: np.ndarray, deviation: float) -> None:
-    """Mean 0 and this standard deviation in each column, as far as chance allows."""
+    """Mean 0 and this standard deviation in each column, within the statistical error."""
     rows = len(values)
     assert np.abs(values.mean(axis=0)).max() < FOUR_SIGMA * deviation / rows**0.5
     assert np.abs(values.std(axis=0) / deviation - 1).max() < FOUR_SIGMA / (2 * rows) ** 0.5
 
 
 def test_strain_is_symmetric(relaxed):
-    found = strains(relaxed, perturb(relaxed, STRAIN, 0.0))
-    np.testing.assert_allclose(found, found.transpose(0, 2, 1), atol=ROUNDING)
-    assert np.abs(found).min(axis=0).max() > 0, "no component is left out"
+    tensors = strains(relaxed, perturb(relaxed, STRAIN, 0.0))
+    np.testing.assert_allclose(tensors, tensors.transpose(0, 2, 1), atol=ROUNDING)
+    assert np.abs(tensors).min(axis=0).max() > 0, "no component is left out"
 
 
-def test_each_of_the_six_components_of_strain_is_as_large_as_stated(relaxed):
-    found = np.concatenate([strains(relaxed, perturb(relaxed, STRAIN, 0.0, seed)) for seed in range(SEEDS)])
-    six = found[:, *np.triu_indices(3)]
+def test_each_of_the_six_components_of_strain_has_the_given_size(relaxed):
+    tensors = np.concatenate([strains(relaxed, perturb(relaxed, STRAIN, 0.0, seed)) for seed in range(SEEDS)])
+    six = tensors[:, *np.triu_indices(3)]
     assert_normal(six, STRAIN)
     correlations = np.corrcoef(six.T)[np.triu_indices(6, 1)]
-    assert np.abs(correlations).max() < FOUR_SIGMA / len(six) ** 0.5, "components are drawn each for itself"
+    assert np.abs(correlations).max() < FOUR_SIGMA / len(six) ** 0.5, "components are independent"
 
 
-def test_atoms_are_displaced_as_far_as_stated_along_each_axis(relaxed):
-    found = displacements(relaxed, perturb(relaxed, 0.0, DISPLACEMENT))
-    assert len(found) == sum(map(len, relaxed))
-    assert_normal(found, DISPLACEMENT)
+def test_atoms_are_displaced_by_the_given_size_along_each_axis(relaxed):
+    vectors = displacements(relaxed, perturb(relaxed, 0.0, DISPLACEMENT))
+    assert len(vectors) == sum(map(len, relaxed))
+    assert_normal(vectors, DISPLACEMENT)
 
 
 def test_displacements_are_the_same_in_a_strained_cell(relaxed):
@@ -68,13 +68,13 @@ def test_displacements_are_the_same_in_a_strained_cell(relaxed):
     np.testing.assert_allclose(with_strain, without, atol=ROUNDING)
 
 
-def test_material_and_composition_stay(relaxed):
+def test_material_id_and_composition_are_unchanged(relaxed):
     for before, after in zip(relaxed, perturb(relaxed, STRAIN, DISPLACEMENT), strict=True):
         assert after.material_id == before.material_id
         np.testing.assert_array_equal(after.atomic_numbers, before.atomic_numbers)
 
 
-def test_strain_alone_leaves_sites_where_they_are_in_the_cell(relaxed):
+def test_strain_alone_leaves_fractional_coordinates(relaxed):
     for before, after in zip(relaxed, perturb(relaxed, STRAIN, 0.0), strict=True):
         np.testing.assert_array_equal(after.frac_coords, before.frac_coords)
         assert not np.array_equal(after.lattice, before.lattice)
@@ -86,7 +86,7 @@ def test_displacement_alone_leaves_the_cell(relaxed):
         assert (after.frac_coords != before.frac_coords).all()
 
 
-def test_nothing_is_done_by_nothing(relaxed):
+def test_zero_sizes_change_nothing(relaxed):
     for before, after in zip(relaxed, perturb(relaxed, 0.0, 0.0), strict=True):
         np.testing.assert_array_equal(after.lattice, before.lattice)
         np.testing.assert_array_equal(after.frac_coords, before.frac_coords)

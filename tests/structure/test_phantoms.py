@@ -1,4 +1,4 @@
-"""Graphs as the published code makes them: twelve edges for each atom, some of them to no neighbour."""
+"""Graphs as the published code builds them: twelve edges for each atom, some without a neighbor."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mat2spec.structure.graph import PHANTOM_DISTANCE, CrystalGraph, build_graph
 
 PHANTOMS = GraphConfig(phantoms=True)
 NEAREST = {"cutoff": 3.0}
-"""In rock salt only the six nearest neighbours, at 2.82 Å, are within 3 Å."""
+"""In rock salt only the six nearest neighbors, at 2.82 Å, are within 3 Å."""
 
 
 def swapped(crystal: Crystal) -> Crystal:
@@ -21,12 +21,12 @@ def swapped(crystal: Crystal) -> Crystal:
 
 
 def bonds(graph: CrystalGraph) -> list[tuple[int, int, float]]:
-    """Elements of centre and neighbour with their distance, whatever the sites' numbers."""
+    """Elements of center and neighbor with their distance, independent of the order of sites."""
     neighbor, center = graph.atomic_numbers[graph.edge_index].tolist()
     return sorted(zip(center, neighbor, graph.distances.round(4).tolist(), strict=True))
 
 
-def test_every_atom_has_exactly_twelve_edges_ordered_by_centre(real_crystals):
+def test_every_atom_has_exactly_twelve_edges_ordered_by_center(real_crystals):
     for crystal in real_crystals:
         graph = build_graph(crystal, PHANTOMS)
         np.testing.assert_array_equal(
@@ -44,22 +44,22 @@ def test_edges_are_the_twelve_nearest_of_those_with_ties(real_crystals, real_gra
             )
 
 
-def test_missing_neighbours_are_edges_of_nine_angstrom_to_the_first_site(rock_salt):
+def test_missing_neighbors_are_edges_of_nine_angstrom_to_the_first_site(rock_salt):
     graph = build_graph(rock_salt, GraphConfig(phantoms=True, **NEAREST))
     phantom = graph.distances == PHANTOM_DISTANCE
     assert PHANTOM_DISTANCE == 9.0
     np.testing.assert_array_equal(phantom, np.tile([False] * 6 + [True] * 6, 2))
     assert not graph.edge_index[0, phantom].any(), "all to site 0, which for site 0 is the site itself"
-    assert not graph.vectors[phantom].any(), "they point nowhere"
+    assert not graph.vectors[phantom].any(), "phantom edges have no direction"
     np.testing.assert_allclose(graph.distances[~phantom], 2.82, atol=1e-5)
 
 
 def test_isolated_atom_has_twelve_phantoms_instead_of_being_refused():
-    alone = Crystal("helium", np.array([2], np.uint8), 20 * np.eye(3), np.zeros((1, 3)))
-    graph = build_graph(alone, PHANTOMS)
+    isolated = Crystal("helium", np.array([2], np.uint8), 20 * np.eye(3), np.zeros((1, 3)))
+    graph = build_graph(isolated, PHANTOMS)
     assert graph.distances.tolist() == [PHANTOM_DISTANCE] * 12
-    with pytest.raises(StructureError, match="no neighbour"):
-        build_graph(alone, GraphConfig())
+    with pytest.raises(StructureError, match=r"helium: site 0 .* 8 Å"):
+        build_graph(isolated, GraphConfig())
 
 
 def test_order_of_sites_matters_with_phantoms_and_not_without(rock_salt):

@@ -1,7 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import spglib
-from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mat2spec.data.materials.schema import read_crystals
@@ -18,7 +19,7 @@ def real(materials) -> list[Crystal]:
 
 
 def by_spglib(crystal: Crystal) -> int:
-    """What spglib says without our shortcut."""
+    """Count of spglib without our shortcut."""
     _, _, numbers = spglib.find_primitive(
         (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers), symprec=SYMPREC
     )
@@ -64,7 +65,7 @@ def test_conventional_cells_hold_four_primitive_ones(silicon, rock_salt):
         assert primitive_nsites(cubic) == 2
 
 
-def test_displacement_is_judged_by_the_precision(silicon):
+def test_displacements_within_the_precision_are_ignored_and_larger_ones_break_the_symmetry(silicon):
     doubled = supercell(silicon, np.diag([1, 1, 2]))
     for shift, expected in ((0.1 * SYMPREC, 2), (10 * SYMPREC, 4)):
         frac = doubled.frac_coords.copy()
@@ -86,8 +87,7 @@ def test_space_groups_of_silicon_and_rock_salt_are_those_of_the_textbook(silicon
 
 def test_space_group_is_that_of_pymatgen_in_any_cell(real):
     for crystal in real[:20]:
-        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
-        expected = SpacegroupAnalyzer(structure, symprec=SYMPREC).get_space_group_number()
+        expected = SpacegroupAnalyzer(crystal.to_structure(), symprec=SYMPREC).get_space_group_number()
         assert space_group_number(crystal) == expected, crystal.material_id
         if len(crystal) <= 4:
             assert space_group_number(supercell(crystal, np.diag([2, 1, 1]))) == expected, crystal.material_id
@@ -100,15 +100,15 @@ def test_crystal_without_a_symmetry_is_of_group_one(silicon):
 
 
 def test_standard_primitive_cell_undoes_rounding_and_larger_cells(silicon):
-    structure = Structure(Lattice(silicon.lattice), silicon.atomic_numbers.tolist(), silicon.frac_coords) * (2, 1, 3)
-    numbers, coordinates = np.array(structure.atomic_numbers, np.uint8), np.round(structure.frac_coords, 4)
-    found = standard_primitive(Crystal("silicon", numbers, np.round(structure.lattice.matrix, 3), coordinates))
-    assert len(found) == 2
-    assert found.volume == pytest.approx(silicon.volume, rel=1e-3)
-    assert np.ptp(np.linalg.norm(found.lattice, axis=1)) < 1e-9, "as symmetric as the crystal is"
-    assert space_group_number(found) == 227
+    larger = supercell(silicon, np.diag([2, 1, 3]))
+    rounded = replace(larger, lattice=larger.lattice.round(3), frac_coords=larger.frac_coords.round(4))
+    standard = standard_primitive(rounded)
+    assert len(standard) == 2
+    assert standard.volume == pytest.approx(silicon.volume, rel=1e-3)
+    assert np.ptp(np.linalg.norm(standard.lattice, axis=1)) < 1e-9, "as symmetric as the crystal is"
+    assert space_group_number(standard) == 227
 
 
-def test_crystal_without_a_standard_cell_stays_as_it_is():
+def test_crystal_without_a_standard_cell_is_returned_unchanged():
     near = Crystal("near", np.array([1, 1], np.uint8), 4 * np.eye(3), np.array([[0.0, 0, 0], [1e-4, 0, 0]]))
     assert standard_primitive(near) is near

@@ -16,40 +16,39 @@ def crystal(material_id: str, content: int) -> Crystal:
 
 @pytest.fixture
 def tables(tmp_path) -> dict[Path, pa.Table]:
-    """Ids and contents: b is there three times, its second content is that of e; a, d and f are one content."""
+    """Ids and contents: b occurs three times, its second content is that of e; a, d and f have the same content."""
     rows = ([("a", 0), ("b", 1)], [("b", 2), ("d", 0)], [], [("e", 2), ("f", 0), ("b", 1)])
     tables = {}
-    for index, of_file in enumerate(rows):
+    for index, rows_of_file in enumerate(rows):
         path = tmp_path / f"part-{index}.parquet"
-        tables[path] = materials_table(
-            [crystal(*row) for row in of_file], {"source": pa.array([path.name] * len(of_file), pa.string())}
-        )
+        sources = pa.array([path.name] * len(rows_of_file), pa.string())
+        tables[path] = materials_table([crystal(*row) for row in rows_of_file], {"source": sources})
         pq.write_table(tables[path], path)
     return tables
 
 
-def test_first_of_an_id_stays_and_the_others_are_rejects(tables):
+def test_first_row_of_an_id_remains_and_the_others_are_rejects(tables):
     duplicates = find_duplicates(list(tables))
-    kept, rejects = [], []
+    ids, rejects = [], []
     for position, table in enumerate(tables.values()):
         marked, rejected = duplicates.split(position, table)
-        kept += marked["material_id"].to_pylist()
+        ids += marked["material_id"].to_pylist()
         rejects += [(row["material_id"], row["source"]) for row in rejected]
-    assert kept == ["a", "b", "d", "e", "f"]
+    assert ids == ["a", "b", "d", "e", "f"]
     assert rejects == [("b", "part-1.parquet"), ("b", "part-3.parquet")]
 
 
-def test_content_that_came_before_is_flagged_with_the_first_that_stays(tables):
+def test_duplicate_of_is_the_first_remaining_row_with_the_same_content(tables):
     duplicates = find_duplicates(list(tables))
     marked = pa.concat_tables([duplicates.split(position, table)[0] for position, table in enumerate(tables.values())])
-    found = dict(zip(marked["material_id"].to_pylist(), marked["duplicate_of"].to_pylist(), strict=True))
-    assert found == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, (
-        "e's content came with the second b, which is a reject"
+    originals = dict(zip(marked["material_id"].to_pylist(), marked["duplicate_of"].to_pylist(), strict=True))
+    assert originals == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, (
+        "the second b, with the content of e, is a reject"
     )
     assert duplicates.counts() == {"repeated_ids": 2, "duplicates": 2}
 
 
-def test_nothing_twice_leaves_all_as_it_is(tmp_path):
+def test_table_without_duplicates_is_unchanged(tmp_path):
     path = tmp_path / "part.parquet"
     table = materials_table([crystal("a", 0), crystal("b", 1)], {"source": ["x", "y"]})
     pq.write_table(table, path)

@@ -29,7 +29,7 @@ def names(*paths) -> list[str]:
     return [source.name for source in list_sources([str(path) for path in paths]).sources]
 
 
-def test_folder_gives_the_files_below_it_that_hold_structures(folder):
+def test_folder_lists_the_structure_files_in_all_its_subfolders(folder):
     listing = list_sources([str(folder)])
     assert [source.name for source in listing.sources] == [
         "a/POSCAR",
@@ -44,27 +44,27 @@ def test_folder_gives_the_files_below_it_that_hold_structures(folder):
 
 def test_files_globs_and_urls_are_listed_once_each(folder):
     assert names(folder / "b.cif", folder / "b.cif", folder / "*.cif") == ["b.cif"]
-    assert names(folder / "**/*.cif*") == ["a/deep/x.cif.gz", "b.cif"], "below the fixed part"
+    assert names(folder / "**/*.cif*") == ["a/deep/x.cif.gz", "b.cif"], "relative to the fixed part of the glob"
     assert names(folder / "?/POSCAR") == names(f"file://{folder}/?/POSCAR") == ["a/POSCAR"]
     assert dict(list_sources([str(folder), str(folder / "a")]).ignored) == {".txt": 1}, "named twice"
     assert names(f"file://{folder}") == names(folder), "an URL lists what its path does"
     assert names(f"file://{folder}/a/*") == ["POSCAR"]
 
 
-def test_links_in_a_circle_are_rejects_and_the_rest_is_read(folder):
+def test_circular_and_broken_links_are_rejects_and_other_files_are_listed(folder):
     (folder / "a" / "again").symlink_to(folder)
     (folder / "self.cif").symlink_to(folder / "self.cif")
     (folder / "gone.cif").symlink_to(folder / "nowhere.cif")
     listing = list_sources([str(folder)])
     assert len(listing.sources) == 5
-    told = {str(row["source"]).removeprefix(f"{folder}/"): row["error"] for row in listing.rejects}
-    assert "a link to a folder above it" in told["a/again"]
-    assert "cannot be read" in told["self.cif"]
-    assert "No such file" in told["gone.cif"]
+    rejects = {str(row["source"]).removeprefix(f"{folder}/"): row for row in listing.rejects}
+    assert rejects.keys() == {"a/again", "self.cif", "gone.cif"}
+    assert {(row["stage"], row["error_type"]) for row in rejects.values()} == {("list", "TableError")}
+    assert "No such file" in rejects["gone.cif"]["error"]
 
 
 def test_unreadable_folder_is_a_reject(folder, monkeypatch):
-    """Root may read everything, so that the system's answer is given here."""
+    """Root may read everything, so the error of the system is simulated."""
     scandir = os.scandir
 
     def without_permission(path):
@@ -76,14 +76,15 @@ def test_unreadable_folder_is_a_reject(folder, monkeypatch):
     listing = list_sources([str(folder)])
     (row,) = (row for row in listing.rejects if str(row["source"]).endswith("/a"))
     assert listing.sources
-    assert "cannot be listed (Permission denied)" in row["error"]
+    assert (row["stage"], row["error_type"]) == ("list", "TableError")
+    assert "Permission denied" in row["error"]
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
         ("nowhere", "does not exist"),
-        ("in/a/notes.txt", "holds 1 files, none of a known format"),
+        ("in/a/notes.txt", "holds 1 file, .*CIF"),
         ("*.none", "matches no file"),
     ],
 )

@@ -57,12 +57,12 @@ def test_elements_are_those_of_all_crystals(splits):
     assert splits.train.elements == sorted(set(splits.train.elements))
 
 
-def test_fingerprint_is_of_the_content_not_of_the_file(read, splits):
+def test_fingerprint_depends_on_the_content_and_not_on_the_file(read, splits):
     assert read().fingerprint == splits.fingerprint
 
 
 @pytest.mark.parametrize("column", ["phdos", "split", "material_id", "frac_coords"])
-def test_fingerprint_changes_with_what_is_learnt(read, small_table, splits, column):
+def test_fingerprint_changes_with_labels_splits_ids_and_structures(read, small_table, splits, column):
     values = small_table[column].to_pylist()
     if column == "split":
         values[0] = "test"
@@ -85,16 +85,16 @@ def test_missing_column_is_refused_in_one_line(small_table, tmp_path, name):
 @pytest.mark.parametrize(
     ("label", "reason"),
     [
-        ([1.0] * 50, "phdos is 50 values; the grid phdos has 51 bins"),
-        (None, "phdos is NULL; the grid phdos has 51 bins"),
+        ([1.0] * 50, "50 values; .*51 bins"),
+        (None, "NULL; .*51 bins"),
         ([0.0] * 51, "not all zero"),
-        ([1.0] * 50 + [-0.1], "nowhere negative"),
+        ([1.0] * 50 + [-0.1], "non-negative"),
         ([1.0] * 50 + [float("nan")], "finite"),
         ([1.0] * 50 + [float("inf")], "finite"),
         ([1.0] * 50 + [None], "finite"),
     ],
 )
-def test_label_that_is_no_spectrum_is_refused_by_material(read, labels, label, reason):
+def test_label_that_is_not_a_spectrum_is_refused_by_material(read, labels, label, reason):
     labels[3] = label
     with pytest.raises(TableError, match=rf"labels\.parquet: mp-10044: .*{reason}") as caught:
         read(phdos=labels)
@@ -102,17 +102,15 @@ def test_label_that_is_no_spectrum_is_refused_by_material(read, labels, label, r
 
 
 @pytest.mark.parametrize("values", [["a"] * 36, [True] * 36])
-def test_column_of_labels_that_holds_no_numbers_is_refused(read, values):
+def test_column_of_labels_without_numbers_is_refused(read, values):
     with pytest.raises(TableError, match="phdos"):
         read(phdos=values)
 
 
-def test_structure_that_is_no_crystal_is_refused(read, small_table):
+def test_structure_that_cannot_be_a_crystal_is_refused(read, small_table):
     numbers = small_table["atomic_numbers"].to_pylist()
     numbers[3][0] = 0
-    with pytest.raises(
-        TableError, match=r"mp-10044: unknown element with atomic number 0; .*; remove the row from the labels"
-    ):
+    with pytest.raises(TableError, match=r"mp-10044: .*atomic number 0; .*remove the row"):
         read(atomic_numbers=numbers)
 
 
@@ -122,7 +120,7 @@ def test_split_without_rows_is_refused(read):
 
 
 def test_material_in_two_splits_is_refused(read, small_table):
-    """Its label would be learnt and then scored."""
+    """The network would be trained on its label and then tested on it."""
     ids = small_table["material_id"].to_pylist()
     ids[-1] = ids[0]
     with pytest.raises(TableError, match="mp-1000"):

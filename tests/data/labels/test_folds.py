@@ -1,4 +1,4 @@
-"""Five parts by chemical system: what is tested has neither a polymorph nor a sister compound in training."""
+"""Five folds by chemical system: no polymorph or related compound of a test row is in training."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from mat2spec.structure.crystal import Crystal
 NAMES = ("train", "valid", "test")
 
 ROWS = 4000
-"""Of the 78,974 structures."""
+"""Structures to use, of 78,974."""
 
 FOUR_SIGMA = 4.0
 """Standard deviations by which the size of a fold may miss a fifth of the chemical systems."""
@@ -32,15 +32,15 @@ def table(bundled: Path, request: pytest.FixtureRequest) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def rows(table: pa.Table) -> list[Crystal]:
-    found = [row for row in read_crystals(table) if isinstance(row, Crystal)]
-    assert len(found) == len(table)
-    return found
+    crystals = [row for row in read_crystals(table) if isinstance(row, Crystal)]
+    assert len(crystals) == len(table)
+    return crystals
 
 
 def crystal_of(material_id: str, atomic_numbers: list[int]) -> Crystal:
-    """Atoms on a line; folds do not look at where they are."""
-    places = np.arange(len(atomic_numbers))[:, None] * np.array([[1.0, 0, 0]]) / len(atomic_numbers)
-    return Crystal(material_id, np.array(atomic_numbers, np.uint8), np.diag([3.0 * len(atomic_numbers), 3, 3]), places)
+    """Atoms on a line; folds do not depend on coordinates."""
+    coords = np.arange(len(atomic_numbers))[:, None] * np.array([[1.0, 0, 0]]) / len(atomic_numbers)
+    return Crystal(material_id, np.array(atomic_numbers, np.uint8), np.diag([3.0 * len(atomic_numbers), 3, 3]), coords)
 
 
 def test_chemical_system_is_that_of_pymatgen(table, rows):
@@ -48,16 +48,18 @@ def test_chemical_system_is_that_of_pymatgen(table, rows):
     assert [chemical_system(crystal) for crystal in rows] == expected
 
 
-def test_polymorphs_and_sister_compounds_are_in_one_fold(table, rows):
+def test_polymorphs_and_compounds_of_one_system_are_in_one_fold(table, rows):
     """Chemical systems and formulas as pymatgen reads them from the table."""
     folds_of, formulas_of = defaultdict(set), defaultdict(list)
     for fold, formula in zip(folds(rows).tolist(), table["formula_pretty"].to_pylist(), strict=True):
         system = Composition(formula).chemical_system
         folds_of[system].add(fold)
         formulas_of[system].append(formula)
-    assert {len(found) for found in folds_of.values()} == {1}
-    assert any(len(formulas) > len(set(formulas)) for formulas in formulas_of.values()), "there are polymorphs"
-    assert any(len(set(formulas)) > 1 for formulas in formulas_of.values()), "there are sister compounds"
+    assert {len(numbers) for numbers in folds_of.values()} == {1}
+    assert any(len(formulas) > len(set(formulas)) for formulas in formulas_of.values()), "the table has polymorphs"
+    assert any(len(set(formulas)) > 1 for formulas in formulas_of.values()), (
+        "the table has several compounds of a system"
+    )
 
 
 def test_fold_depends_neither_on_order_nor_on_other_rows(rows):
@@ -69,28 +71,23 @@ def test_fold_depends_neither_on_order_nor_on_other_rows(rows):
 
 def test_fold_is_the_same_in_every_table_and_every_process():
     """Python's own hash of a string changes from process to process."""
-    made = [
+    crystals = [
         crystal_of("a", [26, 8]),
         crystal_of("b", [8, 8, 8, 26, 26]),
         crystal_of("c", [14]),
         crystal_of("d", [17, 11]),
     ]
-    assert [chemical_system(crystal) for crystal in made] == ["Fe-O", "Fe-O", "Si", "Cl-Na"]
-    assert folds(made).tolist() == [2, 2, 5, 1]
+    assert [chemical_system(crystal) for crystal in crystals] == ["Fe-O", "Fe-O", "Si", "Cl-Na"]
+    assert folds(crystals).tolist() == [2, 2, 5, 1]
 
 
 def test_bundled_electronic_spectra_always_had_these_folds(bundled):
-    found = folds(
-        [
-            row
-            for row in read_crystals(pq.read_table(bundled.with_name("edos_gpaw.parquet")))
-            if isinstance(row, Crystal)
-        ]
-    )
-    assert np.bincount(found, minlength=FOLDS + 1).tolist() == [0, 115, 128, 156, 113, 104]
+    table = pq.read_table(bundled.with_name("edos_gpaw.parquet"))
+    crystals = [row for row in read_crystals(table) if isinstance(row, Crystal)]
+    assert np.bincount(folds(crystals), minlength=FOLDS + 1).tolist() == [0, 115, 128, 156, 113, 104]
 
 
-def test_folds_are_about_even(rows):
+def test_folds_have_about_equal_size(rows):
     systems = {chemical_system(crystal): crystal for crystal in rows}
     counts = Counter(folds(list(systems.values())).tolist())
     assert set(counts) == {1, 2, 3, 4, 5}
@@ -105,12 +102,13 @@ def test_each_material_is_tested_once_validates_once_and_trains_three_times(rows
 
 
 @pytest.mark.parametrize("fold", range(1, FOLDS + 1))
-def test_the_next_fold_validates(rows, fold):
+def test_the_next_fold_is_for_validation(rows, fold):
     following = fold + 1 if fold < FOLDS else 1
-    here, there = split_of_folds(rows, fold, NAMES), split_of_folds(rows, following, NAMES)
-    np.testing.assert_array_equal(here == "test", folds(rows) == fold)
-    np.testing.assert_array_equal(here == "valid", there == "test")
+    split = split_of_folds(rows, fold, NAMES)
+    next_split = split_of_folds(rows, following, NAMES)
+    np.testing.assert_array_equal(split == "test", folds(rows) == fold)
+    np.testing.assert_array_equal(split == "valid", next_split == "test")
 
 
-def test_parts_have_the_names_that_are_asked_for(rows):
-    assert set(split_of_folds(rows, 2, ("fit", "choose", "judge")).tolist()) == {"fit", "choose", "judge"}
+def test_parts_have_the_given_names(rows):
+    assert set(split_of_folds(rows, 2, ("fit", "select", "score")).tolist()) == {"fit", "select", "score"}

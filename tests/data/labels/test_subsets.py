@@ -1,10 +1,10 @@
-"""Parts of a table of labels on which a network is specialised."""
+"""Subsets of a table of labels on which a network is specialized."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pymatgen.core import Composition, Element, Structure
+from pymatgen.core import Composition, Element
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mat2spec.config import DataConfig, GraphConfig
@@ -19,7 +19,7 @@ PARTS = ("train", "valid", "test")
 
 @pytest.fixture(scope="module")
 def table(bundled) -> pa.Table:
-    """Rows of every split, about a third of them of each kind."""
+    """Rows of every split, about a third of them in each subset."""
     whole = pq.read_table(bundled)
     split = np.array(whole["split"].to_pylist())
     return whole.take(
@@ -41,25 +41,24 @@ def whole(read) -> LabeledSplits:
 
 
 def by_pymatgen(subset: str, crystal: Crystal) -> bool:
-    """The same question to pymatgen."""
+    """Whether a crystal is in a subset, according to pymatgen."""
     if subset == "space-group-225":
-        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
-        return SpacegroupAnalyzer(structure, symprec=0.01).get_space_group_number() == 225
+        return SpacegroupAnalyzer(crystal.to_structure(), symprec=0.01).get_space_group_number() == 225
     elements = Composition(crystal.formula).elements
     rare_earths = {e for e in elements if e.is_rare_earth}
     return len(elements) == 3 and Element("O") in elements and not rare_earths
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_each_split_holds_exactly_the_crystals_of_the_kind(read, whole, subset):
-    chosen = read(subset=subset)
+def test_each_split_holds_exactly_the_crystals_of_the_subset(read, whole, subset):
+    restricted = read(subset=subset)
     for name in PARTS:
         expected = [c.material_id for c in getattr(whole, name).crystals if by_pymatgen(subset, c)]
-        assert getattr(chosen, name).material_ids == expected, name
-        assert 0 < len(expected) < len(getattr(whole, name)), "some rows are of the kind and some are not"
+        assert getattr(restricted, name).material_ids == expected, name
+        assert 0 < len(expected) < len(getattr(whole, name)), "some rows are in the subset and some are not"
 
 
-def test_magnesium_oxide_is_of_space_group_225_and_no_ternary_oxide(real_crystals):
+def test_magnesium_oxide_is_in_space_group_225_and_not_a_ternary_oxide(real_crystals):
     oxide = next(c for c in real_crystals if c.material_id == "mp-1265")
     assert [SUBSETS[name](oxide) for name in ("space-group-225", "ternary-oxides")] == [True, False]
 
@@ -97,10 +96,10 @@ def test_smaller_fraction_is_part_of_the_larger_and_takes_from_training_rows_onl
     for part in parts:
         assert part.valid.material_ids == whole.valid.material_ids
         assert part.test.material_ids == whole.test.material_ids
-        assert part.fingerprint == whole.fingerprint, "it is of the table; the fraction is a setting"
+        assert part.fingerprint == whole.fingerprint, "the fingerprint is of the whole table"
 
 
-def test_rows_of_a_fraction_keep_their_graph_and_spectrum_and_are_no_mere_beginning(read, whole):
+def test_rows_of_a_fraction_keep_their_graph_and_spectrum_and_are_not_the_first_ones(read, whole):
     half = read(fraction=0.5).train
     rows = [whole.train.material_ids.index(material_id) for material_id in half.material_ids]
     assert rows == sorted(rows)
@@ -114,16 +113,17 @@ def test_smallest_fraction_leaves_one_row(read):
     assert len(read(fraction=1e-6).train) == 1
 
 
-def test_fraction_of_a_subset_is_a_share_of_its_rows(read):
+def test_fraction_of_a_subset_counts_its_rows(read):
     everything = read(subset="space-group-225").train
     half = read(subset="space-group-225", fraction=0.5).train
     assert len(half) == round(len(everything) / 2)
     assert set(half.material_ids) < set(everything.material_ids)
 
 
-def test_further_rows_train_unless_a_held_out_row_has_their_composition(table, whole, tmp_path):
-    """Other names, and polymorphs too: a table of another origin calls the same material something else."""
-    first, second = tmp_path / "labels.parquet", tmp_path / "further.parquet"
+def test_extra_rows_are_training_rows_unless_a_held_out_row_has_their_composition(table, whole, tmp_path):
+    """Also with other ids, and for polymorphs: a table of another origin has other ids for the same material."""
+    first = tmp_path / "labels.parquet"
+    second = tmp_path / "extra.parquet"
     pq.write_table(table, first)
     renamed = table.set_column(
         table.schema.get_field_index("material_id"), "material_id", pa.array([f"other-{i}" for i in range(140)])

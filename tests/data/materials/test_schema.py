@@ -22,9 +22,9 @@ def table(*rows: dict, **types: pa.DataType) -> pa.Table:
 
 
 def read(*rows: dict, **types: pa.DataType) -> list[Crystal | StructureError]:
-    made = table(*rows, **types)
-    check_schema(made.schema, "table.parquet")
-    return list(read_crystals(made))
+    rows_as_table = table(*rows, **types)
+    check_schema(rows_as_table.schema, "table.parquet")
+    return list(read_crystals(rows_as_table))
 
 
 def test_row_becomes_its_crystal():
@@ -56,9 +56,7 @@ def test_bundled_rows_are_all_crystals(small_table):
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_missing_column_is_refused_by_name(name):
-    with pytest.raises(
-        TableError, match=rf"^table\.parquet: missing column {name} .*; a materials table has material_id, "
-    ) as caught:
+    with pytest.raises(TableError, match=rf"^table\.parquet: missing column {name} .*material_id, ") as caught:
         check_schema(table(ROW).drop_columns(name).schema, "table.parquet")
     assert "\n" not in str(caught.value)
 
@@ -76,39 +74,39 @@ def test_missing_column_is_refused_by_name(name):
 )
 def test_column_of_another_type_is_refused_by_name(name, column):
     wrong = table(ROW).set_column(list(COLUMNS).index(name), name, column)
-    with pytest.raises(TableError, match=rf"^table\.parquet: column {name} is .*, must be "):
+    with pytest.raises(TableError, match=rf"^table\.parquet: column {name} is "):
         check_schema(wrong.schema, "table.parquet")
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ({"nsites": 3}, "nsites is 3 but there are 2 atomic numbers"),
-        ({"nsites": None}, "nsites is .* but there are 2"),
+        ({"nsites": 3}, "nsites is 3 .* 2 "),
+        ({"nsites": None}, "nsites is .* 2 "),
         ({"nsites": 0, "atomic_numbers": [], "frac_coords": []}, "no sites"),
         ({"atomic_numbers": None}, "is NULL"),
         ({"lattice": None}, "is NULL"),
         ({"frac_coords": None}, "is NULL"),
         ({"atomic_numbers": [11, None]}, "unknown element"),
-        ({"atomic_numbers": [0, 17]}, "unknown element with atomic number 0"),
-        ({"atomic_numbers": [11, 101]}, "unknown element with atomic number 101"),
-        ({"atomic_numbers": [11, 256 + 17]}, "unknown element with atomic number 273"),
-        ({"atomic_numbers": [-1, 17]}, "unknown element with atomic number -1"),
-        ({"lattice": [4.0, 0.0, 0.0]}, "lattice has 3 numbers; need 9"),
+        ({"atomic_numbers": [0, 17]}, "atomic number 0"),
+        ({"atomic_numbers": [11, 101]}, "atomic number 101"),
+        ({"atomic_numbers": [11, 256 + 17]}, "atomic number 273"),
+        ({"atomic_numbers": [-1, 17]}, "atomic number -1"),
+        ({"lattice": [4.0, 0.0, 0.0]}, "lattice .* 3 .* 9"),
         ({"lattice": [0.0] * 9}, "0 Å³ per atom"),
         ({"lattice": [*ROW["lattice"][:8], None]}, "not finite"),
-        ({"frac_coords": [0.0, 0.0, 0.0]}, "3 fractional coordinates for 2 sites"),
-        ({"frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, float("nan")]}, "site 1 has a coordinate that is not finite"),
-        ({"frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, None]}, "site 1 has a coordinate that is not finite"),
+        ({"frac_coords": [0.0, 0.0, 0.0]}, "3 .* 2 sites"),
+        ({"frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, float("nan")]}, "site 1 .*not finite"),
+        ({"frac_coords": [0.0, 0.0, 0.0, 0.5, 0.5, None]}, "site 1 .*not finite"),
     ],
 )
-def test_row_that_is_no_crystal_gives_the_reason_and_spares_its_neighbours(damage, reason):
-    rejected, kept = read(ROW | damage, GOOD)
-    assert isinstance(rejected, StructureError)
+def test_row_that_cannot_be_a_crystal_is_an_error_and_the_next_row_is_read(damage, reason):
+    error, crystal = read(ROW | damage, GOOD)
+    assert isinstance(error, StructureError)
     with pytest.raises(StructureError, match=f"^mp-1: .*{reason}"):
-        raise rejected
-    assert isinstance(kept, Crystal)
-    assert kept.material_id == "mp-2"
+        raise error
+    assert isinstance(crystal, Crystal)
+    assert crystal.material_id == "mp-2"
 
 
 def test_table_without_rows_has_no_crystals():

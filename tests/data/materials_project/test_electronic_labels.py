@@ -1,4 +1,4 @@
-"""Labels of electrons: one number per crystal, or a spectrum that belongs to the primitive cell."""
+"""Electronic labels: one number per crystal, or a spectrum per primitive cell."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph
 
 SINGLE = 1e-6
-"""Relative: a division and a multiplication in float32."""
+"""[relative] A division and a multiplication in float32."""
 
 STRAIN, DISPLACEMENT = 0.02, 0.05
 
@@ -32,14 +32,14 @@ Read = Callable[..., LabeledSplits]
 
 @pytest.fixture(scope="module")
 def spectra(bundled: Path) -> pa.Table:
-    """40 electronic spectra, without the columns that came with the calculation."""
+    """40 electronic spectra, without the columns of the calculation."""
     table = pq.read_table(bundled.with_name("edos_gpaw.parquet")).slice(0, 40)
     return table.select(["material_id", "formula_pretty", "nsites", "atomic_numbers", "lattice", "frac_coords", "edos"])
 
 
 @pytest.fixture(scope="module")
 def gaps(bundled: Path) -> pa.Table:
-    """120 structures of at most 8 sites whose band gap is known, and 80 of which it is not."""
+    """120 structures of at most 8 sites with a known band gap, and 80 without."""
     table = pa.Table.from_batches(
         [next(pq.ParquetFile(bundled.with_name("mp_structures.parquet")).iter_batches(batch_size=6000))]
     )
@@ -58,7 +58,7 @@ def read(tmp_path: Path) -> Read:
     def write_and_read(
         table: pa.Table, exclude_systems_of: pa.Table | None = None, label: str = "edos", **data: Any
     ) -> LabeledSplits:
-        paths = [tmp_path / "labels.parquet", tmp_path / "apart.parquet"]
+        paths = [tmp_path / "labels.parquet", tmp_path / "excluded.parquet"]
         for path, content in zip(paths, (table, exclude_systems_of), strict=True):
             if content is not None:
                 pq.write_table(content, path)
@@ -79,7 +79,7 @@ def by_id(part: LabeledCrystals) -> dict[str, torch.Tensor]:
 
 
 def systems(table: pa.Table) -> dict[str, str]:
-    """Chemical system of each material, as pymatgen reads it from the formula."""
+    """Chemical system of each material, from its formula by pymatgen."""
     return {row["material_id"]: Composition(row["formula_pretty"]).chemical_system for row in table.to_pylist()}
 
 
@@ -94,8 +94,8 @@ def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), name, values)
 
 
-def sister(row: dict[str, Any]) -> dict[str, Any]:
-    """Another material of the same chemical system: elements change places, AB₂ becomes A₂B."""
+def other_compound(row: dict[str, Any]) -> dict[str, Any]:
+    """Another material of the same chemical system: elements are exchanged, AB₂ becomes A₂B."""
     elements = sorted(set(row["atomic_numbers"]))
     swapped = dict(zip(elements, reversed(elements), strict=True))
     return row | {
@@ -117,37 +117,37 @@ def doubled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
-def test_column_of_numbers_gives_one_number_per_labelled_row(read, gaps, kind):
+def test_column_of_numbers_gives_one_number_per_labeled_row(read, gaps, kind):
     splits = read(with_column(gaps, "band_gap", gaps["band_gap"].cast(kind)), label="band_gap", fold=1)
     expected = {row["material_id"]: row["band_gap"] for row in gaps.to_pylist() if row["band_gap"] is not None}
     everything = splits.everything
     assert everything.spectra.shape == (120, 1)
     assert {name: label.item() for name, label in by_id(everything).items()} == pytest.approx(expected, rel=SINGLE)
-    assert (everything.cell_sizes == 1).all(), "a band gap is not shared among the atoms of a cell"
-    assert 0 in expected.values(), "a metal's gap is a number like others"
+    assert (everything.cell_sizes == 1).all(), "a band gap is not divided by the number of atoms"
+    assert 0 in expected.values(), "the gap of a metal is a number too"
 
 
-@pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])
-def test_row_without_a_finite_number_is_left_out(read, gaps, nothing):
+@pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
+def test_row_without_a_finite_number_is_left_out(read, gaps, missing):
     values = gaps["band_gap"].to_pylist()
-    gone = gaps["material_id"][50].as_py()
+    material_id = gaps["material_id"][50].as_py()
     assert values[50] is not None
-    values[50] = nothing
+    values[50] = missing
     ids = read(
         with_column(gaps, "band_gap", pa.array(values, pa.float32())), label="band_gap", fold=1
     ).everything.material_ids
     assert len(ids) == 119
-    assert gone not in ids
+    assert material_id not in ids
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan")])
 def test_column_without_any_number_is_refused_in_one_line(read, gaps, nothing):
-    with pytest.raises(TableError, match=r"labels\.parquet: column band_gap is NULL in every row") as caught:
+    with pytest.raises(TableError, match=r"labels\.parquet: column band_gap is NULL") as caught:
         read(with_column(gaps, "band_gap", pa.array([nothing] * len(gaps), pa.float32())), label="band_gap", fold=1)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_of_electrons_are_per_atom_and_judged_per_primitive_cell(read, spectra):
+def test_electronic_labels_are_per_atom_in_training_and_per_primitive_cell_in_evaluation(read, spectra):
     """All bundled cells are primitive."""
     rows = {row["material_id"]: row for row in spectra.to_pylist()}
     everything = read(spectra, fold=1).everything
@@ -157,18 +157,18 @@ def test_labels_of_electrons_are_per_atom_and_judged_per_primitive_cell(read, sp
     ):
         assert size == rows[material_id]["nsites"]
         np.testing.assert_allclose(label, np.array(rows[material_id]["edos"]) / size, rtol=SINGLE)
-    assert len(set(everything.cell_sizes)) > 2, "cells of one size would test nothing"
+    assert len(set(everything.cell_sizes)) > 2, "cells of equal size would test nothing"
     true = SpectrumEvaluation(everything, np.zeros((len(everything), 128), np.float32), EDOS_GRID, ("self",)).true
     np.testing.assert_allclose(
         true, [rows[material_id]["edos"] for material_id in everything.material_ids], rtol=SINGLE
     )
 
 
-def test_predictions_of_atoms_are_judged_as_those_of_cells(read, spectra):
+def test_predictions_per_atom_are_evaluated_per_primitive_cell(read, spectra):
     everything = read(spectra, fold=1).everything
     flat = np.ones((len(everything), 128), np.float32)
-    judged = SpectrumEvaluation(everything, flat, EDOS_GRID, ("self",)).predicted
-    np.testing.assert_array_equal(judged, flat * everything.cell_sizes[:, None])
+    predicted = SpectrumEvaluation(everything, flat, EDOS_GRID, ("self",)).predicted
+    np.testing.assert_array_equal(predicted, flat * everything.cell_sizes[:, None])
 
 
 def test_supercell_with_the_label_of_the_primitive_cell_has_the_same_label_per_atom(read, spectra):
@@ -191,27 +191,30 @@ def test_cell_sizes_follow_their_rows(read, spectra):
 
 
 @pytest.mark.parametrize("fold", [1, 4])
-def test_rows_of_the_chemical_systems_of_another_table_are_in_no_part(read, gaps, fold):
+def test_rows_of_excluded_chemical_systems_are_in_no_part(read, gaps, fold):
     known = gaps.filter(pc.field("band_gap").is_valid())
-    other = pa.Table.from_pylist([sister(row) for row in known.to_pylist()[::4]], known.schema).drop_columns("band_gap")
+    other = pa.Table.from_pylist([other_compound(row) for row in known.to_pylist()[::4]], known.schema).drop_columns(
+        "band_gap"
+    )
     without, with_all = read(gaps, other, label="band_gap", fold=fold), read(gaps, label="band_gap", fold=fold)
     system = systems(gaps)
     left_out = {system[row["material_id"]] for row in known.to_pylist()[::4]}
     for name in ("train", "valid", "test"):
-        kept, everything = getattr(without, name).material_ids, getattr(with_all, name).material_ids
-        assert kept == [material_id for material_id in everything if system[material_id] not in left_out]
-        assert len(kept) < len(everything), "each part would have had some"
+        everything = getattr(with_all, name).material_ids
+        remaining = getattr(without, name).material_ids
+        assert remaining == [material_id for material_id in everything if system[material_id] not in left_out]
+        assert len(remaining) < len(everything), "each part loses some rows"
     assert without.fingerprint != with_all.fingerprint
 
 
-def test_leaving_out_everything_is_refused_in_one_line(read, gaps):
-    with pytest.raises(TableError, match="no row with split 'train'; it has 'apart'") as caught:
+def test_excluding_every_row_is_refused_in_one_line(read, gaps):
+    with pytest.raises(TableError, match="no row with split 'train'") as caught:
         read(gaps, gaps, label="band_gap", fold=1)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("fold", range(1, 6))
-def test_fold_takes_the_place_of_the_column_split(read, spectra, fold):
+def test_fold_replaces_the_column_split(read, spectra, fold):
     one_part = spectra.append_column("split", pa.array(["train"] * len(spectra)))
     rows = [row for row in read_crystals(spectra) if isinstance(row, Crystal)]
     split = split_of_folds(rows, fold, ("train", "valid", "test"))
@@ -228,7 +231,7 @@ def test_test_rows_are_those_of_the_fold(read, spectra):
     assert set(folds(test.crystals)) == {3}
 
 
-def test_without_a_fold_the_column_split_is_needed(read, spectra):
+def test_without_a_fold_the_column_split_is_required(read, spectra):
     with pytest.raises(TableError, match="missing column split"):
         read(spectra)
     names = ["train"] * 30 + ["valid"] * 6 + ["test"] * 4
@@ -236,7 +239,7 @@ def test_without_a_fold_the_column_split_is_needed(read, spectra):
     assert [len(splits.train), len(splits.valid), len(splits.test)] == [30, 6, 4]
 
 
-def test_fingerprint_knows_the_fold(read, spectra):
+def test_fingerprint_depends_on_the_fold(read, spectra):
     assert len({read(spectra, fold=fold).fingerprint for fold in (1, 2, 2)}) == 2
 
 
@@ -259,7 +262,7 @@ def test_perturbation_changes_graphs_of_held_out_rows_and_nothing_else(read, spe
             np.testing.assert_array_equal(a.atomic_numbers, b.atomic_numbers)
 
 
-def test_larger_strain_moves_neighbours_further(read, spectra):
+def test_larger_strain_moves_neighbors_further(read, spectra):
     relaxed = read(spectra, fold=1).test
     changes = []
     for strain in (0.001, 0.01):
@@ -270,7 +273,7 @@ def test_larger_strain_moves_neighbours_further(read, spectra):
     assert changes[1] == pytest.approx(10 * changes[0], rel=0.3), "the same random numbers, ten times as large"
 
 
-def test_perturbation_of_no_size_gives_the_same_graphs(read, spectra):
+def test_perturbation_of_size_zero_gives_the_same_graphs(read, spectra):
     for name in ("train", "valid", "test"):
         before, after = (
             getattr(splits, name)
