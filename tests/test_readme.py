@@ -69,6 +69,12 @@ def test_every_path_exists(page):
     assert page != "README.md" or {"configs/screen-phdos.yaml", "jobs/screen.py"} <= named
 
 
+def test_every_bundled_table_that_a_configuration_names_exists():
+    named = [path for file in ROOT.glob("configs/*.yaml") for path in re.findall(r": (mat2spec\b.*)", file.read_text())]
+    assert len(named) > 10
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 @every_page
 def test_every_link_leads_to_a_file(page):
     linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", PAGES[page])
