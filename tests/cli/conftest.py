@@ -29,7 +29,7 @@ TRAIN = {
 }
 
 SCREEN = {
-    "input": "spoilt.parquet",
+    "input": "table_with_bad_rows.parquet",
     "checkpoint": "shipped",
     "inference": {"rows_per_shard": 5, "predictors": 1},
     "track": False,
@@ -50,14 +50,14 @@ def head() -> Iterator[Head]:
 @pytest.fixture(scope="session")
 def home(
     small_table: pa.Table,
-    spoilt: tuple[pa.Table, dict],
+    table_with_bad_rows: tuple[pa.Table, dict],
     checkpoint_directory: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Where jobs find configurations, tables and a checkpoint, and leave results."""
     made = tmp_path_factory.mktemp("home")
     pq.write_table(small_table, made / "labels.parquet")
-    pq.write_table(spoilt[0], made / "spoilt.parquet")
+    pq.write_table(table_with_bad_rows[0], made / "table_with_bad_rows.parquet")
     (made / "train.yaml").write_text(yaml.safe_dump(TRAIN))
     (made / "screen.yaml").write_text(yaml.safe_dump(SCREEN))
     (made / "shipped").symlink_to(checkpoint_directory)

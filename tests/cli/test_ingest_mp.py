@@ -29,7 +29,7 @@ from running import ROOT, environment, wait_until
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data.labels.dataset import read_labels
 from mat2spec.data.materials_project import client as door
-from mat2spec.data.materials_project import retry as patience
+from mat2spec.data.materials_project import retry
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.storage.run_directory import RunDirectory
 
@@ -209,14 +209,14 @@ def server(documents) -> Iterator[Server]:
 
 @pytest.fixture
 def fetch(job, server, tmp_path, monkeypatch) -> Callable[..., Any]:
-    """Run the command with a good key, quick to lose patience; its outcome, and the output's directory."""
+    """Run the command with a good key, with short waits between retries; return its outcome."""
     monkeypatch.setenv("MP_API_KEY", KEY)
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "BACKOFF_FACTOR", 0.0)
     fixed = ("--endpoint", server.url, "--requests-per-second", 25)
 
     def run(what: str, *options: object, seconds: float = 60.0) -> Any:
-        outcome = job("ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--patience", seconds, *options)
+        outcome = job("ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--retry-timeout", seconds, *options)
         assert KEY not in outcome.out + outcome.err
         if outcome.code:
             assert outcome.err.count("\n") == 1, outcome.err
@@ -359,7 +359,7 @@ def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, ser
     outcome = fetch("candidates", "--preset", "paper", seconds=0)
     assert outcome.code == 1
     assert told in outcome.err
-    assert "the same command goes on from here" in outcome.err
+    assert "run the same command to resume" in outcome.err
     server.faults.clear()
     assert fetch("candidates", "--preset", "paper").code == 0
 
@@ -369,7 +369,7 @@ def test_spectra_out_of_reach_end_in_a_line(fetch, electronic, tmp_path, monkeyp
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     outcome = fetch("edos", seconds=0)
     assert outcome.code == 1
-    assert "the same command goes on from here" in outcome.err
+    assert "run the same command to resume" in outcome.err
     monkeypatch.setenv("AWS_ENDPOINT_URL", store)
     assert fetch("edos").code == 0
     assert len(read(tmp_path / "mp", "materials")) == len(electronic)
@@ -380,7 +380,7 @@ def test_a_full_disk_ends_in_a_line_and_what_is_written_stays(fetch, tmp_path, m
         full.setattr(RunDirectory, "commit", fails_after(1, RunDirectory.commit))
         outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 3, "--threads", 1)
     assert outcome.code == 1
-    assert f"{tmp_path / 'mp'}: cannot be written (No space left on device); what is finished is kept" in outcome.err
+    assert f"{tmp_path / 'mp'}: cannot be written (No space left on device); " in outcome.err
     assert len(list((tmp_path / "mp" / "staged" / "materials").glob("*.parquet"))) == 1
     assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 3).code == 0
 
@@ -434,12 +434,12 @@ def test_the_key_is_nowhere_in_what_is_written(fetch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--band-gap", 2, 1), "band_gap begins at 2 and ends at 1"),
-        (("--lacks", "dog"), "'dog' is no property"),
-        (("--has", "dos", "--lacks", "dos"), "no material has and lacks dos"),
+        (("--band-gap", 2, 1), "band_gap: minimum 2 is greater than maximum 1"),
+        (("--lacks", "dog"), "'dog' is not a property"),
+        (("--has", "dos", "--lacks", "dos"), "cannot both have and lack dos"),
         (("--chemsys", "Xx-Yy"), "no material meets the conditions"),
         (("--ids", "nowhere.txt"), "nowhere.txt: the list of ids cannot be read"),
-        (("--ids", "x.txt", "--preset", "paper"), "ids names the materials"),
+        (("--ids", "x.txt", "--preset", "paper"), "ids already selects materials"),
     ],
 )
 def test_an_impossible_wish_is_refused_before_anything_is_written(fetch, tmp_path, options, told):
@@ -487,7 +487,7 @@ def test_a_killed_download_goes_on_and_fetches_nothing_twice(fetch, server, tmp_
     first = server.fetched()
     assert 6 <= finished < ELECTRONIC, "killed too late to test anything"
     assert len(first) - finished in (0, 3), "at most the shard under way is lost"
-    server.asked.clear()
+    server.requests.clear()
     assert fetch("candidates", *options).code == 0
     then = server.fetched()
     assert not set(then) & set(first[:finished])
@@ -496,7 +496,7 @@ def test_a_killed_download_goes_on_and_fetches_nothing_twice(fetch, server, tmp_
     assert {row["material_id"] for row in rows + rejects} == {*first, *then}
     assert len(rows + rejects) == finished + len(then)
     assert not (output / "staged").exists()
-    server.asked.clear()
+    server.requests.clear()
     monkeypatch.delenv("MP_API_KEY")
     assert fetch("candidates", *options).code == 0
-    assert server.asked == [], "a finished download asks nobody"
+    assert server.requests == [], "a finished download asks nobody"

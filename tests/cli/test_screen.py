@@ -19,7 +19,7 @@ import pytest
 import torch
 from faults import SITECUSTOMIZE, VARIABLE
 from pymatgen.core import Lattice, Structure
-from running import ROOT, environment, wait_until
+from running import ROOT, environment, job_lines, wait_until
 
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
@@ -77,7 +77,7 @@ def end(others: list[psutil.Process]) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
+def run(home, trained, mlflow_client, head, table_with_bad_rows, tmp_path_factory) -> Path:
     """The run of a screening: driver, then raylet killed, interrupted, submitted and stopped, finished by a job whose worker is killed."""
     made = home / "screened"
     arguments = ("--output", "screened", "--checkpoint", "undisturbed/checkpoint")
@@ -92,7 +92,9 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     assert 0 < len(shards(made)) < SHARDS, "killed too late to test anything"
     assert not (made / "catalog.duckdb").exists()
 
-    late = spoilt[0]["material_id"][-40].as_py()  # without its nap a worker that Ray no longer knows may finish the run
+    late = table_with_bad_rows[0]["material_id"][
+        -40
+    ].as_py()  # without its nap a worker that Ray no longer knows may finish the run
     with start(
         home, *arguments, **with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))
     ) as process:
@@ -110,9 +112,8 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
-    assert [line for line in err.splitlines() if not line.startswith("[")] == [
-        "interrupted; the same command goes on from here"
-    ]
+    (line,) = job_lines(err)
+    assert line.startswith("interrupted; ")
     assert before < len(shards(made)) < SHARDS
 
     mlflow_client.set_registered_model_alias("phdos-test", "champion", "1")
@@ -140,20 +141,22 @@ def run(home, trained, mlflow_client, head, spoilt, tmp_path_factory) -> Path:
     return made
 
 
-def test_every_row_is_one_prediction_or_one_reject_with_its_reason(run, spoilt):
-    table, reasons = spoilt
+def test_every_row_is_one_prediction_or_one_reject_with_its_reason(run, table_with_bad_rows):
+    table, reasons = table_with_bad_rows
     rejects = {row["material_id"]: row for row in read(run, "rejects").to_pylist()}
     assert len(read(run, "rejects")) == len(rejects) == len(reasons)
-    for material_id, reason in reasons.items():
-        assert reason in rejects[material_id]["error"]
+    for material_id, (stage, error_type, part) in reasons.items():
+        row = rejects[material_id]
+        assert (row["stage"], row["error_type"]) == (stage, error_type)
+        assert part in row["error"]
     wanted = [name for name in table["material_id"].to_pylist() if name not in reasons or name == "mp-1000"]
     assert sorted(read(run, "predictions")["material_id"].to_pylist()) == sorted(set(wanted))
     assert len(shards(run)) == SHARDS
 
 
-def test_predictions_have_the_columns_of_the_contract(run, spoilt, contract):
+def test_predictions_have_the_columns_of_the_contract(run, table_with_bad_rows, contract):
     schema = read(run, "predictions").schema
-    kept = [name for name in spoilt[0].column_names[6:] if name != "spectrum"]
+    kept = [name for name in table_with_bad_rows[0].column_names[6:] if name != "spectrum"]
     assert schema.names == [*contract, *kept, "input_spectrum"]
     assert {name: schema.field(name).type for name in contract} == contract
     assert read(run, "rejects").schema.names == ["material_id", "source", "stage", "error_type", "error"]
@@ -161,10 +164,10 @@ def test_predictions_have_the_columns_of_the_contract(run, spoilt, contract):
     assert not [path for folder in ("predictions", "rejects") for path in (run / folder).iterdir() if path.is_dir()]
 
 
-def test_spectra_are_those_of_the_predictor_and_hold_three_modes(run, spoilt, trained):
+def test_spectra_are_those_of_the_predictor_and_hold_three_modes(run, table_with_bad_rows, trained):
     checkpoint = Checkpoint.load(trained[0] / "checkpoint")
     by_id = {}
-    for row in read_crystals(spoilt[0]):
+    for row in read_crystals(table_with_bad_rows[0]):
         if isinstance(row, Crystal):
             by_id.setdefault(row.material_id, row)
     table = read(run, "predictions")
@@ -280,7 +283,7 @@ def test_relative_result_in_the_uploaded_copy_fails_with_the_way_out(home, head)
     arguments = (
         home / "screen.yaml",
         "--input",
-        home / "spoilt.parquet",
+        home / "table_with_bad_rows.parquet",
         "--checkpoint",
         home / "shipped",
         "--output",
@@ -306,9 +309,7 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
     with start(home, "--input", "structures", "--output", "from-files") as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert [line for line in err.splitlines() if not line.startswith("[")] == [], (
-        "Ray's C++ begins its lines with a bracket"
-    )
+    assert job_lines(err) == []
     assert out.endswith(f"\n5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n")
     (reject,) = read(home / "from-files", "rejects").to_pylist()
     assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
@@ -320,7 +321,9 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
 
 
 @pytest.mark.timeout(1200)  # a busy machine takes long to start so many processes
-def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(home, run, spoilt, tmp_path, job, trained):
+def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(
+    home, run, table_with_bad_rows, tmp_path, job, trained
+):
     """One raises, one crashes, one hangs, one is killed with its process; meanwhile the checkpoint vanishes and a second job is refused."""
     ids = read(run, "predictions")["material_id"].to_pylist()
     deeds = {ids[20]: "segv", ids[60]: "hang", ids[61]: "predict:raise", ids[120]: "predict:kill", ids[150]: "raise"}
@@ -345,7 +348,7 @@ def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(home,
         ids[120]: ("predict", died),
     }
     assert {name: found.get(name) for name in deeds} == {**expected, ids[150]: ("graph", odd)}
-    assert found.keys() - deeds.keys() == spoilt[1].keys()
+    assert found.keys() - deeds.keys() == table_with_bad_rows[1].keys()
     same_spectra(made, run, deeds)
 
 

@@ -68,10 +68,10 @@ def read(folder: str) -> list[dict]:
 
 
 def test_everything_may_be_in_an_object_store(
-    client, variables, home, spoilt, checkpoint, checkpoint_directory, job, tmp_path
+    client, variables, home, table_with_bad_rows, checkpoint, checkpoint_directory, job, tmp_path
 ):
     client.create_bucket(Bucket="lake")
-    put(client, spoilt[0].slice(0, FIRST), "in/a.parquet")
+    put(client, table_with_bad_rows[0].slice(0, FIRST), "in/a.parquet")
     for file in checkpoint_directory.iterdir():
         client.put_object(Bucket="lake", Key=f"checkpoint/{file.name}", Body=file.read_bytes())
     arguments = ("--input", "s3://lake/in", "--checkpoint", "s3://lake/checkpoint", "--output", "s3://lake/run")
@@ -91,8 +91,10 @@ def test_everything_may_be_in_an_object_store(
     with start(home, *arguments, "--force-unlock", **variables) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    ids = spoilt[0]["material_id"].to_pylist()
-    rejected = sum(name in spoilt[1] for name in ids[:FIRST] if name != "mp-1000")  # which is good until it comes again
+    ids = table_with_bad_rows[0]["material_id"].to_pylist()
+    rejected = sum(
+        name in table_with_bad_rows[1] for name in ids[:FIRST] if name != "mp-1000"
+    )  # which is good until it comes again
     assert "mp-1000" not in ids[ids.index("mp-1000") + 1 : FIRST]
     assert f"{FIRST} input rows: {FIRST - rejected} predictions, {rejected} rejects in s3://lake/run" in out
     whole = objects(client, "run/")
@@ -100,13 +102,15 @@ def test_everything_may_be_in_an_object_store(
     assert {"run/run.json", "run/catalog.duckdb"} <= whole.keys()
     assert not [key for key in whole if key.split("/")[-1].startswith(".")]
 
-    put(client, spoilt[0].slice(FIRST), "in/b.parquet")
+    put(client, table_with_bad_rows[0].slice(FIRST), "in/b.parquet")
     refused = job("screen", "screen.yaml", *arguments)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--allow-new-rows" in refused.err
     assert objects(client, "run/") == whole
 
-    with start(home, *arguments, "--allow-new-rows", "--inference.featurize-apart", "True", **variables) as process:
+    with start(
+        home, *arguments, "--allow-new-rows", "--inference.separate-featurization", "True", **variables
+    ) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "211 input rows: 200 predictions, 11 rejects in s3://lake/run" in out
@@ -118,7 +122,7 @@ def test_everything_may_be_in_an_object_store(
     assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://lake/run\n"), same.err
 
     by_id = {}
-    for row in read_crystals(spoilt[0]):
+    for row in read_crystals(table_with_bad_rows[0]):
         if isinstance(row, Crystal):
             by_id.setdefault(row.material_id, row)
     predictions = read("s3://lake/run/predictions")
@@ -127,9 +131,8 @@ def test_everything_may_be_in_an_object_store(
         [by_id[row["material_id"]] for row in predictions]
     )
     np.testing.assert_allclose([row["spectrum"] for row in predictions], expected, atol=1e-5)
-    rejects = {row["material_id"]: row["error"] for row in read("s3://lake/run/rejects")}
-    assert rejects.keys() == spoilt[1].keys()
-    assert "this material_id came before" in rejects["mp-1000"]
+    rejects = {row["material_id"]: row["error_type"] for row in read("s3://lake/run/rejects")}
+    assert rejects == {material_id: error_type for material_id, (_, error_type, _) in table_with_bad_rows[1].items()}
 
     counted = job(
         "query",
@@ -147,7 +150,7 @@ def test_everything_may_be_in_an_object_store(
     [
         (("--output", "s3://nosuchbucket/run"), "s3://nosuchbucket/run: cannot be written ("),
         (("--input", "s3://nosuchbucket/in", "--output", "new"), "s3://nosuchbucket/in: "),
-        (("--checkpoint", "s3://nosuchbucket/c", "--output", "new"), "s3://nosuchbucket/c: no checkpoint here"),
+        (("--checkpoint", "s3://nosuchbucket/c", "--output", "new"), "s3://nosuchbucket/c: "),
     ],
 )
 def test_store_that_has_no_such_thing_is_one_line_and_exit_two(client, home, job, arguments, line):

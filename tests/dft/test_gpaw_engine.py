@@ -30,14 +30,14 @@ def test_curve_becomes_a_spectrum_on_the_grid(fake_gpaw, silicon):
     assert vb_gaps(spectrum[None], EDOS_GRID, ValenceBandRule())[0] == pytest.approx([-2.0, -0.5, 1.5], abs=0.0626)
     assert spectrum[-1] == pytest.approx(3.0)
     assert (calculation.engine, calculation.level, calculation.cpu_seconds) == ("gpaw 0", "dft", 1.5)
-    assert len(fake_gpaw.asked) == 1
+    assert len(fake_gpaw.requests) == 1
 
 
 def test_second_attempt_uses_safer_settings_and_records_them(fake_gpaw, silicon):
     engine = Gpaw(GpawConfig())
     engine.calculate(silicon, LIMITS)
     second_attempt = engine.calculate(silicon, LIMITS, safer=True)
-    first, second = fake_gpaw.asked
+    first, second = fake_gpaw.requests
     assert {name: second[name] for name in SAFER} == SAFER != {name: first[name] for name in SAFER}
     assert second["max_iterations"] == 3 * first["max_iterations"]
     assert second_attempt.settings["mixer_beta"] == SAFER["mixer_beta"]
@@ -145,6 +145,6 @@ def test_gap_narrower_than_a_bin_of_the_grid_is_a_metal():
 def test_threshold_of_metals_is_requested_from_gpaw_but_is_not_part_of_the_key(fake_gpaw, silicon):
     engine = Gpaw(GpawConfig())
     calculation = engine.calculate(silicon, LIMITS)
-    assert fake_gpaw.asked[0]["metal_gap"] == METAL_GAP
+    assert fake_gpaw.requests[0]["metal_gap"] == METAL_GAP
     assert "metal_gap" not in calculation.settings
     assert "metal_gap" not in engine.settings(silicon)
