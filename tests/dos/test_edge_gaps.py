@@ -45,14 +45,14 @@ def dft(bundled) -> np.ndarray:
 
 def runs(spectrum: np.ndarray, threshold: float) -> list[tuple[float, float]]:
     """Edges of the maximal runs of low bins, bin by bin."""
-    found, start = [], None
+    gaps, start = [], None
     for i, density in enumerate([*spectrum.tolist(), math.inf]):
         if density <= float(np.float32(threshold)):
             start = i if start is None else start
         elif start is not None:
-            found.append((EDOS_GRID.edges[start], EDOS_GRID.edges[i]))
+            gaps.append((EDOS_GRID.edges[start], EDOS_GRID.edges[i]))
             start = None
-    return found
+    return gaps
 
 
 def plain(spectrum: np.ndarray, rule: ValenceBandRule | ConductionBandRule) -> tuple[float, float, float]:
@@ -115,8 +115,8 @@ def test_cb_gap_is_the_vb_gap_of_the_mirrored_spectrum(dft, limits):
     threshold, width, low, high = limits
     spectra = np.concatenate([dft, steps(2000, seed=7)])
     mirrored = vb_gaps(spectra[:, ::-1], EDOS_GRID, ValenceBandRule(*limits))
-    found = cb_gaps(spectra, EDOS_GRID, ConductionBandRule(threshold, width, -high, -low))
-    np.testing.assert_array_equal(found, mirrored[:, [1, 0, 2]] * [-1, -1, 1])
+    gaps = cb_gaps(spectra, EDOS_GRID, ConductionBandRule(threshold, width, -high, -low))
+    np.testing.assert_array_equal(gaps, mirrored[:, [1, 0, 2]] * [-1, -1, 1])
 
 
 def test_sixteen_bins_are_a_gap_and_fifteen_are_none():

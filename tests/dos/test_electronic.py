@@ -168,13 +168,13 @@ def test_all_but_one_metal_are_metals_from_their_curve_alone(rows):
     assert gapped == ["mp-32"]
 
 
-@pytest.mark.parametrize(("gap", "found"), [(0.04, False), (0.09, True)])
-def test_a_gap_narrower_than_a_bin_is_none(gap, found):
+@pytest.mark.parametrize(("gap", "has_gap"), [(0.04, False), (0.09, True)])
+def test_a_gap_narrower_than_a_bin_is_none(gap, has_gap):
     energies = np.arange(-5, 5, 0.005) + 0.0021
     dos = Dos(0.0, energies, {Spin.up: np.where(np.abs(energies) < gap / 2, 0.0, 1.0)})
     vbm, cbm = band_edges(dos)
-    assert (cbm - vbm >= METAL_GAP) == found
-    assert (vbm == cbm == 0.0) != found
+    assert (cbm - vbm >= METAL_GAP) == has_gap
+    assert (vbm == cbm == 0.0) != has_gap
 
 
 def test_a_complete_dos_counts_states_of_the_cell_also_if_it_is_normalized_to_volume(insulator):

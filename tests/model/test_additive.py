@@ -82,18 +82,18 @@ def test_peaks_are_spread_over_the_whole_grid_before_training():
 
 def test_transport_has_its_weight_and_is_left_out_without(small_configs, splits):
     graphs, labels = GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]
-    found = []
+    results = []
     for weight in (0.5, 1.0, 0.0):
         config = small_configs["additive"]
         torch.manual_seed(0)
         network = build_network(
             config.model_copy(update={"model": config.model.model_copy(update={"transport_weight": weight})})
         )
-        found.append((network(graphs, labels), network.outputs(graphs)))
-    (half, shapes), (whole, _), (without, _) = found
+        results.append((network(graphs, labels), network.outputs(graphs)))
+    (half, shapes), (full, _), (without, _) = results
     assert list(without) == ["prediction"]
-    assert whole["transport"].item() == pytest.approx(wasserstein(shapes, labels).item(), rel=1e-5)
-    assert half["transport"].item() == pytest.approx(whole["transport"].item() / 2, rel=1e-5)
+    assert full["transport"].item() == pytest.approx(wasserstein(shapes, labels).item(), rel=1e-5)
+    assert half["transport"].item() == pytest.approx(full["transport"].item() / 2, rel=1e-5)
     assert (
         half["prediction"].item()
         == without["prediction"].item()

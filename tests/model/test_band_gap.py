@@ -32,16 +32,16 @@ CONFIG = GapConfig(architecture="gap", layers=2, heads=2, width=16, head=16, dro
 def gap_network(real_graphs: list[CrystalGraph]) -> BandGapNetwork:
     """Random weights, BatchNorm statistics of real crystals, eval mode; a head whose answers differ between crystals."""
     torch.manual_seed(0)
-    made = BandGapNetwork(CONFIG)
-    for norm in (module for module in made.modules() if isinstance(module, torch.nn.BatchNorm1d)):
+    network = BandGapNetwork(CONFIG)
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm1d)):
         norm.momentum = 1.0
     with torch.no_grad():
-        made.outputs(GraphBatch.from_graphs(real_graphs))
-    torch.nn.init.normal_(made.head[-1].weight, std=2.0)
-    made.eval()
+        network.outputs(GraphBatch.from_graphs(real_graphs))
+    torch.nn.init.normal_(network.head[-1].weight, std=2.0)
+    network.eval()
     with torch.no_grad():
-        made.head[-1].bias -= made.head(made.encoder(GraphBatch.from_graphs(real_graphs))).median(dim=0).values
-    return made
+        network.head[-1].bias -= network.head(network.encoder(GraphBatch.from_graphs(real_graphs))).median(dim=0).values
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +135,9 @@ def test_gap_of_a_metal_changes_no_loss(gap_network, real_graphs):
 
 def test_every_parameter_learns(real_graphs, gaps):
     torch.manual_seed(0)
-    made = BandGapNetwork(CONFIG.model_copy(update={"dropout": 0.0})).train()
-    sum(made(GraphBatch.from_graphs(real_graphs), gaps).values()).backward()
-    assert not [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()]
+    network = BandGapNetwork(CONFIG.model_copy(update={"dropout": 0.0})).train()
+    sum(network(GraphBatch.from_graphs(real_graphs), gaps).values()).backward()
+    assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 def test_outputs_are_a_probability_and_a_positive_gap(outputs):
@@ -205,5 +205,5 @@ def test_different_crystals_have_different_gaps(outputs):
 
 def test_gap_feels_a_strain_of_one_percent(gap_network, real_crystals, outputs):
     strained = [Crystal(c.material_id, c.atomic_numbers, 1.01 * c.lattice, c.frac_coords) for c in real_crystals]
-    found = predict_outputs(gap_network, [build_graph(crystal, GraphConfig()) for crystal in strained], CPU)
-    assert np.abs(found - outputs).max(axis=1).min() > 10 * INVARIANCE
+    predicted = predict_outputs(gap_network, [build_graph(crystal, GraphConfig()) for crystal in strained], CPU)
+    assert np.abs(predicted - outputs).max(axis=1).min() > 10 * INVARIANCE

@@ -60,11 +60,11 @@ def test_losses_do_not_depend_on_the_scale_of_the_labels(splits):
 def test_loss_weighs_alignment_and_contrast_as_published(splits):
     """1.1 and 0.1, against weights of one."""
     graphs, labels = GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]
-    found = []
+    losses = []
     for weights in ({}, {"alignment_weight": 1.0, "contrastive_weight": 1.0}):
         torch.manual_seed(0)
-        found.append(published(51, **weights)(graphs, labels))
-    ours, plain = found
+        losses.append(published(51, **weights)(graphs, labels))
+    ours, plain = losses
     assert list(ours) == ["prediction", "reconstruction", "alignment", "contrast"]
     expected = {"prediction": 1.0, "reconstruction": 1.0, "alignment": 1.1, "contrast": 0.1}
     for name, weight in expected.items():

@@ -49,11 +49,11 @@ def scale(request: pytest.FixtureRequest) -> str:
 def fitted(kind: type[SpectrumNetwork], scale: str, formulas: list[str]) -> tuple[SpectrumNetwork, np.ndarray]:
     """A baseline that saw crystals of these formulas, and their spectra on the scale on which it takes means."""
     labels = some_labels(len(formulas))
-    made = kind(BINS, scale, "mae")
-    made.fit([graph_of(formula) for formula in formulas], labels)
+    network = kind(BINS, scale, "mae")
+    network.fit([graph_of(formula) for formula in formulas], labels)
     known = make_normalization(scale, BINS)
     known.fit(labels)
-    return made.eval(), known.normalize(labels).numpy()
+    return network.eval(), known.normalize(labels).numpy()
 
 
 def predicted(network: SpectrumNetwork, *formulas: str) -> np.ndarray:

@@ -115,15 +115,15 @@ def parts(write: Write) -> dict[str, Checkpoint]:
 
 
 @pytest.fixture(scope="module")
-def made(parts, labels, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+def assembled(parts, labels, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """Directory and result of the three combined."""
     output = tmp_path_factory.mktemp("combined")
     return output, write_combined(output, "combined", **parts, splits=labels)
 
 
 @pytest.fixture(scope="module")
-def combined(made) -> Checkpoint:
-    return Checkpoint.load(made[0] / CHECKPOINT)
+def combined(assembled) -> Checkpoint:
+    return Checkpoint.load(assembled[0] / CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
@@ -158,27 +158,27 @@ def doubled(crystal: Crystal) -> Crystal:
 
 
 def test_spectrum_is_the_shape_times_the_number_of_states_of_the_scale(combined, labels, by_hand):
-    found = Predictor(combined, CPU).predict_graphs(labels.test.graphs).spectra
+    predicted = Predictor(combined, CPU).predict_graphs(labels.test.graphs).spectra
     expected = by_hand(labels.test.graphs)
-    np.testing.assert_allclose(found, expected, atol=SINGLE * expected.max())
+    np.testing.assert_allclose(predicted, expected, atol=SINGLE * expected.max())
     assert np.ptp(expected.sum(axis=1)) > 0.1, "crystals differ in their number of states"
     assert np.ptp(expected / expected.sum(axis=1, keepdims=True), axis=0).max() > 0.01, "and in their shapes"
 
 
 def test_gaps_are_those_of_the_gap_network(combined, trained, labels):
-    found = Predictor(combined, CPU).predict_graphs(labels.test.graphs)
-    assert found.gaps is not None
-    np.testing.assert_allclose(found.gaps, predict_outputs(trained["gap"], labels.test.graphs, CPU), rtol=SINGLE)
-    assert np.ptp(found.gaps, axis=0).min() > 0.01, "crystals differ in their gaps"
-    assert found.spread is None
+    predicted = Predictor(combined, CPU).predict_graphs(labels.test.graphs)
+    assert predicted.gaps is not None
+    np.testing.assert_allclose(predicted.gaps, predict_outputs(trained["gap"], labels.test.graphs, CPU), rtol=SINGLE)
+    assert np.ptp(predicted.gaps, axis=0).min() > 0.01, "crystals differ in their gaps"
+    assert predicted.spread is None
 
 
 def test_prediction_is_in_states_per_primitive_cell(combined, labels, by_hand):
     """All bundled cells are primitive."""
-    found = Predictor(combined, CPU).predict_spectra(labels.test.crystals)
+    predicted = Predictor(combined, CPU).predict_spectra(labels.test.crystals)
     sizes = np.array([len(crystal) for crystal in labels.test.crystals])
     expected = by_hand(labels.test.graphs) * sizes[:, None]
-    np.testing.assert_allclose(found, expected, atol=SINGLE * expected.max())
+    np.testing.assert_allclose(predicted, expected, atol=SINGLE * expected.max())
     assert len(set(sizes)) > 2
 
 
@@ -195,8 +195,8 @@ def test_no_crystals_have_no_spectra(combined):
     assert Predictor(combined, CPU).predict_spectra([]).shape == (0, 128)
 
 
-def test_checkpoint_holds_the_shared_encoder_once_and_nothing_that_only_training_needs(made, parts, trained):
-    weights = load_file(made[0] / CHECKPOINT / WEIGHTS)
+def test_checkpoint_holds_the_shared_encoder_once_and_nothing_that_only_training_needs(assembled, parts, trained):
+    weights = load_file(assembled[0] / CHECKPOINT / WEIGHTS)
     assert {name.split(".")[0] for name in weights} == {"normalization", "shape", "scale", "gap"}
     assert not [name for name in weights if "spectrum_mixture" in name or "projector" in name]
     assert {name.split(".")[0] for name in weights if ".encoder." in name} == {"shape", "gap"}
@@ -207,7 +207,7 @@ def test_checkpoint_holds_the_shared_encoder_once_and_nothing_that_only_training
     assert weights["scale.normalization.std"].equal(trained["scale"].normalization.std)
 
 
-def test_combining_leaves_the_parts_as_they_were(made, parts, trained):
+def test_combining_leaves_the_parts_as_they_were(assembled, parts, trained):
     for role, network in trained.items():
         assert parts[role].network.state_dict().keys() == network.state_dict().keys()
 
@@ -217,17 +217,17 @@ def test_what_the_spectra_were_fitted_to_was_seen_in_training_but_what_the_gaps_
     assert combined.card.training.parents == {role: part.fingerprint for role, part in parts.items()}
 
 
-def test_result_is_that_of_the_predictions_in_their_own_unit(made, combined, labels):
-    rows = pq.read_table(made[0] / "test.parquet").to_pylist()
-    found = np.array([row["spectrum_predicted"] for row in rows])
+def test_result_is_that_of_the_predictions_in_their_own_unit(assembled, combined, labels):
+    rows = pq.read_table(assembled[0] / "test.parquet").to_pylist()
+    predicted = np.array([row["spectrum_predicted"] for row in rows])
     np.testing.assert_allclose(
-        found, Predictor(combined, CPU).predict_spectra(labels.test.crystals), atol=SINGLE * found.max()
+        predicted, Predictor(combined, CPU).predict_spectra(labels.test.crystals), atol=SINGLE * predicted.max()
     )
     true = labels.test.spectra.numpy() * labels.test.cell_sizes[:, None]
-    scores = made[1]["test"]
+    scores = assembled[1]["test"]
     assert list(scores) == ["self", "true-sum", "unit-max"]
-    assert scores["self"]["mae"] == pytest.approx(mean_absolute_error(true, found), rel=SINGLE)
-    scaled = found * true.sum(axis=1, keepdims=True) / found.sum(axis=1, keepdims=True)
+    assert scores["self"]["mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=SINGLE)
+    scaled = predicted * true.sum(axis=1, keepdims=True) / predicted.sum(axis=1, keepdims=True)
     assert scores["true-sum"]["mae"] == pytest.approx(mean_absolute_error(true, scaled), rel=SINGLE)
 
 
@@ -292,14 +292,14 @@ def test_gap_alone_is_refused_as_a_predictor_of_spectra(parts):
 
 def test_scale_alone_predicts_and_knows_no_gap(parts, trained, labels):
     """It knows the number of states, and a shape of its own."""
-    found = Predictor(parts["scale"], CPU).predict_graphs(labels.test.graphs)
+    predicted = Predictor(parts["scale"], CPU).predict_graphs(labels.test.graphs)
     scale = trained["scale"]
     raw = (
         predict_outputs(scale, labels.test.graphs, CPU) * scale.normalization.std.numpy()
         + scale.normalization.mean.numpy()
     )
-    np.testing.assert_allclose(found.spectra, raw.clip(0), atol=SINGLE * raw.max())
-    assert found.gaps is None
+    np.testing.assert_allclose(predicted.spectra, raw.clip(0), atol=SINGLE * raw.max())
+    assert predicted.gaps is None
 
 
 def test_half_precision_parts_combine_to_the_same_predictions(parts, write, trained, labels, tmp_path):
@@ -309,13 +309,13 @@ def test_half_precision_parts_combine_to_the_same_predictions(parts, write, trai
         role: write(role, config.model_copy(update={"checkpoint_dtype": "float16"})) for role, config in configs.items()
     }
     write_combined(tmp_path, "half", **halves, splits=labels)
-    whole = Checkpoint.load(tmp_path / CHECKPOINT)
-    found = Predictor(whole, CPU).predict_graphs(labels.test.graphs)
+    rounded = Checkpoint.load(tmp_path / CHECKPOINT)
+    predicted = Predictor(rounded, CPU).predict_graphs(labels.test.graphs)
     graphs = GraphBatch.from_graphs(labels.test.graphs)
     with torch.inference_mode():
         shape, scale = (halves[role].network.outputs(graphs) for role in ("shape", "scale"))
         expected = shape * halves["scale"].network.normalization.denormalize(scale).sum(dim=1, keepdim=True)
-    np.testing.assert_allclose(found.spectra, expected, atol=SINGLE * expected.max())
+    np.testing.assert_allclose(predicted.spectra, expected, atol=SINGLE * expected.max())
 
 
 def test_shape_and_scale_read_one_pass_of_the_encoder(combined, labels):

@@ -34,7 +34,7 @@ ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
 ROTATION *= np.linalg.det(ROTATION)
 
 
-def made(config: E3NNConfig, normalization: str = "max") -> E3NN:
+def make_network(config: E3NNConfig, normalization: str = "max") -> E3NN:
     torch.manual_seed(0)
     network = E3NN(config, CUTOFF, 51, normalization, "mse")
     network.num_neighbors.fill_(30.0)
@@ -79,7 +79,7 @@ def config(request) -> E3NNConfig:
 
 @pytest.fixture(scope="module")
 def network(config) -> E3NN:
-    return made(config)
+    return make_network(config)
 
 
 @pytest.mark.parametrize("change", [turned, mirrored, shifted, reordered, doubled])
@@ -120,7 +120,7 @@ def test_a_bond_fades_before_the_cutoff_ends_it(network):
 
 @pytest.mark.parametrize("normalization", ["max", "sum", "standard"])
 def test_output_is_on_the_scale_of_the_normalization(real_crystals, normalization):
-    shapes = predict(made(SMALL, normalization), real_crystals)
+    shapes = predict(make_network(SMALL, normalization), real_crystals)
     if normalization == "max":
         torch.testing.assert_close(shapes.amax(dim=1), torch.ones(len(real_crystals)))
     if normalization == "sum":
@@ -130,7 +130,7 @@ def test_output_is_on_the_scale_of_the_normalization(real_crystals, normalizatio
 
 def test_sum_over_atoms_is_their_mean_times_their_number(real_crystals):
     mean, total = (
-        predict(made(SMALL.model_copy(update={"pooling": pooling}), "standard"), real_crystals)
+        predict(make_network(SMALL.model_copy(update={"pooling": pooling}), "standard"), real_crystals)
         for pooling in ("mean", "sum")
     )
     torch.testing.assert_close(total, mean * torch.tensor([[len(crystal)] for crystal in real_crystals]))
@@ -139,7 +139,7 @@ def test_sum_over_atoms_is_their_mean_times_their_number(real_crystals):
 @pytest.mark.parametrize("max_degree", [0, 1, 2])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_every_parameter_learns(splits, max_degree, layers):
-    network = made(SMALL.model_copy(update={"max_degree": max_degree, "layers": layers})).train()
+    network = make_network(SMALL.model_copy(update={"max_degree": max_degree, "layers": layers})).train()
     (loss,) = network(GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]).values()
     loss.backward()
     idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
@@ -150,7 +150,7 @@ def test_hidden_features_are_those_from_which_a_spectrum_follows():
     def hidden(layers: int, max_degree: int = 1) -> list[o3.Irreps]:
         return [
             gate.irreps_out
-            for gate in made(SMALL.model_copy(update={"layers": layers, "max_degree": max_degree})).gates
+            for gate in make_network(SMALL.model_copy(update={"layers": layers, "max_degree": max_degree})).gates
         ]
 
     assert hidden(2) == [o3.Irreps("4x0e+4x1o")] * 2, (
@@ -176,11 +176,11 @@ def test_product_is_that_of_the_package():
 
 
 def test_published_sizes_have_this_many_parameters():
-    assert sum(p.numel() for p in made(PUBLISHED).parameters()) == 628_472
+    assert sum(p.numel() for p in make_network(PUBLISHED).parameters()) == 628_472
 
 
 def test_fit_counts_the_edges_of_an_average_atom(splits):
-    network = made(SMALL)
+    network = make_network(SMALL)
     network.fit(splits.train.graphs, splits.train.spectra)
     batch = GraphBatch.from_graphs(splits.train.graphs)
     assert network.num_neighbors.item() == pytest.approx(len(batch.distances) / len(batch.atomic_numbers))

@@ -40,9 +40,9 @@ def config(small_configs, request) -> TrainConfig:
 def fresh(config: TrainConfig, splits, **changes: str) -> SpectrumNetwork:
     """A network in training mode that knows the scale of the labels."""
     torch.manual_seed(0)
-    made = build_network(config.model_copy(update=changes))
-    made.fit(splits.train.graphs, splits.train.spectra)
-    return made.train()
+    network = build_network(config.model_copy(update=changes))
+    network.fit(splits.train.graphs, splits.train.spectra)
+    return network.train()
 
 
 def step(network: SpectrumNetwork, graphs: GraphBatch, labels: torch.Tensor) -> torch.Tensor:

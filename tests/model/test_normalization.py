@@ -17,9 +17,9 @@ FLOAT32 = 1e-5
 
 
 def fitted(name: str, labels: torch.Tensor) -> Normalization:
-    made = make_normalization(name, labels.shape[1])
-    made.fit(labels)
-    return made
+    scale = make_normalization(name, labels.shape[1])
+    scale.fit(labels)
+    return scale
 
 
 def test_each_scale_is_what_its_name_says(splits):

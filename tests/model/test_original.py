@@ -22,9 +22,9 @@ FLOAT32 = 1e-5
 @pytest.fixture(scope="module")
 def original(network) -> Mat2Spec:
     """The published sizes with the same weights as the corrected network."""
-    made = Mat2Spec(Mat2SpecConfig(preset="original"), 51, "sum", "kl")
-    made.load_state_dict(network.state_dict())
-    return made.eval()
+    original = Mat2Spec(Mat2SpecConfig(preset="original"), 51, "sum", "kl")
+    original.load_state_dict(network.state_dict())
+    return original.eval()
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,12 @@ def test_vector_of_a_crystal_shrinks_with_its_cell_in_the_original_only(
 def test_unit_of_the_labels_matters_in_the_original_only(splits, preset):
     """Its label branch sees them as they are; what is compared with the prediction is normalized in both."""
     torch.manual_seed(0)
-    made = Mat2Spec(Mat2SpecConfig(preset=preset, dropout=0.0), 51, "sum", "kl")
+    network = Mat2Spec(Mat2SpecConfig(preset=preset, dropout=0.0), 51, "sum", "kl")
     graphs, labels = GraphBatch.from_graphs(splits.train.graphs[:8]), splits.train.spectra[:8]
     terms = []
     for scale in (1, 100):
         torch.manual_seed(1)
-        terms.append(made(graphs, scale * labels))
+        terms.append(network(graphs, scale * labels))
     torch.testing.assert_close(terms[0]["prediction"], terms[1]["prediction"])
     for name in ("reconstruction", "alignment", "contrast"):
         same = torch.isclose(terms[0][name], terms[1][name], rtol=1e-4)

@@ -149,8 +149,8 @@ def test_gaps_are_those_of_a_loop_over_bins_and_null_where_there_is_none(make, i
     rows = make(inputs).to_pylist()
     expected = [by_hand(spectrum) for spectrum in densities]
     for row, gap in zip(rows, expected, strict=True):
-        found = tuple(row[f"{name}_{part}"] for part in ("lower", "upper", "width"))
-        assert found == ((None, None, None) if gap is None else (*gap, gap[1] - gap[0])), row["material_id"]
+        edges = tuple(row[f"{name}_{part}"] for part in ("lower", "upper", "width"))
+        assert edges == ((None, None, None) if gap is None else (*gap, gap[1] - gap[0])), row["material_id"]
     assert 0 < sum(gap is not None for gap in expected) < len(expected), "some have a gap, some have none"
 
 

@@ -16,9 +16,9 @@ def served(checkpoint_directory) -> ServedModel:
 
 
 def test_served_model_answers_as_the_predictor(served, small_table, checkpoint):
-    found = [row for row in read_crystals(small_table.slice(0, 5)) if isinstance(row, Crystal)]
+    structures = [row for row in read_crystals(small_table.slice(0, 5)) if isinstance(row, Crystal)]
     answer = served.predict(small_table.slice(0, 5).to_pandas())
-    np.testing.assert_array_equal(answer, Predictor(checkpoint, torch.device("cpu")).predict_spectra(found))
+    np.testing.assert_array_equal(answer, Predictor(checkpoint, torch.device("cpu")).predict_spectra(structures))
 
 
 def test_request_that_lacks_a_column_or_holds_no_crystal_is_refused(served, small_table):

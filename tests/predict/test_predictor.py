@@ -1,5 +1,6 @@
 """The one call: whatever describes a structure in, spectra out, the same numbers as in a screening."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from pymatgen.phonon.dos import PhononDos
 import mat2spec
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import COLUMNS, materials_table
-from mat2spec.data.materials.shards import Rows
+from mat2spec.data.materials.shards import ShardRows
 from mat2spec.errors import CheckpointError, MissingExtraError, StructureError, TableError
 from mat2spec.model.checkpoint import SHIPPED, shipped_checkpoints
 from mat2spec.predict import pipeline
@@ -67,7 +68,7 @@ def row_of_a_screening(predictor: Predictor, crystal: Crystal, folder: Path) -> 
     shard_pipeline = pipeline.ShardPipeline(
         pipeline.ScreeningSpec(predictor.checkpoint, InferenceConfig(), str(folder), memory=None)
     )
-    return shard_pipeline.compute(Rows(table, ["a test"], {}), pipeline.StageTimer()).predictions.to_pylist()[0]
+    return shard_pipeline.compute(ShardRows(table, ["a test"], {}), pipeline.StageTimer()).predictions.to_pylist()[0]
 
 
 @pytest.mark.parametrize("kind", ["phonons", "electrons"])
@@ -251,6 +252,26 @@ def test_import_of_the_package_loads_no_engine_and_no_torch():
     code = "import sys, mat2spec; mat2spec.load; mat2spec.Crystal; mat2spec.EDOS_GRID; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(loaded.stdout.split()) & {"torch", "ray", "mlflow", "mp_api", "matplotlib"}
+
+
+FIVE_LINES = """
+import sys
+from pymatgen.core import Structure
+import mat2spec
+model = mat2spec.load("phdos")
+spectrum = model.predict(Structure.from_file(sys.argv[1]))
+print(type(spectrum.to_pymatgen()).__name__, *{"ray", "mlflow", "mp_api", "duckdb"} & set(sys.modules))
+"""
+
+
+def test_fresh_process_predicts_from_any_folder_without_engines_and_without_a_warning(cif, tmp_path):
+    """DuckDB beside torch reports leaks when the process ends."""
+    command = [sys.executable, "-W", "ignore", "-c", FIVE_LINES, cif]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["PhononDos"]
+    assert result.stderr == ""
 
 
 def test_names_of_the_package_are_all_there():

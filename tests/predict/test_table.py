@@ -97,10 +97,10 @@ def test_prefixed_name_that_is_taken_loses_no_column(make, inputs, contract, nam
     for name in names:
         inputs = inputs.append_column(name, pa.array([name] * 36))
     table = make(inputs)
-    kept = [
+    extra_values = [
         column.to_pylist()[0]
         for name, column in zip(table.column_names, table.columns, strict=True)
         if name not in contract
     ]
-    assert sorted(kept) == sorted(names)
+    assert sorted(extra_values) == sorted(names)
     assert len(set(table.column_names)) == len(table.column_names)
