@@ -213,10 +213,12 @@ def fetch(job, server, tmp_path, monkeypatch) -> Callable[..., Any]:
     monkeypatch.setenv("MP_API_KEY", KEY)
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(MAPI_CLIENT_SETTINGS, "BACKOFF_FACTOR", 0.0)
-    fixed = ("--endpoint", server.url, "--requests-per-second", 25)
+    fixed = ("--download.endpoint", server.url, "--download.requests-per-second", 25)
 
     def run(what: str, *options: object, seconds: float = 60.0) -> Any:
-        outcome = job("ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--retry-timeout", seconds, *options)
+        outcome = job(
+            "ingest", "mp", what, "--output", tmp_path / "mp", *fixed, "--download.retry-timeout", seconds, *options
+        )
         assert KEY not in outcome.out + outcome.err
         if outcome.code:
             assert outcome.err.count("\n") == 1, outcome.err
@@ -242,7 +244,7 @@ def record(output: Path) -> Row:
 
 
 def test_the_paper_s_query_gives_the_metals_and_no_other(fetch, electronic, tmp_path):
-    outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 3)
+    outcome = fetch("candidates", "--query.preset", "paper", "--download.rows-per-shard", 3)
     assert outcome.code == 0, outcome.err
     rows = {row["material_id"]: row for row in read(tmp_path / "mp", "materials")}
     metals = {row["material_id"]: row for row in electronic if row["is_metal"]}
@@ -264,14 +266,14 @@ def test_the_paper_s_query_gives_the_metals_and_no_other(fetch, electronic, tmp_
 
 
 def test_candidates_without_a_spectrum_are_those_with_has_props_false(fetch, phonons, tmp_path):
-    assert fetch("candidates", "--lacks", "dos").code == 0
+    assert fetch("candidates", "--query.lacks", "dos").code == 0
     names = {row["material_id"] for row in read(tmp_path / "mp", "materials")}
     assert names == {*(row["material_id"] for row in phonons), new(7_000_009)}
 
 
 @pytest.mark.usefixtures("spectra")
 def test_electronic_labels_are_those_of_the_same_curves(fetch, electronic, tmp_path):
-    outcome = fetch("edos", "--rows-per-shard", 8)
+    outcome = fetch("edos", "--download.rows-per-shard", 8)
     assert outcome.code == 0, outcome.err
     rows = {row["material_id"]: row for row in read(tmp_path / "mp", "materials")}
     assert rows.keys() == {row["material_id"] for row in electronic}
@@ -284,15 +286,15 @@ def test_electronic_labels_are_those_of_the_same_curves(fetch, electronic, tmp_p
         assert found["edos_edges"] == ("fermi" if row["is_metal"] else "bands")
     reasons = {row["material_id"]: (row["stage"], row["error"]) for row in read(tmp_path / "mp", "rejects")}
     expected = {
-        7_000_001: ("dos", "is not among the open data"),
-        7_000_002: ("dos", "the Materials Project has no density of states of it"),
-        7_000_003: ("label", "lacks energies, densities or the Fermi level"),
-        7_000_004: ("label", "disagree, leave it out"),
-        7_000_005: ("label", "its bands have no gap, its density of states a gap of"),
-        7_000_006: ("summary", "is disordered"),
-        7_000_007: ("summary", "the summary's band_gap is not as emmet's schema has it"),
-        7_000_008: ("summary", "the document is no structure"),
-        7_000_010: ("label", "site 0 has no neighbour within 8 Å"),
+        7_000_001: ("dos", "open data"),
+        7_000_002: ("dos", "no density of states"),
+        7_000_003: ("label", "Fermi level"),
+        7_000_004: ("label", "disagree"),
+        7_000_005: ("label", "no gap"),
+        7_000_006: ("summary", "disordered"),
+        7_000_007: ("summary", "band_gap"),
+        7_000_008: ("summary", "OPTIMADE"),
+        7_000_010: ("label", "8 Å"),
     }
     assert {name: stage for name, (stage, _) in reasons.items()} == {
         new(n): stage for n, (stage, _) in expected.items()
@@ -317,7 +319,7 @@ def test_phonon_labels_are_what_pymatgen_smooths(fetch, phonons, tmp_path):
         np.testing.assert_allclose(rows[row["material_id"]]["phdos"], smooth / smooth.max(), atol=0.01)
         assert max(rows[row["material_id"]]["phdos"]) == 1.0
     (unstable,) = read(tmp_path / "mp", "rejects")
-    assert "of the modes lie below -15 cm⁻¹" in unstable["error"]
+    assert "below -15 cm⁻¹" in unstable["error"]
 
 
 def test_materials_are_named_by_either_form_of_id(fetch, server, electronic, tmp_path):
@@ -326,12 +328,12 @@ def test_materials_are_named_by_either_form_of_id(fetch, server, electronic, tmp
     (tmp_path / "ids.txt").write_text(
         "\n".join([names[0], letters[1], names[2], letters[2], "mp-999999", "mp-8000002", "mp-8000001"])
     )
-    assert fetch("candidates", "--ids", tmp_path / "ids.txt", "--magnetic-ordering", "NM").code == 0
-    assert [row["material_id"] for row in read(tmp_path / "mp", "materials")] == names, "each once"
+    assert fetch("candidates", "--query.ids", tmp_path / "ids.txt", "--query.magnetic-ordering", "NM").code == 0
+    assert [row["material_id"] for row in read(tmp_path / "mp", "materials")] == names, "each id once"
     reasons = {row["material_id"]: row["error"] for row in read(tmp_path / "mp", "rejects")}
-    assert "has no such material, or has withdrawn it" in reasons["mp-999999"]
-    assert "has withdrawn it" in reasons[new(8_000_002)]
-    assert "its magnetic ordering is FM, not NM" in reasons[new(8_000_001)]
+    assert "withdrawn" in reasons["mp-999999"]
+    assert "withdrawn" in reasons[new(8_000_002)]
+    assert "FM, not NM" in reasons[new(8_000_001)]
     assert len(reasons) == 3
 
 
@@ -345,23 +347,23 @@ def test_faults_that_pass_cost_nothing(fetch, server, tmp_path):
         "half",
         "other",
     ]  # mp-api itself gives up after four 429 or 502
-    assert fetch("candidates", "--preset", "paper").code == 0
+    assert fetch("candidates", "--query.preset", "paper").code == 0
     assert server.faults == []
     assert len(read(tmp_path / "mp", "materials")) == ELECTRONIC // 2 + 1
     assert read(tmp_path / "mp", "rejects") == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [(429, "too many 429"), (500, "500: made to fail"), ("half", "JSONDecodeError")]
+    ("fault", "told"), [(429, "too many 429"), (500, "500: simulated failure"), ("half", "JSONDecodeError")]
 )
 def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, server, tmp_path, fault, told):
     server.faults += [fault] * 4 * 3
-    outcome = fetch("candidates", "--preset", "paper", seconds=0)
+    outcome = fetch("candidates", "--query.preset", "paper", seconds=0)
     assert outcome.code == 1
     assert told in outcome.err
     assert "run the same command to resume" in outcome.err
     server.faults.clear()
-    assert fetch("candidates", "--preset", "paper").code == 0
+    assert fetch("candidates", "--query.preset", "paper").code == 0
 
 
 @pytest.mark.usefixtures("spectra")
@@ -378,11 +380,13 @@ def test_spectra_out_of_reach_end_in_a_line(fetch, electronic, tmp_path, monkeyp
 def test_a_full_disk_ends_in_a_line_and_what_is_written_stays(fetch, tmp_path, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr(RunDirectory, "commit", fails_after(1, RunDirectory.commit))
-        outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 3, "--threads", 1)
+        outcome = fetch(
+            "candidates", "--query.preset", "paper", "--download.rows-per-shard", 3, "--download.threads", 1
+        )
     assert outcome.code == 1
     assert f"{tmp_path / 'mp'}: cannot be written (No space left on device); " in outcome.err
     assert len(list((tmp_path / "mp" / "staged" / "materials").glob("*.parquet"))) == 1
-    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 3).code == 0
+    assert fetch("candidates", "--query.preset", "paper", "--download.rows-per-shard", 3).code == 0
 
 
 def fails_after(times: int, commit: Callable[..., None]) -> Callable[..., None]:
@@ -422,11 +426,11 @@ def test_a_bad_key_is_refused_before_anything_is_written(fetch, server, monkeypa
 def test_the_key_of_pymatgen_s_settings_serves_too(fetch, monkeypatch, tmp_path):
     monkeypatch.delenv("MP_API_KEY")
     monkeypatch.setattr(door, "SETTINGS", {"PMG_MAPI_KEY": KEY})
-    assert fetch("candidates", "--chemsys", "Si").code in (0, 2)
+    assert fetch("candidates", "--query.chemsys", "Si").code in (0, 2)
 
 
 def test_the_key_is_nowhere_in_what_is_written(fetch, tmp_path):
-    assert fetch("candidates", "--preset", "paper").code == 0
+    assert fetch("candidates", "--query.preset", "paper").code == 0
     for file in (tmp_path / "mp").rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 
@@ -434,12 +438,12 @@ def test_the_key_is_nowhere_in_what_is_written(fetch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--band-gap", 2, 1), "band_gap: minimum 2 is greater than maximum 1"),
-        (("--lacks", "dog"), "'dog' is not a property"),
-        (("--has", "dos", "--lacks", "dos"), "cannot both have and lack dos"),
-        (("--chemsys", "Xx-Yy"), "no material meets the conditions"),
-        (("--ids", "nowhere.txt"), "nowhere.txt: the list of ids cannot be read"),
-        (("--ids", "x.txt", "--preset", "paper"), "ids already selects materials"),
+        (("--query.band-gap", 2, 1), "band_gap: minimum 2 is greater than maximum 1"),
+        (("--query.lacks", "dog"), "'dog' is not a property"),
+        (("--query.has", "dos", "--query.lacks", "dos"), "cannot both have and lack dos"),
+        (("--query.chemsys", "Xx-Yy"), "no material meets the conditions"),
+        (("--query.ids", "nowhere.txt"), "nowhere.txt: the list of ids cannot be read"),
+        (("--query.ids", "x.txt", "--query.preset", "paper"), "ids already selects materials"),
     ],
 )
 def test_an_impossible_wish_is_refused_before_anything_is_written(fetch, tmp_path, options, told):
@@ -450,21 +454,22 @@ def test_an_impossible_wish_is_refused_before_anything_is_written(fetch, tmp_pat
 
 def test_a_heartbeat_that_is_kept_from_us_does_not_stop_a_download(fetch, server, tmp_path):
     server.heartbeat = 403
-    assert fetch("candidates", "--preset", "paper").code == 0
+    assert fetch("candidates", "--query.preset", "paper").code == 0
     assert record(tmp_path / "mp")["database_version"] == "unknown"
 
 
 def test_two_releases_are_not_mixed(fetch, server, tmp_path):
-    assert fetch("candidates", "--preset", "paper", "--rows-per-shard", 8).code == 0
-    told = record(tmp_path / "mp") | {"status": "running", "database_version": "2024.01.01"}
-    (tmp_path / "mp" / "run.json").write_text(json.dumps(told))
-    outcome = fetch("candidates", "--preset", "paper", "--rows-per-shard", 8)
+    assert fetch("candidates", "--query.preset", "paper", "--download.rows-per-shard", 8).code == 0
+    older = record(tmp_path / "mp") | {"status": "running", "database_version": "2024.01.01"}
+    (tmp_path / "mp" / "run.json").write_text(json.dumps(older))
+    outcome = fetch("candidates", "--query.preset", "paper", "--download.rows-per-shard", 8)
     assert outcome.code == 2
-    assert "was begun with release 2024.01.01 of the Materials Project, which is now at 2025.09.25" in outcome.err
+    for release in ("2024.01.01", "2025.09.25"):
+        assert release in outcome.err
 
 
 def test_a_killed_download_goes_on_and_fetches_nothing_twice(fetch, server, tmp_path, monkeypatch):
-    options = ("--rows-per-shard", 3, "--threads", 1, "--lacks", "phonon")
+    options = ("--download.rows-per-shard", 3, "--download.threads", 1, "--query.lacks", "phonon")
     output = tmp_path / "mp"
     command = [
         sys.executable,
@@ -473,7 +478,7 @@ def test_a_killed_download_goes_on_and_fetches_nothing_twice(fetch, server, tmp_
         "candidates",
         "--output",
         output,
-        "--endpoint",
+        "--download.endpoint",
         server.url,
         *options,
     ]
