@@ -6,16 +6,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import fsspec
 from fsspec.core import url_to_fs
 from upath import UPath
 
 from mat2spec.errors import Mat2SpecError, StorageError, TableError
 
+if TYPE_CHECKING:
+    import duckdb
+
 Location = Path | UPath
+
+_UNCACHED = {"use_listings_cache": False}
+"""Option of every file system of fsspec: other processes write into the same folders."""
 
 
 def is_url(path: str) -> bool:
@@ -24,8 +29,8 @@ def is_url(path: str) -> bool:
 
 
 def locate(path: str) -> Location:
-    """Return the location of a URL or of an absolute path. Listings of a store are not cached."""
-    return UPath(path, use_listings_cache=False) if is_url(path) else Path(path)
+    """Return the location of a URL or of an absolute path."""
+    return UPath(path, **_UNCACHED) if is_url(path) else Path(path)
 
 
 def open_file(path: str) -> Any:
@@ -34,14 +39,16 @@ def open_file(path: str) -> Any:
     Raises:
         OSError: If it cannot be opened.
     """
-    return fsspec.open(path, "rb").open() if is_url(path) else open(path, "rb")
+    return fsspec.open(path, "rb", **_UNCACHED).open() if is_url(path) else open(path, "rb")
 
 
-def connect_duckdb(files: Iterable[str]) -> duckdb.DuckDBPyConnection:
+def connect_duckdb(files: Iterable[str]) -> "duckdb.DuckDBPyConnection":
     """Open a DuckDB in memory that reads these files. URLs go through fsspec: DuckDB would download an extension."""
+    import duckdb  # a prediction does not need it, and in a process that loads torch it reports leaks at exit
+
     connection = duckdb.connect()
     for protocol in {file.split("://")[0] for file in files if is_url(file)}:
-        connection.register_filesystem(fsspec.filesystem(protocol, use_listings_cache=False))
+        connection.register_filesystem(fsspec.filesystem(protocol, **_UNCACHED))
     return connection
 
 
@@ -55,7 +62,7 @@ def list_remote_files(url: str) -> Iterator[tuple[str, str, int]]:
         TableError: If the store cannot be reached or listed, or its package is not installed.
     """
     try:
-        filesystem, root = url_to_fs(url)
+        filesystem, root = url_to_fs(url, **_UNCACHED)
         is_pattern = glob.has_magic(root)
         files = filesystem.glob(root, detail=True) if is_pattern else filesystem.find(root, detail=True)
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -36,6 +37,11 @@ def environment(**variables: object) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in SCRUBBED}
     kept["PATH"] = f"{RAY.parent}{os.pathsep}{kept['PATH']}"
     return kept | {"RAY_AUTH_MODE": "disabled"} | {name: str(value) for name, value in variables.items()}
+
+
+def job_lines(stderr: str) -> list[str]:
+    """Lines that a job printed, without those of Ray's C++, which begin with a bracket, and of its progress."""
+    return [line for line in stderr.splitlines() if not re.match(r"\[|\d+/\d+ ", line)]
 
 
 def tree(folder: Path) -> dict[Path, int]:

@@ -78,7 +78,7 @@ def end(others: list[psutil.Process]) -> None:
 
 @pytest.fixture(scope="module")
 def run(home, trained, mlflow_client, head, table_with_bad_rows, tmp_path_factory) -> Path:
-    """The run of a screening: driver, then raylet killed, interrupted, submitted and stopped, finished by a job whose worker is killed."""
+    """A run whose driver and raylet were killed, then interrupted and stopped as a job; a killed worker at the end."""
     made = home / "screened"
     arguments = ("--output", "screened", "--checkpoint", "undisturbed/checkpoint")
     slow = with_faults({"*": "pause"}, tmp_path_factory.mktemp("site"))
@@ -300,8 +300,7 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
     folder = home / "structures"
     folder.mkdir()
     for crystal in real_crystals[:4]:
-        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
-        structure.to(str(folder / f"{crystal.material_id}.vasp"), fmt="poscar")
+        crystal.to_structure().to(str(folder / f"{crystal.material_id}.vasp"), fmt="poscar")
     mixed = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
@@ -324,7 +323,10 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
 def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(
     home, run, table_with_bad_rows, tmp_path, job, trained
 ):
-    """One raises, one crashes, one hangs, one is killed with its process; meanwhile the checkpoint vanishes and a second job is refused."""
+    """Rows raise, crash, hang and are killed with their process.
+
+    Meanwhile the checkpoint vanishes, and a second job is refused.
+    """
     ids = read(run, "predictions")["material_id"].to_pylist()
     deeds = {ids[20]: "segv", ids[60]: "hang", ids[61]: "predict:raise", ids[120]: "predict:kill", ids[150]: "raise"}
     made, copy = home / "poisoned", home / "copied-checkpoint"
