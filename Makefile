@@ -45,7 +45,6 @@ ui: install
 
 # GPAW itself is the system's: apt-get install gpaw (Debian, Ubuntu), or a Python that has it in MAT2SPEC_GPAW_PYTHON.
 dft: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable '.[all,dev]'
 	$(BIN)/python -m mat2spec.dft.gpaw_engine
 
 .PHONY: install demo lint check test test-cli test-distributed test-library ui dft

@@ -1,4 +1,4 @@
-"""The command that judges a checkpoint, in this process."""
+"""The command `mat2spec evaluate`, in this process."""
 
 import json
 
@@ -20,9 +20,9 @@ def swapped(home, small_table) -> str:
 
 
 def test_evaluation_writes_scores_in_every_scaling_a_table_and_figures(job, home, checkpoint, splits):
-    outcome = job("evaluate", "shipped", "--labels", "labels.parquet", "--output", "judged/scores.json")
+    outcome = job("evaluate", "shipped", "--labels", "labels.parquet", "--output", "scored/scores.json")
     assert outcome.code == 0, outcome.err
-    record = json.loads((home / "judged" / "scores.json").read_text())
+    record = json.loads((home / "scored" / "scores.json").read_text())
     environment = checkpoint.card.training.environment
     assert (record["checkpoint"], record["fingerprint"]) == ("small", checkpoint.fingerprint)
     assert (record["commit"], record["hardware"]) == (environment["commit"], environment["hardware"])
@@ -33,7 +33,7 @@ def test_evaluation_writes_scores_in_every_scaling_a_table_and_figures(job, home
         24,
     )
     assert record["labels_fingerprint"] == splits.fingerprint
-    table = pq.read_table(home / "judged" / "scores.parquet")
+    table = pq.read_table(home / "scored" / "scores.parquet")
     assert table["material_id"].to_pylist() == splits.test.material_ids
     assert list(record["scores"]) == ["true-sum", "unit-max"]
     assert table["mae"].to_numpy().mean() == pytest.approx(record["scores"]["true-sum"]["mae"], rel=1e-6)
@@ -43,7 +43,7 @@ def test_evaluation_writes_scores_in_every_scaling_a_table_and_figures(job, home
             assert name in outcome.out
             assert f"{float(f'{value:.4g}')}" in line
     for figure in ("spectra", "heat", "errors"):
-        assert (home / "judged" / f"scores-{figure}.png").read_bytes().startswith(PNG)
+        assert (home / "scored" / f"scores-{figure}.png").read_bytes().startswith(PNG)
 
 
 def test_evaluation_of_training_rows_says_so(job, home):

@@ -76,7 +76,7 @@ def test_registered_model_is_the_checkpoint_without_any_pickle(trained, mlflow_c
 
 
 def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(trained, mlflow_client, head, home):
-    """A worker dies after the second epoch, and the job is stopped after the fourth; the same command then finishes it."""
+    """A worker dies after epoch 2, and the job is stopped after epoch 4; the same command then finishes it."""
     undisturbed, disturbed = trained[0], home / "disturbed"
     command = ("python", "jobs/train.py", "train.yaml", "--output", "disturbed")
     with head.submit(*command, home=home, name="disturbed") as process:
@@ -94,7 +94,7 @@ def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(trained, mlfl
 
     code, output = head.run(*command, home=home)
     assert code == 0, output
-    assert f"epoch 1/{EPOCHS}" not in output, "it must go on, not begin again"
+    assert f"epoch 1/{EPOCHS}" not in output, "it must resume, not start again"
     run = mlflow_client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert (disturbed / "mlflow_run_id").read_text() == run_id
