@@ -1,4 +1,4 @@
-"""Layout: imports point down only, without a cycle, and each engine is imported in one place."""
+"""Layout: imports point down only and form no cycle, and each engine is imported in one place."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-FLOORS = (
+LAYERS = (
     {"cli"},
     {"distributed"},
     {"train"},
@@ -23,13 +23,13 @@ FLOORS = (
     {"config", "storage"},
     {"errors", "elements", "provenance"},
 )
-"""From top to bottom: a folder or module of mat2spec imports from its own floor and from those below."""
+"""Layers from top to bottom: a folder or module of mat2spec imports only from its own layer and those below."""
 
 SIBLINGS = {frozenset({"data", "model"})}
-"""On one floor, and never imported by each other."""
+"""Parts of one layer that never import each other."""
 
 RE_EXPORTS = {"serving", "pymatgen_dos"}
-"""Old names that are kept for one release; nothing in the project imports them."""
+"""Old names, still importable for one release; nothing in the project imports them."""
 
 ENGINES = {
     "ray": "mat2spec/distributed/",
@@ -69,11 +69,11 @@ def part_of(module: str) -> str | None:
     return rest.split(".")[0] or None if package == "mat2spec" else None
 
 
-def floor_of(part: str) -> int:
-    return next(number for number, parts in enumerate(FLOORS) if part in parts)
+def layer_of(part: str) -> int:
+    return next(number for number, parts in enumerate(LAYERS) if part in parts)
 
 
-def arrows() -> Iterator[tuple[str, str, str]]:
+def imports_between_parts() -> Iterator[tuple[str, str, str]]:
     """Every import between two parts of mat2spec: the file, its part, and the part that it imports."""
     for path in SOURCES:
         part = part_of(name_of(path))
@@ -84,9 +84,9 @@ def arrows() -> Iterator[tuple[str, str, str]]:
                 yield str(path.relative_to(ROOT)), part, imported
 
 
-def test_every_part_of_the_package_has_a_floor():
+def test_every_part_of_the_package_has_a_layer():
     parts = {part for part in map(part_of, MODULES) if part}
-    assert parts == set().union(*FLOORS) | RE_EXPORTS, "put each on a floor of tests/test_layout.py"
+    assert parts == set().union(*LAYERS) | RE_EXPORTS, "add it to a layer in tests/test_layout.py"
 
 
 def test_top_of_the_package_has_at_most_twenty_names():
@@ -94,9 +94,12 @@ def test_top_of_the_package_has_at_most_twenty_names():
 
 
 def test_imports_point_down():
-    upward = [f"{file} imports {imported}" for file, part, imported in arrows() if floor_of(imported) < floor_of(part)]
-    assert not upward
-    assert not [f"{file} imports {imported}" for file, part, imported in arrows() if {part, imported} in SIBLINGS]
+    wrong = [
+        f"{file} imports {imported}"
+        for file, part, imported in imports_between_parts()
+        if layer_of(imported) < layer_of(part) or {part, imported} in SIBLINGS
+    ]
+    assert not wrong
 
 
 def test_imports_make_no_cycle():
@@ -110,7 +113,7 @@ def test_imports_make_no_cycle():
 
 def test_parts_make_no_cycle():
     graph = TopologicalSorter[str]()
-    for _, part, imported in arrows():
+    for _, part, imported in imports_between_parts():
         graph.add(part, imported)
     graph.prepare()
 
@@ -123,7 +126,7 @@ def test_each_engine_is_imported_in_one_place(engine):
     assert not [user for user in users if not user.startswith((ENGINES[engine], "benchmarks/"))]
 
 
-def test_no_module_is_named_after_nothing():
+def test_no_module_has_a_meaningless_name():
     assert not {path.stem for path in SOURCES} & {"utils", "helpers", "common", "misc", "util", "tools"}
 
 

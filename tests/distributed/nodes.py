@@ -1,4 +1,4 @@
-"""A small cluster on this machine: a head that only steers, and nodes that can be killed and added."""
+"""A small cluster on this machine: a head that only schedules, and nodes that can be killed and added."""
 
 import os
 import secrets
@@ -24,25 +24,25 @@ ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 
 SCRUBBED = ("MAT2SPEC_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
-"""Variables that decide where jobs read and write."""
+"""Variables that determine where jobs read and write."""
 
-QUICKLY = {
+FAST_HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_timeout_ms": "20000",
 }
-"""A node that is gone is missed after 5 s instead of 17; one that is merely slow has 20 s to answer."""
+"""A lost node is noticed after 5 s instead of 17; one that is only slow has 20 s to answer."""
 
 DEADLINE = 240
-"""[s] For whatever is waited for; each takes a few seconds where nothing else runs."""
+"""[s] Time limit of every wait; each takes a few seconds on an idle machine."""
 
 
 def wait_until(condition: Callable[[], object], what: str, alive: subprocess.Popen | None = None) -> None:
-    """Poll until something has happened; not on, once the process that should do it has ended."""
+    """Poll until something has happened; fail if the process that should do it has exited."""
     end = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
-        assert alive is None or alive.poll() is None, f"ended before {what}: {alive.communicate()}"
+        assert alive is None or alive.poll() is None, f"exited before {what}: {alive.communicate()}"
         time.sleep(0.02)
 
 
@@ -54,69 +54,60 @@ class Cluster:
         gcs: Address that nodes and drivers join.
         jobs: Address of the job server.
         variables: Environment of its processes, with its token.
-        nodes: Process of each node but the head, which also starts all others of that node.
-        ending: Ends what was started.
+        nodes: Main process of each node but the head.
+        cleanup: Stops everything that was started.
     """
 
     gcs: str
     jobs: str
     variables: dict[str, str]
     nodes: list[subprocess.Popen]
-    ending: ExitStack
+    cleanup: ExitStack
 
     @property
     def token(self) -> dict[str, str]:
-        """The token as a header of HTTP."""
+        """HTTP header with the token."""
         return {"Authorization": f"Bearer {self.variables['RAY_AUTH_TOKEN']}"}
 
     def add_nodes(self, count: int) -> None:
-        """Join nodes of one core each, one after the other: two that start at once may take one port. They are up when the call returns."""
-        command = [
-            RAY,
-            "start",
-            "--address",
-            self.gcs,
-            "--num-cpus=1",
-            "--block",
-            "--dashboard-agent-listen-port=0",
-            "--disable-usage-stats",
-        ]
+        """Add nodes of one core each and wait until they are up; one by one, because two may choose the same port."""
+        options = ["--num-cpus=1", "--block", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
+        command = [RAY, "start", "--address", self.gcs, *options]
         for _ in range(count):
             before = self.alive()
             process = self._start_node(command)
             while not self.alive() - before:
-                if process.poll() is not None:  # beside another Ray that starts, one of them may find its port taken
+                if process.poll() is not None:  # another Ray may have taken its port while both started
                     process = self._start_node(command)
                 wait_until(
                     lambda before=before, new=process: self.alive() - before or new.poll() is not None,
-                    "a node's joining",
+                    "a node has joined",
                 )
             self.nodes.append(process)
 
     def _start_node(self, command: list[object]) -> subprocess.Popen:
         process = subprocess.Popen(command, env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.ending.callback(kill, process)
+        self.cleanup.callback(kill, process)
         return process
 
     def kill_node(self) -> None:
-        """Kill the node that joined first, raylet and workers at once, as a machine that loses power does."""
+        """Kill the oldest node, raylet and workers at once, as a power failure does."""
         kill(self.nodes.pop(0))
 
     def alive(self) -> set[str]:
-        """Ids of the nodes that the head counts as alive."""
-        nodes = requests.get(f"{self.jobs}/nodes?view=summary", headers=self.token, timeout=30).json()["data"][
-            "summary"
-        ]
+        """Ids of the nodes that the head considers alive."""
+        answer = requests.get(f"{self.jobs}/nodes?view=summary", headers=self.token, timeout=30).json()
+        nodes = answer["data"]["summary"]
         return {node["raylet"]["nodeId"] for node in nodes if node["raylet"]["state"] == "ALIVE"}
 
     def start(self, *command: object, **variables: object) -> subprocess.Popen:
-        """Start a job of the repository whose driver joins this cluster."""
+        """Start a job of this repository whose driver joins this cluster."""
         environment = (
             self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
         )
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
-        self.ending.callback(kill, process)
+        self.cleanup.callback(kill, process)
         return process
 
 
@@ -129,25 +120,25 @@ def free_port() -> int:
 @contextmanager
 def start_cluster(nodes: int, **variables: object) -> Iterator[Cluster]:
     """Start a head without cores for tasks, and nodes of one core each."""
-    kept = {name: value for name, value in os.environ.items() if name not in SCRUBBED}
-    kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **QUICKLY}
-    kept |= {name: str(value) for name, value in variables.items()}
-    with local_head(kept, num_cpus=0) as head, ExitStack() as ending:
-        cluster = Cluster(head.gcs, head.address, kept, [], ending)
-        wait_until(cluster.alive, "the head's entry")
+    environment = {name: value for name, value in os.environ.items() if name not in SCRUBBED}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **FAST_HEALTH_CHECKS}
+    environment |= {name: str(value) for name, value in variables.items()}
+    with local_head(environment, num_cpus=0) as head, ExitStack() as cleanup:
+        cluster = Cluster(head.gcs, head.address, environment, [], cleanup)
+        wait_until(cluster.alive, "the head is registered")
         cluster.add_nodes(nodes)
         yield cluster
 
 
 def kill(process: subprocess.Popen) -> None:
-    """Kill a process and all that descend from it, at once."""
+    """Kill a process and all its descendants at once."""
     try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     except psutil.NoSuchProcess:
-        family = []
-    for member in family:
+        processes = []
+    for each in processes:
         try:
-            member.kill()
+            each.kill()
         except psutil.NoSuchProcess:
             continue
     process.communicate()

@@ -1,4 +1,4 @@
-"""A training and a screening on two nodes, of which one is killed and another one added; both speak to an MLflow server."""
+"""A training and a screening that lose one of two nodes and get a new one; both log to an MLflow server."""
 
 import json
 from pathlib import Path
@@ -33,12 +33,12 @@ TRAIN = {
     "workers": {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1, "resize_interval": 2},
     "register_as": "elastic",
 }
-"""An epoch takes a second, the time between two looks of Ray's controller."""
+"""An epoch takes one second, which is also the polling interval of Ray's controller."""
 
 ROWS, ROWS_PER_SHARD = 3000, 25
 
 SAME_SPECTRUM = 1e-5
-"""States per cm⁻¹ per atom: float32 sums in batches of another composition."""
+"""[states per cm⁻¹ per atom] Rounding of float32 sums, which depends on how crystals are batched."""
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +52,14 @@ def client(mlflow_server: str) -> object:
 def trained(
     cluster: Cluster, mlflow_server: str, client, small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The directory of the training."""
+    """Directory of a training that lost a node and got a new one."""
     home = tmp_path_factory.mktemp("nodes")
     pq.write_table(small_table, home / "labels.parquet")
     (home / "train.yaml").write_text(yaml.safe_dump(TRAIN))
     output = home / "trained"
     places = {"MAT2SPEC_HOME": home, "MLFLOW_TRACKING_URI": mlflow_server}
     process = cluster.start("jobs/train.py", home / "train.yaml", "--output", output, **places)
-    wait_until((output / "mlflow_run_id").exists, "the training's beginning", process)
+    wait_until((output / "mlflow_run_id").exists, "the training has started", process)
 
     def last_size() -> int:
         history = client.get_metric_history((output / "mlflow_run_id").read_text(), "workers")
@@ -75,14 +75,14 @@ def trained(
     return output
 
 
-def test_training_goes_on_with_fewer_workers_and_with_more_when_a_node_comes(trained, client):
+def test_training_continues_with_fewer_workers_and_adds_one_when_a_node_joins(trained, client):
     run = client.get_run((trained / "mlflow_run_id").read_text())
     assert run.info.status == "FINISHED"
     by_epoch = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "workers")}
     assert sorted(by_epoch) == list(range(EPOCHS))
     sizes = [by_epoch[epoch] for epoch in range(EPOCHS)]
     changes = [size for size, previous in zip(sizes, [None, *sizes], strict=False) if size != previous]
-    assert changes[-3:] == [2, 1, 2], "it may have begun with one, as Ray counts nodes now and then"
+    assert changes[-3:] == [2, 1, 2], "it may have started with one, because Ray counts nodes only now and then"
     losses = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "train_loss")}
     assert np.mean([losses[epoch] for epoch in range(EPOCHS - 3, EPOCHS)]) < losses[0]
 
@@ -92,13 +92,13 @@ def test_server_holds_the_files_and_the_model(trained, client):
     assert {file.path for file in client.list_artifacts(run_id)} >= {"predicted-and-true.png", "config.json"}
     assert client.get_model_version("elastic", "1").run_id == run_id
     assert not list(trained.parent.glob("mlflow.db")), (
-        "the server of MLFLOW_TRACKING_URI remembers, and no file beside the results"
+        "runs are logged to MLFLOW_TRACKING_URI, not to a file beside the results"
     )
 
 
 @pytest.fixture(scope="module")
 def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path, pa.Table]:
-    """A run whose rows went through nodes of which one was killed and one came, and its input; the network comes from the server."""
+    """A screening that lost a node and got a new one, with a checkpoint from the server; the run and its input."""
     home = trained.parent
     table = next(pq.ParquetFile("mat2spec/data/bundled/mp_structures.parquet").iter_batches(batch_size=ROWS))
     table = pa.Table.from_batches([table])
@@ -111,7 +111,7 @@ def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path,
     (home / "screen.yaml").write_text(yaml.safe_dump(settings))
     output = home / "screened"
 
-    def done() -> int:
+    def committed() -> int:
         return len(list(output.glob("predictions/*.parquet")))
 
     process = cluster.start(
@@ -122,33 +122,33 @@ def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path,
         MAT2SPEC_HOME=home,
         MLFLOW_TRACKING_URI=mlflow_server,
     )
-    wait_until(lambda: done() >= 5, "the fifth shard", process)
+    wait_until(lambda: committed() >= 5, "the fifth shard", process)
     cluster.kill_node()
-    left = ROWS // ROWS_PER_SHARD - done()
-    assert left > 5, "killed too late to test anything"
+    remaining = ROWS // ROWS_PER_SHARD - committed()
+    assert remaining > 5, "killed too late to test anything"
     cluster.add_nodes(1)
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
-    assert out.splitlines()[-1].startswith(f"{ROWS} input rows: "), "Ray says above it what it lost"
+    assert out.splitlines()[-1].startswith(f"{ROWS} input rows: "), "above it Ray reports the lost node"
     return output, table
 
 
-def test_every_row_of_a_screening_that_lost_a_node_is_one_prediction_or_one_reject(screened):
+def test_every_row_is_one_prediction_or_one_reject_although_a_node_was_lost(screened):
     run, table = screened
     ids = [row for folder in ("predictions", "rejects") for row in read(run, folder)["material_id"].to_pylist()]
     assert sorted(ids) == sorted(table["material_id"].to_pylist())
     assert json.loads((run / "run.json").read_text())["counts"]["input"] == ROWS
 
 
-def test_its_spectra_are_those_of_the_predictor(screened, trained):
+def test_screened_spectra_are_those_of_the_predictor(screened, trained):
     run, table = screened
-    found = {
+    spectra = {
         row["material_id"]: row["spectrum"]
         for row in read(run, "predictions").select(["material_id", "spectrum"]).to_pylist()
     }
-    chosen = [row for row in read_crystals(table) if isinstance(row, Crystal) and row.material_id in found][::10]
+    chosen = [row for row in read_crystals(table) if isinstance(row, Crystal) and row.material_id in spectra][::10]
     expected = Predictor(Checkpoint.load(trained / "checkpoint"), torch.device("cpu")).predict_spectra(chosen)
-    np.testing.assert_allclose([found[crystal.material_id] for crystal in chosen], expected, atol=SAME_SPECTRUM)
+    np.testing.assert_allclose([spectra[crystal.material_id] for crystal in chosen], expected, atol=SAME_SPECTRUM)
 
 
 def read(run: Path, folder: str) -> pa.Table:

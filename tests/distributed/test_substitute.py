@@ -1,4 +1,4 @@
-"""Candidates of a whole table: every parent is accounted for, whatever the shards, after a kill, with and without Ray."""
+"""Candidates of a table: every parent is accounted for, whatever the shards, after a kill, with and without Ray."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a cluster is made of holds against the schemas and linters of those who will read it, and against this repository."""
+"""The files of cluster/ and ray-config.yaml satisfy schemas and linters, and agree with this repository."""
 
 import os
 import re
@@ -16,19 +16,19 @@ import pytest
 import yaml
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # their own
+    warnings.simplefilter("ignore")  # raised by these packages
     import kubernetes_validate
     from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mat2spec.config import WorkersConfig
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "cluster"
+CLUSTER = ROOT / "cluster"
 BIN = Path(sys.executable).parent
 KUBERNETES = "1.34"
 LAUNCHER = yaml.safe_load((ROOT / "ray-config.yaml").read_text())
 KUBERAY = yaml.safe_load(Path(__file__).with_name("kuberay.yaml").read_text())
-MANIFESTS = {path.name: yaml.safe_load(path.read_text()) for path in sorted(RECIPES.glob("kuberay-*.yaml"))}
+MANIFESTS = {path.name: yaml.safe_load(path.read_text()) for path in sorted(CLUSTER.glob("kuberay-*.yaml"))}
 OPTION = re.compile(r"--[\w-]+")
 TORCH_INDEX = re.compile(r"https://download\.pytorch\.org/whl/(?:cpu|cu\d+)")
 LOCKED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
@@ -36,7 +36,7 @@ LOCKED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(
 
 @pytest.fixture(scope="module")
 def launcher() -> dict:
-    """The launcher's configuration with the defaults of its provider filled in, as `ray up` does."""
+    """Configuration of the launcher with its provider's defaults, as `ray up` fills them in."""
     return prepare_config(yaml.safe_load((ROOT / "ray-config.yaml").read_text()))
 
 
@@ -64,7 +64,7 @@ def test_every_limit_of_autoscaling_is_set():
     workers = [kind for name, kind in kinds.items() if name != LAUNCHER["head_node_type"]]
     assert LAUNCHER["max_workers"] == sum(kind["max_workers"] for kind in workers)
     assert {bool(kind["resources"].get("GPU")) for kind in workers} == {True, False}, (
-        "CPU nodes featurise, GPU nodes hold the model"
+        "CPU nodes build graphs, GPU nodes hold the model"
     )
     assert kinds[LAUNCHER["head_node_type"]]["resources"]["CPU"] == 0
 
@@ -80,23 +80,23 @@ def test_launched_nodes_start_in_the_checkout_with_its_python_and_the_token(part
     assert subprocess.run(["bash", "-n", "-c", start], check=False).returncode == 0
 
 
-def test_ray_start_knows_every_option_that_is_given():
-    told = subprocess.run([BIN / "ray", "start", "--help"], capture_output=True, text=True, check=True).stdout
+def test_ray_start_knows_every_option_that_is_used():
+    help_text = subprocess.run([BIN / "ray", "start", "--help"], capture_output=True, text=True, check=True).stdout
     commands = [
         *LAUNCHER["head_start_ray_commands"],
         *LAUNCHER["worker_start_ray_commands"],
-        (RECIPES / "slurm.sh").read_text(),
+        (CLUSTER / "slurm.sh").read_text(),
     ]
     calls = [call for command in commands for call in re.findall(r"ray start ([^\n]*)", command)]
-    given = {option for call in calls for option in OPTION.findall(call)}
-    given |= {
+    used = {option for call in calls for option in OPTION.findall(call)}
+    used |= {
         f"--{name}" for cluster in clusters().values() for group in groups(cluster) for name in group["rayStartParams"]
     }
-    assert {"--head", "--address", "--num-cpus", "--autoscaling-config"} <= given <= set(OPTION.findall(told))
+    assert {"--head", "--address", "--num-cpus", "--autoscaling-config"} <= used <= set(OPTION.findall(help_text))
 
 
 def clusters() -> dict[str, dict]:
-    """The specification of the Ray cluster in each manifest that has one."""
+    """Specification of the Ray cluster in each manifest that has one."""
     specs = {name: manifest["spec"].get("rayClusterSpec", manifest["spec"]) for name, manifest in MANIFESTS.items()}
     return {name: spec for name, spec in specs.items() if "headGroupSpec" in spec}
 
@@ -106,7 +106,7 @@ def groups(cluster: dict) -> list[dict]:
 
 
 def check_pods(template: dict) -> None:
-    """Hold a pod template against Kubernetes' own schema, which allows no unknown field."""
+    """Check a pod template against Kubernetes' own schema, which allows no unknown field."""
     kubernetes_validate.validate(
         {"apiVersion": "v1", "kind": "PodTemplate", "template": template}, KUBERNETES, strict=True
     )
@@ -125,7 +125,7 @@ def test_manifest_has_the_fields_of_its_kind(name):
 
 def test_manifests_with_a_mistake_are_refused():
     name = "kuberay-cluster.yaml"
-    broken = yaml.safe_load((RECIPES / name).read_text())
+    broken = yaml.safe_load((CLUSTER / name).read_text())
     broken["spec"]["workerGroupSpecs"][0]["maxReplica"] = 3
     with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
         jsonschema.validate(broken, KUBERAY["RayCluster"] | {"definitions": KUBERAY["definitions"]})
@@ -157,12 +157,12 @@ def test_job_of_the_manifest_is_one_of_this_repository():
     assert (ROOT / script).exists()
     assert (ROOT / config).exists()
     assert output.startswith("/runs/")
-    assert job["backoffLimit"] > 0, "a retry goes on where the first try stopped"
+    assert job["backoffLimit"] > 0, "a retry resumes the run"
 
 
 def test_dockerfile_passes_hadolint_and_copies_what_exists():
-    dockerfile = (RECIPES / "Dockerfile").read_text()
-    linted = subprocess.run([BIN / "hadolint", RECIPES / "Dockerfile"], capture_output=True, text=True, check=False)
+    dockerfile = (CLUSTER / "Dockerfile").read_text()
+    linted = subprocess.run([BIN / "hadolint", CLUSTER / "Dockerfile"], capture_output=True, text=True, check=False)
     assert linted.returncode == 0, linted.stdout
     copied = {
         source
@@ -187,7 +187,7 @@ def test_dockerfile_passes_hadolint_and_copies_what_exists():
 
 
 def test_torch_comes_from_indexes_for_cpu_and_one_cuda():
-    texts = [path.read_text() for path in (RECIPES / "Dockerfile", ROOT / "ray-config.yaml")]
+    texts = [path.read_text() for path in (CLUSTER / "Dockerfile", ROOT / "ray-config.yaml")]
     named = {url.rsplit("/", 1)[1] for text in texts for url in TORCH_INDEX.findall(text)}
     assert len(named) == 2, "one build for CPUs, one for GPUs, the same everywhere"
     images = {
@@ -200,7 +200,7 @@ def test_torch_comes_from_indexes_for_cpu_and_one_cuda():
 
 
 def test_slurm_script_passes_shellcheck():
-    linted = subprocess.run([BIN / "shellcheck", RECIPES / "slurm.sh"], capture_output=True, text=True, check=False)
+    linted = subprocess.run([BIN / "shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True, check=False)
     assert linted.returncode == 0, linted.stdout
 
 
@@ -214,15 +214,16 @@ import os, sys, time
 import ray
 ray.init(log_to_driver=False)
 try:
-    print(sys.argv[1:], sum(node["Alive"] for node in ray.nodes()), ray.cluster_resources()["CPU"], os.environ["RAY_AUTH_MODE"], flush=True)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    print(sys.argv[1:], nodes, ray.cluster_resources()["CPU"], os.environ["RAY_AUTH_MODE"], flush=True)
     time.sleep(float(sys.argv[1]))
 except KeyboardInterrupt:
     sys.exit(9)
 """
 
 
-def test_slurm_script_brings_up_its_nodes_runs_the_job_and_ends_with_its_code(tmp_path):
-    """On this machine, with an srun that starts its command here; SLURM's own part, the nodes, is left out."""
+def test_slurm_script_starts_its_nodes_runs_the_job_and_exits_with_its_code(tmp_path):
+    """On this machine, with an srun that runs its command directly; SLURM itself is not tested."""
     for name, content in {"srun": SRUN, "scontrol": "#!/bin/sh\nhostname\necho another\n", "job.py": JOB}.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
@@ -235,7 +236,7 @@ def test_slurm_script_brings_up_its_nodes_runs_the_job_and_ends_with_its_code(tm
     }
     environment = os.environ | {f"SLURM_{name}": str(value) for name, value in allocation.items()}
     environment |= {"PATH": f"{tmp_path}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}"}
-    command = ["bash", RECIPES / "slurm.sh", tmp_path / "job.py", "600"]
+    command = ["bash", CLUSTER / "slurm.sh", tmp_path / "job.py", "600"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as process:
         line = process.stdout.readline()
@@ -248,9 +249,9 @@ def test_slurm_script_brings_up_its_nodes_runs_the_job_and_ends_with_its_code(tm
     assert "error:" not in err
 
 
-def test_slurm_script_without_a_job_says_what_to_give():
-    told = subprocess.run(["bash", RECIPES / "slurm.sh"], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+def test_slurm_script_without_a_job_prints_its_usage():
+    done = subprocess.run(["bash", CLUSTER / "slurm.sh"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 def test_page_on_clusters_names_what_exists():
@@ -261,10 +262,10 @@ def test_page_on_clusters_names_what_exists():
     missing = [
         name
         for name in named
-        if not (ROOT / name).exists() and not list(RECIPES.glob(name)) and not (ROOT / "configs" / name).exists()
+        if not (ROOT / name).exists() and not list(CLUSTER.glob(name)) and not (ROOT / "configs" / name).exists()
     ]
     assert not missing
-    assert {f"cluster/{path.name}" for path in RECIPES.iterdir()} <= named | {"cluster/Dockerfile"}
+    assert {f"cluster/{path.name}" for path in CLUSTER.iterdir()} <= named | {"cluster/Dockerfile"}
     settings = {name.replace("-", "_") for name in re.findall(r"(?:`|--)workers\.([\w-]+)", page)}
     assert (
         {"min_workers", "num_workers", "resize_interval", "max_failures"}
