@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 
 from mat2spec.config import ReadingConfig
 from mat2spec.errors import StructureError, TableError
-from mat2spec.storage.location import locate
+from mat2spec.storage.location import locate, store_errors_as_oserror
 from mat2spec.structure.crystal import Crystal
 
 OneStructure: TypeAlias = Structure | Atoms | Crystal
@@ -93,7 +93,7 @@ def parse_file(path: str, config: ReadingConfig) -> list[Crystal | StructureErro
         kind = "an archive" if is_archive(file.name) else "a table"
         raise TableError(f"{path} is {kind} of structures; predict it with mat2spec screen --input {path}")
     try:
-        with file.open("rb") as stream:
+        with store_errors_as_oserror(), file.open("rb") as stream:
             content = read_bounded(file.name, stream, config.largest_file)
     except OSError as error:
         raise StructureError(stem(file.name), f"{path} cannot be read ({error.strerror or error})") from None

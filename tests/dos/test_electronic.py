@@ -19,7 +19,7 @@ from mat2spec.structure.symmetry import primitive_nsites
 WIDTH = 0.0625
 
 MAX_EDGE_ERROR = 0.08
-"""[eV] By how much pymatgen's edges may lie off the eigenvalues; 0.0759 of the bundled curves (GaAs: few states at the edge)."""
+"""[eV] Largest error of pymatgen's edges, compared with eigenvalues: 0.0759 in the bundled curves (GaAs)."""
 
 FERMI_IN_A_BAND = {"mp-1228340"}
 """Its smeared Fermi level lies above the conduction band minimum, so that pymatgen takes it for a metal."""

@@ -30,7 +30,7 @@ CONFIG = GapConfig(architecture="gap", layers=2, heads=2, width=16, head=16, dro
 
 @pytest.fixture(scope="module")
 def gap_network(real_graphs: list[CrystalGraph]) -> BandGapNetwork:
-    """Random weights, BatchNorm statistics of real crystals, eval mode; a head whose answers differ between crystals."""
+    """Random weights, BatchNorm statistics of real crystals, eval mode; a head whose outputs differ by crystal."""
     torch.manual_seed(0)
     network = BandGapNetwork(CONFIG)
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm1d)):

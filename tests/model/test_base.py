@@ -18,7 +18,7 @@ def published(bins: int, **changes: float) -> Mat2Spec:
 
 @pytest.mark.parametrize(("bins", "total", "inference"), [(51, 2_561_270, 1_798_979), (128, 2_659_907, 1_838_403)])
 def test_network_has_the_published_number_of_parameters(bins, total, inference):
-    """None of the corrections adds or removes one: they change which neighbors, pairs and negatives are counted, not the layers."""
+    """None of the corrections adds or removes one: they change which neighbors, pairs and negatives count."""
     network = published(bins)
     assert count(network) == total
     assert count(network) - count(network.spectrum_mixture) - count(network.projector) == inference

@@ -62,7 +62,7 @@ def config_of(
 
 @pytest.fixture(scope="module")
 def trained(labels: LabeledSplits) -> dict[str, Network]:
-    """Three networks: random weights, BatchNorm statistics of real crystals, the scale of the labels; the first two share an encoder."""
+    """Three networks of random weights, with BatchNorm statistics of real crystals; two share an encoder."""
     torch.manual_seed(0)
     networks = {
         "shape": build_network(config_of(SHAPE)),

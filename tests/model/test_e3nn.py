@@ -90,7 +90,7 @@ def test_spectrum_does_not_depend_on_how_a_crystal_is_written_down(network, real
 
 
 def test_spectrum_depends_on_angles(network):
-    """A chain of atoms, straight or bent: the same distances to the nearest two neighbors, all others beyond the cutoff."""
+    """A chain of atoms, straight or bent: equal distances to two neighbors, all others beyond the cutoff."""
     straight = Crystal("straight", np.array([14], np.uint8), np.diag([3.0, 20, 20]), np.zeros((1, 3)))
     bent = Crystal(
         "bent", np.array([14, 14], np.uint8), np.diag([3 * 3**0.5, 20, 20]), np.array([[0, 0, 0], [0.5, 1.5 / 20, 0]])

@@ -1,4 +1,4 @@
-"""What predict_outputs does beside its invariances, which tests/properties holds."""
+"""Batches of forward passes: order, size and running out of memory. Invariances are in tests/structure."""
 
 import subprocess
 import sys
@@ -99,7 +99,8 @@ held = next(line for line in Path("/proc/self/status").read_text().splitlines() 
 resource.setrlimit(resource.RLIMIT_DATA, (int(held.split()[1]) * 1024 + 60_000_000,) * 2)
 passes, outputs = [], network.outputs
 network.outputs = lambda batch: (passes.append(batch.num_graphs), outputs(batch))[1]
-np.testing.assert_allclose(predict_outputs(network, graphs, torch.device("cpu"), edges_per_batch=10**6), expected, atol=1e-5)
+limited = predict_outputs(network, graphs, torch.device("cpu"), edges_per_batch=10**6)
+np.testing.assert_allclose(limited, expected, atol=1e-5)
 assert passes[0] == len(graphs) and len(passes) > 1, passes
 """
 
