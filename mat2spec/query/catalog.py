@@ -61,7 +61,7 @@ def _download_first_files(run: Location, views: tuple[str, ...], mirror: Path) -
     """Copy one file of each view from an object store."""
     for view in views:
         (mirror / view).mkdir(parents=True)
-        first = locate(min(map(str, (run / view).glob("*.parquet"))))
+        first = locate(min(str(file) for file in (run / view).iterdir() if file.suffix == ".parquet"))
         (mirror / view / "first.parquet").write_bytes(first.read_bytes())
 
 

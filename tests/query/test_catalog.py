@@ -7,12 +7,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import QueryError, RunError
 from mat2spec.query.catalog import create_catalog, run_query
+from mat2spec.storage.location import locate
 from mat2spec.storage.run_directory import CATALOG, RunDirectory
 
 FLOAT32 = 1e-5
@@ -105,6 +107,17 @@ def test_catalog_is_created_in_a_folder_of_any_name_from_any_directory(dft_run, 
     assert not list(temporary.iterdir())
     assert query_in_shell(run, "SELECT count(mean_frequency), len(axis()) FROM predictions") == "[(1522, 51)]"
     assert column(run, "SELECT count(mean_frequency) FROM predictions") == [1522]
+
+
+@pytest.mark.parametrize("name", ["run", "it's a run, [1-3] {x} é"])
+def test_run_in_an_object_store_has_the_same_catalog(dft_run, name):
+    store = fsspec.filesystem("memory")
+    store.put(str(dft_run), f"/{name}", recursive=True)
+    run = locate(f"memory://{name}")
+    create_catalog(run, PHDOS_GRID)
+    assert column(run, "SELECT count(dos_at(spectrum, 20)) FROM predictions") == [1522]
+    with pytest.raises(QueryError):
+        run_query(run, "DROP VIEW predictions")
 
 
 def test_two_threads_can_query_two_runs_at_once(dft_run, edos_run):
