@@ -21,6 +21,7 @@ DONE, FAILED, REFUSED = 0, 1, 2
 EXTRAS = {
     "ray": "cluster",
     "mlflow": "cluster",
+    "psutil": "cluster",
     "mp_api": "mp",
     "emmet": "mp",
     "matplotlib": "plot",

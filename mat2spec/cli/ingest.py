@@ -4,7 +4,10 @@ Structures become a directory with materials/*.parquet, rejects/*.parquet and a 
 Each function imports what it runs, so that only the commands which need Ray or mp-api load it.
 """
 
+from importlib.util import find_spec
+
 from mat2spec.config import IngestConfig, LabelsConfig, MaterialsProjectConfig, SplitConfig, SubstituteConfig
+from mat2spec.errors import MissingExtraError
 from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.location import is_url
 from mat2spec.storage.paths import resolve, resolve_output
@@ -24,6 +27,8 @@ def files(config: IngestConfig, _: str | None) -> None:
 
 def materials_project(config: MaterialsProjectConfig, _: str | None) -> None:
     """Download structures or labels from the Materials Project."""
+    if find_spec("mp_api") is None:  # before the API key is looked for
+        raise MissingExtraError("mat2spec ingest mp", "mp")
     from mat2spec.data.materials_project.download import Download
 
     output = resolve_output(config.output)
