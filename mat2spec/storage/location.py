@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Location = Path | UPath
 
-_UNCACHED = {"use_listings_cache": False}
+_UNCACHED: dict[str, Any] = {"use_listings_cache": False}
 """Option of every file system of fsspec: other processes write into the same folders."""
 
 
