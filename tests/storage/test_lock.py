@@ -88,7 +88,7 @@ def holder(run: Location, *methods: str) -> Iterator[tuple[subprocess.Popen, lis
 
 
 def refusal(run: Location, **options: bool) -> str:
-    """What a job that must not get the lock is told."""
+    """The error of a job that must not get the lock."""
     with pytest.raises(RunError) as caught, RunLock(run, **options):
         pass
     assert "\n" not in str(caught.value)
