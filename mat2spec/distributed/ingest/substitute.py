@@ -2,10 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def _summary(counts: dict[str, int], config: SubstituteConfig, output: Path) -> 
 class _Substitution:
     """The steps from parents to candidates. Each writes files, so that a killed run resumes after the last one written.
 
-    In the folder `staged`: made/ has the candidates of each shard of parents; grouped.parquet has them sorted by
+    In the folder `staged`: candidates/ has those of each shard of parents; grouped.parquet has them sorted by
     formula, with the known structures of those formulas; distinct/ has those of each shard of formulas that remain.
     """
 
@@ -94,8 +93,8 @@ class _Substitution:
     staged: Path
 
     @property
-    def _made(self) -> Path:
-        return self.staged / "made"
+    def _candidates(self) -> Path:
+        return self.staged / "candidates"
 
     @property
     def _distinct(self) -> Path:
@@ -103,38 +102,36 @@ class _Substitution:
 
     def run_steps(self, shards: list[Shard]) -> None:
         """Do all steps, and finish the run."""
-        made = RunDirectory(self._made, MATERIALS)
+        candidates = RunDirectory(self._candidates, MATERIALS)
         distinct = RunDirectory(self._distinct, MATERIALS)
-        for directory in (made, distinct):
+        for directory in (candidates, distinct):
             directory.claim({}, {})
-        times = [time.perf_counter()]
+        grouped = self.staged / "grouped.parquet"
         on_ray = len(shards) > SHARDS_WITHOUT_RAY
-        with ray_session() if on_ray else nullcontext():
-            times.append(time.perf_counter())
-            rows = [{"name": shard.name, "shard": shard.to_json()} for shard in shards]
-            _map_shards(rows, MakeCandidates(made, self.substituter), made, on_ray)
-            times.append(time.perf_counter())
-            grouped = self.staged / "grouped.parquet"
-            if not grouped.exists():
-                group_by_formula(self._made / MATERIALS, grouped, self.config.rows_per_shard)
-            times.append(time.perf_counter())
-            formulas = list(formula_shards(grouped, self.config.rows_per_shard))
-            _map_shards(formulas, Deduplicate(grouped, distinct), distinct, on_ray)
-        times.append(time.perf_counter())
-        counts = self._commit([row["name"] for row in formulas])
-        times.append(time.perf_counter())
+        seconds: dict[str, float] = {}
+        with ExitStack() as stack:
+            with _timed("ray_start", seconds):
+                if on_ray:
+                    stack.enter_context(ray_session())
+            with _timed("make", seconds):
+                rows = [{"name": shard.name, "shard": shard.to_json()} for shard in shards]
+                _map_shards(rows, MakeCandidates(candidates, self.substituter), candidates, on_ray)
+            with _timed("group", seconds):
+                if not grouped.exists():
+                    group_by_formula(self._candidates / MATERIALS, grouped, self.config.rows_per_shard)
+            with _timed("deduplicate", seconds):
+                formulas = list(formula_shards(grouped, self.config.rows_per_shard))
+                _map_shards(formulas, Deduplicate(grouped, distinct), distinct, on_ray)
+        with _timed("place", seconds):
+            counts = self._commit([row["name"] for row in formulas])
         counts["input"] = sum(map(len, shards))
         counts["parents_without"] = counts["input"] - counts["parents_with_candidates"] - counts[REJECTS]
-        steps = ("ray_start", "make", "group", "deduplicate", "place")
-        seconds = {
-            f"{step}_seconds": round(end - start, 3) for step, (start, end) in zip(steps, pairwise(times), strict=True)
-        }
         self.run.finish(counts[MATERIALS] + counts[REJECTS], {"stages": seconds, "counts": counts})
 
     def _commit(self, names: list[str]) -> dict[str, int]:
         """Commit the selected candidates, with the rejects spread over their shards; return the counts."""
         selection = CandidateSelection.from_folder(self._distinct / MATERIALS, self.config)
-        rejects = sorted((self._made / REJECTS).glob("*.parquet"))
+        rejects = sorted((self._candidates / REJECTS).glob("*.parquet"))
         committed = self.run.committed()
         for i, name in enumerate(names):
             if name in committed:
@@ -143,8 +140,8 @@ class _Substitution:
             some_rejects = [pq.read_table(file) for file in rejects[i :: len(names)]]
             self.run.commit(name, table, pa.concat_tables([reject_table([]), *some_rejects]))
         return selection.counts | {
-            REJECTS: RunDirectory(self._made, MATERIALS).counts()[REJECTS],
-            "parents_with_candidates": count_parents(self._made / MATERIALS),
+            REJECTS: RunDirectory(self._candidates, MATERIALS).counts()[REJECTS],
+            "parents_with_candidates": count_parents(self._candidates / MATERIALS),
         }
 
 
@@ -152,17 +149,17 @@ class MakeCandidates:
     """Makes the candidates of a shard of parents.
 
     Args:
-        made: Where they are written.
+        output: Where they are written.
         substituter: The substitution rules.
     """
 
-    def __init__(self, made: RunDirectory, substituter: Substituter) -> None:
-        self._made = made
+    def __init__(self, output: RunDirectory, substituter: Substituter) -> None:
+        self._output = output
         self._substituter = substituter
 
     def __call__(self, row: Row) -> Row:
         candidates, rejects = substitute_rows(read_shard(Shard.from_json(row["shard"])), self._substituter)
-        self._made.commit(row["name"], candidates, reject_table(rejects))
+        self._output.commit(row["name"], candidates, reject_table(rejects))
         return {"candidate": len(candidates) - candidates["parent_id"].null_count}
 
 
@@ -194,3 +191,11 @@ def _map_shards(rows: list[Row], step: Callable[[Row], Row], directory: RunDirec
     with Progress(len(rows), "shard", initial=len(rows) - len(missing)) as progress:
         for result in results:
             progress.step(**result)
+
+
+@contextmanager
+def _timed(step: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Record the duration of the block as `STEP_seconds`."""
+    start = time.perf_counter()
+    yield
+    seconds[f"{step}_seconds"] = round(time.perf_counter() - start, 3)
