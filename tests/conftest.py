@@ -40,6 +40,8 @@ pytest_plugins = ["runs"]
 settings.register_profile("no deadline", deadline=None)  # tests run on machines under load
 settings.load_profile("no deadline")
 
+torch.set_num_threads(1)  # threads that wait for each other are slow where other tests use the same cores
+
 BUNDLED = Path(mat2spec.__file__).with_name("data") / "bundled"
 
 ROWS = {"train": 24, "valid": 6, "test": 6}
