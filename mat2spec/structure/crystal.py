@@ -221,10 +221,11 @@ def isotope_rule(site: str, symbol: str) -> str:
 
 def _checked_numbers(material_id: str, numbers: np.ndarray) -> UInt8[np.ndarray, " atoms"]:
     """Atomic numbers as bytes, checked before the conversion wraps 273 to 17."""
-    numbers = numbers.astype(np.float64) if numbers.dtype == object else numbers  # None becomes NaN
-    unknown = numbers[~((numbers >= 1) & (numbers <= MAX_ATOMIC_NUMBER))]
-    if len(unknown):
-        raise _unknown_element(material_id, unknown[0])
+    if numbers.dtype.kind == "O":
+        numbers = numbers.astype(np.float64)  # None becomes NaN
+    known = (numbers >= 1) & (numbers <= MAX_ATOMIC_NUMBER)
+    if not known.all():
+        raise _unknown_element(material_id, numbers[~known][0])
     return numbers.astype(np.uint8)
 
 

@@ -17,7 +17,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
-from pymatgen.core import Structure
 from running import ROOT, environment, wait_until
 
 from mat2spec.data.materials.schema import read_crystals
@@ -29,10 +28,6 @@ SHARDS = 20
 """At least: 12 rows of a table, files, archives."""
 
 
-def structure_of(crystal: Crystal) -> Structure:
-    return Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
-
-
 def read(output: Path, folder: str) -> list[dict]:
     return [row for file in sorted((output / folder).iterdir()) for row in pq.read_table(file).to_pylist()]
 
@@ -42,11 +37,11 @@ def folder(tmp_path_factory, small_table) -> Path:
     """One of each: files, an archive, tables, and everything that can be wrong with them."""
     made = tmp_path_factory.mktemp("structures")
     found = [crystal for crystal in read_crystals(small_table) if isinstance(crystal, Crystal)]
-    texts = [structure_of(crystal).to(fmt="cif") for crystal in found[:9]]
+    texts = [crystal.to_structure().to(fmt="cif") for crystal in found[:9]]
     (made / "deep" / "er").mkdir(parents=True)
     (made / "one.cif").write_text(texts[0])
     (made / "deep" / "two.cif.gz").write_bytes(gzip.compress(texts[1].encode()))
-    structure_of(found[2]).to(str(made / "deep" / "POSCAR"), fmt="poscar")
+    found[2].to_structure().to(str(made / "deep" / "POSCAR"), fmt="poscar")
     (made / "deep" / "er" / "one.cif").write_text(texts[3])
     (made / "same.cif").write_text(texts[0])
     (made / "table.csv").write_text(pa_csv([("csv-a", texts[4], 1.5), ("csv-b", "no structure", 2.5)]))
@@ -58,7 +53,7 @@ def folder(tmp_path_factory, small_table) -> Path:
             archive.addfile(member, io.BytesIO(text.encode()))
     (made / "empty.cif").write_text("")
     (made / "binary.cif").write_bytes(bytes(range(256)))
-    (made / "truncated.json").write_text(json.dumps(structure_of(found[7]).as_dict())[:300])
+    (made / "truncated.json").write_text(json.dumps(found[7].to_structure().as_dict())[:300])
     (made / "broken.zip").write_bytes(b"PK\3\4 and no more")
     (made / "loop").symlink_to(made)
     with (made / "huge.cif").open("wb") as huge:

@@ -1,4 +1,4 @@
-"""The Materials Project, played by a server of this machine: candidates and labels of real crystals, and what can go wrong."""
+"""Downloads from a fake Materials Project: candidates and labels of real crystals, and failures."""
 
 import errno
 import json
@@ -32,6 +32,7 @@ from mat2spec.data.materials_project import client as door
 from mat2spec.data.materials_project import retry
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure.crystal import Crystal
 
 THZ = 0.0299792458
 """One cm⁻¹."""
@@ -45,9 +46,7 @@ Row = dict[str, Any]
 
 
 def structure_of(row: Row) -> Structure:
-    return Structure(
-        Lattice(np.reshape(row["lattice"], (3, 3))), row["atomic_numbers"], np.reshape(row["frac_coords"], (-1, 3))
-    )
+    return Crystal.from_row(row).to_structure()
 
 
 def summary(row: Row, properties: tuple[str, ...], structure: Structure | None = None, **known: Any) -> Row:
@@ -137,7 +136,7 @@ def phonons(small_table, electronic) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def documents(electronic, phonons) -> list[Row]:
-    """All summaries of the database; after the good ones, those of which no label can come, and those that no query may give."""
+    """All summaries of the database: good ones, those without a label, and those that no query may return."""
     good = [electronic_document(row, index) for index, row in enumerate(electronic)]
     good += [phonon_document(row, index) for index, row in enumerate(phonons)]
     salt, metal = electronic[-1], electronic[0]

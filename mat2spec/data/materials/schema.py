@@ -72,10 +72,11 @@ def check_schema(schema: pa.Schema, source: str) -> None:
 
 def read_crystals(table: pa.Table) -> Iterator[Crystal | StructureError]:
     """Convert each row to a crystal, or to the error that says why it is none."""
-    columns = [table[name].to_numpy() for name in COLUMNS]
+    names = [name for name in COLUMNS if name != "formula_pretty"]
+    columns = [table[name].to_numpy() for name in names]
     for values in zip(*columns, strict=True):
         try:
-            yield Crystal.from_row(dict(zip(COLUMNS, values, strict=True)))
+            yield Crystal.from_row(dict(zip(names, values, strict=True)))
         except StructureError as error:
             yield error
 

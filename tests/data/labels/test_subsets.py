@@ -78,7 +78,7 @@ def test_magnesium_oxide_is_in_space_group_225_and_not_a_ternary_oxide(real_crys
 def test_ternary_oxides_are_oxygen_and_two_others_without_rare_earths(silicon, elements, expected):
     numbers = np.array([Element(symbol).Z for symbol in elements.split()], np.uint8)
     coords = np.linspace(0, 1, len(numbers), endpoint=False)[:, None] * np.ones(3)
-    assert SUBSETS["ternary-oxides"](Crystal("made", numbers, 6 * np.eye(3), coords)) == expected
+    assert SUBSETS["ternary-oxides"](Crystal("oxide", numbers, 6 * np.eye(3), coords)) == expected
 
 
 def test_subset_that_a_split_lacks_is_refused(small_table, tmp_path):

@@ -59,10 +59,10 @@ def test_each_format_gives_the_same_crystal(real_crystals, tmp_path, suffix):
     for crystal in real_crystals:
         file = tmp_path / f"{crystal.material_id}.{suffix}"
         crystal.to_structure().to(str(file), fmt="poscar" if suffix in ("vasp", "poscar") else suffix)
-        found = read_structure_file(file)
-        assert found.material_id == crystal.material_id
-        assert found.formula == crystal.formula
-        np.testing.assert_allclose(bonds(found), bonds(crystal), atol=CIF_DIGITS)
+        result = read_structure_file(file)
+        assert result.material_id == crystal.material_id
+        assert result.formula == crystal.formula
+        np.testing.assert_allclose(bonds(result), bonds(crystal), atol=CIF_DIGITS)
 
 
 def test_poscar_and_contcar_are_recognized_without_an_extension(silicon, tmp_path):
