@@ -134,7 +134,7 @@ def run(home, trained, mlflow_client, head, table_with_bad_rows, tmp_path_factor
         output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     assert f"211 input rows: 200 predictions, 11 rejects in {made}" in output
-    assert re.search(r"1 workers computed \d+% of the time; bottleneck: .*; \d shards done in isolation", output)
+    assert re.search(r"1 worker, .*\d+% .*bottleneck: .*; \d shards? .*in isolation", output)
     assert {path: content for path, content in files(made).items() if path in first} == first, (
         "what was done stays as it was"
     )
@@ -309,7 +309,7 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert job_lines(err) == []
-    assert out.endswith(f"\n5 input rows: 4 predictions, 1 rejects in {home / 'from-files'}\n")
+    assert out.endswith(f"\n5 input rows: 4 predictions, 1 reject in {home / 'from-files'}\n")
     (reject,) = read(home / "from-files", "rejects").to_pylist()
     assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
     assert "is disordered (" in reject["error"]
