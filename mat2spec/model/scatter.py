@@ -1,4 +1,4 @@
-"""Sums, means and softmax over groups of rows, by torch_geometric: the atoms of each crystal, or the edges of each atom."""
+"""Sums, means and softmax over groups of rows, by torch_geometric: atoms of each crystal, or edges of each atom."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
