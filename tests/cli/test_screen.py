@@ -130,6 +130,7 @@ def run(home, trained, mlflow_client, head, table_with_bad_rows, tmp_path_factor
     before = len(shards(made))
     with head.submit("python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of the submitted job")
+        assert process.poll() is None, process.communicate()[0]
         assert kill("ray::Worker", psutil.Process(head.pid).children(recursive=True))
         output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
