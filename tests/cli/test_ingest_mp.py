@@ -256,10 +256,10 @@ def test_the_paper_s_query_gives_the_metals_and_no_other(fetch, electronic, tmp_
         assert rows[name]["has_dos"]
         assert not rows[name]["has_phonon"]
         assert rows[name]["source"] == "Materials Project 2025.09.25"
-    told = record(tmp_path / "mp")
-    assert told["database_version"] == "2025.09.25"
-    assert told["identity"]["query"]["energy_above_hull"] == [0.0, 0.5]
-    assert told["counts"] == {"input": len(rows), "materials": len(rows), "rejects": 0}
+    written = record(tmp_path / "mp")
+    assert written["database_version"] == "2025.09.25"
+    assert written["identity"]["query"]["energy_above_hull"] == [0.0, 0.5]
+    assert written["counts"] == {"input": len(rows), "materials": len(rows), "rejects": 0}
     assert (tmp_path / "mp" / "catalog.duckdb").exists()
     assert f"{len(rows)} materials of release 2025.09.25" in outcome.out
 
@@ -353,13 +353,13 @@ def test_faults_that_pass_cost_nothing(fetch, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [(429, "too many 429"), (500, "500: simulated failure"), ("half", "JSONDecodeError")]
+    ("fault", "line"), [(429, "too many 429"), (500, "500: simulated failure"), ("half", "JSONDecodeError")]
 )
-def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, server, tmp_path, fault, told):
+def test_a_fault_that_stays_ends_in_a_line_and_what_was_fetched_stays(fetch, server, tmp_path, fault, line):
     server.faults += [fault] * 4 * 3
     outcome = fetch("candidates", "--query.preset", "paper", seconds=0)
     assert outcome.code == 1
-    assert told in outcome.err
+    assert line in outcome.err
     assert "run the same command to resume" in outcome.err
     server.faults.clear()
     assert fetch("candidates", "--query.preset", "paper").code == 0
@@ -401,7 +401,7 @@ def fails_after(times: int, commit: Callable[..., None]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "line"),
     [
         ("", "no API key; get one at https://materialsproject.org/api and set MP_API_KEY"),
         ("0123456789abcdef", "the API key has 16 characters, must be 32 letters and digits"),
@@ -409,7 +409,7 @@ def fails_after(times: int, commit: Callable[..., None]) -> Callable[..., None]:
         ("expired", 'the API key is refused (401: {"message":"Your API key has expired"})'),
     ],
 )
-def test_a_bad_key_is_refused_before_anything_is_written(fetch, server, monkeypatch, tmp_path, key, told):
+def test_a_bad_key_is_refused_before_anything_is_written(fetch, server, monkeypatch, tmp_path, key, line):
     monkeypatch.setattr(door, "SETTINGS", {})
     if key == "expired":
         server.faults.append("expired")
@@ -417,7 +417,7 @@ def test_a_bad_key_is_refused_before_anything_is_written(fetch, server, monkeypa
         monkeypatch.setenv("MP_API_KEY", key)
     outcome = fetch("candidates")
     assert outcome.code == 2
-    assert told.replace(" ", "") in outcome.err.replace(" ", "")
+    assert line.replace(" ", "") in outcome.err.replace(" ", "")
     assert len(key) < 20 or key not in outcome.err
     assert not (tmp_path / "mp").exists()
 
@@ -435,7 +435,7 @@ def test_the_key_is_nowhere_in_what_is_written(fetch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "line"),
     [
         (("--query.band-gap", 2, 1), "band_gap: minimum 2 is greater than maximum 1"),
         (("--query.lacks", "dog"), "'dog' is not a property"),
@@ -445,9 +445,9 @@ def test_the_key_is_nowhere_in_what_is_written(fetch, tmp_path):
         (("--query.ids", "x.txt", "--query.preset", "paper"), "ids already selects materials"),
     ],
 )
-def test_an_impossible_wish_is_refused_before_anything_is_written(fetch, tmp_path, options, told):
+def test_an_impossible_wish_is_refused_before_anything_is_written(fetch, tmp_path, options, line):
     outcome = fetch("candidates", *options)
-    assert (outcome.code, told in outcome.err) == (2, True), outcome.err
+    assert (outcome.code, line in outcome.err) == (2, True), outcome.err
     assert not (tmp_path / "mp").exists()
 
 

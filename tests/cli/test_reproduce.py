@@ -1,4 +1,4 @@
-"""A table of trainings: killed, continued, joined, judged, written."""
+"""A benchmark table: a worker killed, trainings resumed, made an ensemble, evaluated, written."""
 
 import json
 import re
@@ -134,7 +134,7 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
     assert set(result(output / "both-1")["spread"]) >= {"rank_correlation", "within_expected", "within_twice_expected"}
 
 
-def test_row_that_cannot_be_trained_is_told_and_keeps_no_other_from_being(table, home):
+def test_row_that_cannot_be_trained_is_reported_and_the_others_are_trained(table, home):
     output, printed = table
     assert re.search(
         r"unlike-1: .*cannot start from it: its model is .*width=8.*, this training's is .*width=9", printed

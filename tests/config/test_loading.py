@@ -6,7 +6,16 @@ import yaml
 from pydantic import ValidationError
 from refused import refusal
 
-from mat2spec.config import GraphConfig, ScreenConfig, Section, TableConfig, TrainConfig, load_config, validate
+from mat2spec.config import (
+    DataConfig,
+    GraphConfig,
+    ScreenConfig,
+    Section,
+    TableConfig,
+    TrainConfig,
+    load_config,
+    validate,
+)
 from mat2spec.config.networks import NETWORKS
 
 MINIMAL = {"data": {"table": "labels.parquet"}}
@@ -120,9 +129,37 @@ def test_file_that_is_not_there_is_refused(tmp_path):
     assert "cannot read" in refusal(tmp_path)
 
 
-def test_all_mistakes_are_told_at_once(written):
+def test_all_mistakes_are_named_at_once(written):
     message = refusal(written({"graph": {"cutof": 6.0}, "training": {"seed": -1}}))
     assert all(key in message for key in ("graph.cutof", "training.seed", "data"))
+
+
+def test_required_setting_that_the_file_lacks_may_be_an_option(written):
+    path = written({"graph": {"cutoff": 6.0}, "data": {"splits": ["a", "b", "c"]}})
+    config = load_config(TrainConfig, path, ["--data.table", "labels.parquet"])
+    assert (config.data.table, config.data.splits, config.graph.cutoff) == ("labels.parquet", ("a", "b", "c"), 6.0)
+    assert load_config(TrainConfig, written({}), ["--data.table", "x.parquet"]).data == DataConfig(table="x.parquet")
+    assert "--data.table" in refusal(path, "--graph.cutoff", "5")
+
+
+def test_file_that_is_wrong_is_refused_whatever_the_options(written):
+    assert "graph.cutof: unknown key" in refusal(written({"graph": {"cutof": 6.0}}), "--data.table", "labels.parquet")
+
+
+@pytest.mark.parametrize(
+    ("option", "suggestion"),
+    [("--graph.cutof", "--graph.cutoff"), ("--cutoff", "--graph.cutoff"), ("--batch_size", "--training.batch-size")],
+)
+def test_unknown_option_is_refused_with_the_one_that_was_meant(written, option, suggestion):
+    message = refusal(written(MINIMAL), option, "6")
+    assert message.startswith(f"{option}: ")
+    assert suggestion in message
+
+
+def test_all_mistakes_of_a_command_line_are_named_at_once(written):
+    message = refusal(written(MINIMAL), "--graph.cutoff", "0", "--training.epochs", "-1")
+    assert "--graph.cutoff" in message
+    assert "--training.epochs" in message
 
 
 def test_configuration_is_fixed_once_made():
