@@ -1,4 +1,4 @@
-"""Files of all kinds, good and bad, become one materials table; also after a kill, and from an object store."""
+"""Files of all kinds, good and bad, as one materials table that a screening reads; killed, and on an object store."""
 
 import gzip
 import io
