@@ -92,12 +92,10 @@ def run(home, trained, mlflow_client, head, table_with_bad_rows, tmp_path_factor
     assert 0 < len(shards(made)) < SHARDS, "killed too late to test anything"
     assert not (made / "catalog.duckdb").exists()
 
-    late = table_with_bad_rows[0]["material_id"][
-        -40
-    ].as_py()  # without its nap a worker that Ray no longer knows may finish the run
-    with start(
-        home, *arguments, **with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))
-    ) as process:
+    late = table_with_bad_rows[0]["material_id"][-40].as_py()
+    # Its nap keeps the run from being finished: by a worker that Ray no longer knows, or while `ray job stop` starts.
+    napping = with_faults({"*": "pause", late: "nap"}, tmp_path_factory.mktemp("site"))
+    with start(home, *arguments, **napping) as process:
         wait_until(lambda: len(shards(made)) > len(first) or process.poll() is not None, "another shard")
         others = psutil.Process(process.pid).children(recursive=True)
         assert kill("raylet", others)
@@ -120,7 +118,7 @@ def run(home, trained, mlflow_client, head, table_with_bad_rows, tmp_path_factor
     champion = ("--output", "screened", "--checkpoint", "models:/phdos-test@champion", "--track")
     before = len(shards(made))
     with head.submit(
-        "python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=slow, name="stopped"
+        "python", "jobs/screen.py", "screen.yaml", *champion, home=home, variables=napping, name="stopped"
     ) as process:
         wait_until(lambda: len(shards(made)) > before or process.poll() is not None, "a shard of a job that is stopped")
         assert "was stopped" in head.stop("stopped")
