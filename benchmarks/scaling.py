@@ -10,7 +10,7 @@ as many sleeping workers as the nodes have cores; one process stands for 128 of 
 The simulation leaves out reading and writing, the nodes and worker processes that Ray has to look after, their start,
 stragglers and losses. On a machine with few cores the simulated workers' processes and Ray's take cores from the
 driver, so that its limit is a lower bound. The prediction leaves out the time that a shard waits for the store, and
-everything above. GPUs, and graphs built in tasks of their own for them, are not modelled.
+everything above. GPUs, and graphs built in tasks of their own for them, are not modeled.
 """
 
 import argparse

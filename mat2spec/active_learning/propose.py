@@ -113,7 +113,7 @@ def _too_few(config: ProposeConfig, run: Location, rows: pa.Table, tried: pa.Chu
     if config.by == "spread" and len(rows) and not len(rows.filter(pc.is_finite(rows["score"]))):
         return (
             f"{run}: --by spread needs expected errors, which only an ensemble predicts; screen with an ensemble "
-            "(kind join in a table for mat2spec reproduce), or use --by margin or --by diversity"
+            "(kind ensemble in a table for mat2spec reproduce), or use --by margin or --by diversity"
         )
     excluded = {
         "seen in training or tried before": pc.sum(tried).as_py() or 0,

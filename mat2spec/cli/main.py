@@ -66,7 +66,7 @@ COMMANDS = {
         "ingest:files",
     ),
     "ingest mp": Command(
-        "download structures or labelled crystals from the Materials Project",
+        "download structures or labeled crystals from the Materials Project",
         MaterialsProjectConfig,
         "ingest:materials_project",
     ),

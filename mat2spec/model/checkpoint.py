@@ -52,6 +52,8 @@ def resolve_checkpoint(name: str) -> Location:
         raise CheckpointError(
             f"{name}: no such checkpoint; {', '.join(shipped)} ship with mat2spec, others need a path"
         )
+    if directory.name in shipped and isinstance(directory, Path) and not directory.exists():
+        raise CheckpointError(f"{name}: no such directory; to use the checkpoint that ships, write {directory.name}")
     return directory
 
 

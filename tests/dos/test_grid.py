@@ -41,12 +41,12 @@ def test_bin_of_no_width_is_refused():
         SpectrumGrid.from_points("edos", "eV", np.array([1.0, 1.0, 2.0]))
 
 
-def test_centre_outside_its_bin_is_refused():
+def test_center_outside_its_bin_is_refused():
     with pytest.raises(ValueError, match=r"got 2\.5 outside 1\.0 … 2\.0 eV"):
         SpectrumGrid("edos", "eV", (0.5, 2.5), (0.0, 1.0, 2.0))
 
 
-def test_edges_that_do_not_fit_the_centres_are_refused():
+def test_edges_that_do_not_fit_the_centers_are_refused():
     with pytest.raises(ValueError, match="2 bins has 3 edges, got 2"):
         SpectrumGrid("edos", "eV", (0.5, 1.5), (0.0, 1.0))
 

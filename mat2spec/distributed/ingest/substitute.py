@@ -122,7 +122,7 @@ class _Substitution:
             with _timed("deduplicate", seconds):
                 formulas = list(formula_shards(grouped, self.config.rows_per_shard))
                 _map_shards(formulas, Deduplicate(grouped, distinct), distinct, on_ray)
-        with _timed("place", seconds):
+        with _timed("finalize", seconds):
             counts = self._commit([row["name"] for row in formulas])
         counts["input"] = sum(map(len, shards))
         counts["parents_without"] = counts["input"] - counts["parents_with_candidates"] - counts[REJECTS]

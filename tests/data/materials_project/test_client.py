@@ -112,10 +112,10 @@ def test_bands_and_curve_that_disagree_are_refused_with_both_gaps(changes, facts
 def test_spin_channels_that_differ_are_refused_for_nonmagnetic_labels():
     row, crystal = insulator()
     total = np.array(row["densities"])
-    polarised = curve_of(row, densities=np.array([0.6 * total, 0.4 * total]))
+    polarized = curve_of(row, densities=np.array([0.6 * total, 0.4 * total]))
     with pytest.raises(SpectrumError, match="spin channels differ by 20"):
-        electronic_label(summary_of(row), crystal, polarised, nonmagnetic=True)
-    label = electronic_label(summary_of(row), crystal, polarised, nonmagnetic=False).columns
+        electronic_label(summary_of(row), crystal, polarized, nonmagnetic=True)
+    label = electronic_label(summary_of(row), crystal, polarized, nonmagnetic=False).columns
     np.testing.assert_allclose(label["edos"], row["edos"], rtol=1e-5, atol=1e-6)
 
 
