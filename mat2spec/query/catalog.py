@@ -91,7 +91,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, run: Location, base: st
     files = parquet_files(base, VERIFIED)
     computed, predicted = (connection.sql(f"SELECT * FROM {source} LIMIT 0").columns for source in (files, PREDICTIONS))
     predicted_columns = [
-        f'p."{name}" AS "{f"predicted_{name}" if name in computed else name}"'
+        f"p.{_identifier(name)} AS {_identifier(f'predicted_{name}' if name in computed else name)}"
         for name in predicted
         if name != "material_id"
     ]
@@ -119,6 +119,10 @@ def parquet_files(run: Location | str, folder: str) -> str:
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager
