@@ -68,6 +68,8 @@ def _explain(kind: type[BaseModel], error: dict[str, Any], source: str) -> str:
         rule = error["msg"].removeprefix("Value error, ")
         return _joined("" if source == COMMAND_LINE else source, where, rule)
     got = "" if error["type"] == "missing" else f", got {error['input']!r}"
+    if error["type"] == "too_short" and source == COMMAND_LINE and where in positional_fields(kind):
+        return f"{where.upper()}: required; --help describes it"
     if source == COMMAND_LINE and where in file_only_fields(kind):
         return f"{where}: required, in a YAML file that is named first"
     if source == COMMAND_LINE:
