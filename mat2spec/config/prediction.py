@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from mat2spec.config.base import Section
+from mat2spec.config.base import Picture, Section
 from mat2spec.config.ingestion import ReadingConfig
 
 
@@ -21,7 +21,7 @@ class PredictConfig(Section):
         description="name of a checkpoint that ships (phdos, phdos-mat2spec, edos), directory or URL of one, "
         "or an MLflow models:/ URI",
     )
-    plot: str | None = Field(None, description="picture to write (PNG, PDF, SVG), one panel per structure")
+    plot: Picture | None = Field(None, description="picture to write (PNG, PDF, SVG), one panel per structure")
     format: Literal["table", "csv", "json"] = Field(
         "table", description="printed format; csv and json include the spectra and their axis"
     )

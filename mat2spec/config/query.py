@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 
-from mat2spec.config.base import Section
+from mat2spec.config.base import Picture, Section
 
 
 class RunQueryConfig(Section):
@@ -18,6 +18,6 @@ class RunQueryConfig(Section):
         description="SQL over the views predictions and rejects, or @NAME of a named query"
     )
     format: Literal["table", "csv", "json"] = Field("table", description="printed format")
-    plot: str | None = Field(
+    plot: Picture | None = Field(
         None, description="picture to write (PNG, PDF, SVG): the predicted spectra of the answer's materials"
     )

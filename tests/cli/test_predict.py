@@ -123,6 +123,11 @@ def test_picture_that_cannot_be_written_is_refused_before_anything_is_predicted(
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
 
 
+def test_picture_of_an_unknown_format_is_refused_before_anything_is_predicted(predict, home):
+    done = predict("NaCl.cif", "--plot", "salt.txt")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+
+
 def test_options_may_come_from_a_file(predict, home):
     (home / "predict.yaml").write_text("model: edos\nformat: json\n")
     done = predict("predict.yaml", "POSCAR")
