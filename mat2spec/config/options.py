@@ -124,9 +124,9 @@ def _explain_unknown(tokens: Sequence[str], kind: type[Section], default: Any) -
         return f"{word}: unexpected argument{hint}"
     option = word.lstrip("-").partition("=")[0].replace("-", "_")
     known = list(_options(kind, default))
-    if new := next((new for old, new in RENAMED_KEYS.items() if option in (old, old.rpartition(".")[2])), None):
-        if new in known:
-            return f"{word}: renamed; write {flag(new)}"
+    renamed = (new for old, new in RENAMED_KEYS.items() if option in (old, old.rpartition(".")[2]) and new in known)
+    if new := next(renamed, None):
+        return f"{word}: renamed; write {flag(new)}"
     if nested := [name for name in known if name.rpartition(".")[2] == option]:
         return f"{word}: unknown option; write {' or '.join(map(flag, nested))}"
     if close := difflib.get_close_matches(option, known, n=1):

@@ -39,7 +39,7 @@ def test_old_key_is_refused_in_a_file_and_as_an_option_with_the_new_name(tmp_pat
     message = refusal(kind, values | {section: values.get(section, {}) | {key: value}}, tmp_path / "old.yaml")
     assert f"old.yaml: {old}: " in message
     assert new in message
-    for option in (old, old.replace("_", "-")):
+    for option in (old, old.replace("_", "-"), key):
         message = refusal(kind, values, tmp_path / "new.yaml", (f"--{option}", str(value)))
         assert f"--{option}" in message
         assert new in message.replace("-", "_")
