@@ -155,7 +155,11 @@ class TrainConfig(Section):
     graph: GraphConfig = GraphConfig()
     model: NetworkConfig = Mat2SpecConfig()
     training: TrainingConfig = TrainingConfig()
-    start_from: str | None = Field(None, description="checkpoint with the initial weights; if not set: random weights")
+    start_from: str | None = Field(
+        None,
+        description="checkpoint with the initial weights: name of one that ships, or directory; "
+        "if not set: random weights",
+    )
     start_with: Literal["network", "encoder"] = Field(
         "network", description="weights to take from start_from: the whole network, or only its crystal encoder"
     )

@@ -9,7 +9,7 @@ from mat2spec.config import TrainConfig
 from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import CheckpointError, TableError
-from mat2spec.model.checkpoint import Checkpoint
+from mat2spec.model.checkpoint import SHIPPED, Checkpoint, shipped_checkpoints
 from mat2spec.model.registry import build_network, label_size
 from mat2spec.storage.paths import resolve
 
@@ -33,8 +33,13 @@ class TrainingInputs:
     @classmethod
     def from_config(cls, config: TrainConfig) -> "TrainingInputs":
         """Resolve the paths of a configuration: relative ones start at MAT2SPEC_HOME or the current directory."""
-        optional = (config.data.extra_train, config.data.exclude_systems_of, config.start_from)
-        return cls(resolve(config.data.table), *(resolve(path) if path else None for path in optional))
+        extra, excluded, start = (
+            resolve(path) if path else None
+            for path in (config.data.extra_train, config.data.exclude_systems_of, config.start_from)
+        )
+        if config.start_from in shipped_checkpoints():
+            start = SHIPPED / config.start_from
+        return cls(resolve(config.data.table), extra, excluded, start)
 
     def splits(self, config: TrainConfig) -> LabeledSplits:
         """Read the labels.
