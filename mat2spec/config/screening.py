@@ -42,8 +42,8 @@ class ScreenConfig(Section):
     """A screening: structures in, a run directory out."""
 
     input: str = Field(
-        description="materials table (Parquet file, folder or glob) or structure files (file, folder, glob, archive); "
-        "path or URL"
+        description="materials table (Parquet file, folder or glob) or structure files (file, folder, glob); "
+        "path or URL; mat2spec ingest files makes a table of archives and CSV"
     )
     checkpoint: str = Field(
         description="name of a checkpoint that ships, checkpoint directory, URL, or MLflow models:/ URI"

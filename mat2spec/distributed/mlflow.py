@@ -182,7 +182,7 @@ def fetch_checkpoint(uri: str, output: Location) -> Path:
     if store.startswith("sqlite:///") and not Path(store.removeprefix("sqlite:///")).exists():
         raise CheckpointError(
             f"{uri}: not found in {store}, which does not exist; "
-            "set MLFLOW_TRACKING_URI, or choose an --output beside the directory of the training"
+            "set MLFLOW_TRACKING_URI to the store of its training, or write results beside that training"
         )
     _connect(store)
     directory = output.parent / ".checkpoints" / re.sub(r"\W+", "-", uri)

@@ -90,8 +90,12 @@ def parse_file(path: str, config: ReadingConfig) -> list[Crystal | StructureErro
 
     file = locate(path)
     if is_table(without_compression(file.name)) or is_archive(file.name):
+        if file.name.endswith(".parquet"):
+            raise TableError(f"{path} is a table of structures; predict it with mat2spec screen --input {path}")
         kind = "an archive" if is_archive(file.name) else "a table"
-        raise TableError(f"{path} is {kind} of structures; predict it with mat2spec screen --input {path}")
+        raise TableError(
+            f"{path} is {kind} of structures; make a materials table of it with mat2spec ingest files, and screen that"
+        )
     try:
         with store_errors_as_oserror(), file.open("rb") as stream:
             content = read_bounded(file.name, stream, config.largest_file)
