@@ -1,6 +1,10 @@
 """Real crystals, small networks and small configurations that many tests share."""
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +43,11 @@ pytest_plugins = ["runs"]
 
 settings.register_profile("no deadline", deadline=None)  # tests run on machines under load
 settings.load_profile("no deadline")
+
+# Ray keeps the address of the machine's latest head in a file, and jobs submitted to another head may use it by mistake:
+# groups of tests run at the same time.
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
+atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 torch.set_num_threads(1)  # threads that wait for each other are slow where other tests use the same cores
 

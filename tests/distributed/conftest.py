@@ -1,22 +1,13 @@
 """A cluster of a head and two nodes, with a token, and an MLflow server."""
 
-import atexit
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from nodes import Cluster, free_port, kill, start_cluster, wait_until
-
-# Ray keeps the address of the machine's latest head in a file, and jobs submitted to another head may use it by
-# mistake. The tests of jobs run beside these.
-os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
-atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
