@@ -44,8 +44,8 @@ pytest_plugins = ["runs"]
 settings.register_profile("no deadline", deadline=None)  # tests run on machines under load
 settings.load_profile("no deadline")
 
-# Ray keeps the address of the machine's latest head in a file, and jobs submitted to another head may use it by mistake:
-# groups of tests run at the same time.
+# Ray keeps the address of the machine's latest head in a file, and jobs submitted to another head may use it by
+# mistake: groups of tests run at the same time.
 os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
 atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
