@@ -114,17 +114,18 @@ def find_checkpoint(name: str, output: "Location") -> "Location":
 
 def print_rows(table: "pa.Table", form: Literal["table", "csv", "json"]) -> None:
     """Print all rows of a table: as DuckDB's shell does, as CSV with lists as JSON text, or as a JSON array."""
-    if form == "json":
-        print(json.dumps(table.to_pylist(), default=str, ensure_ascii=False))
-    elif form == "csv":
-        import pyarrow.csv
+    with suppress(BrokenPipeError):  # `| head` has seen enough
+        if form == "json":
+            print(json.dumps(table.to_pylist(), default=str, ensure_ascii=False))
+        elif form == "csv":
+            import pyarrow.csv
 
-        pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    else:
-        import duckdb
+            pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        else:
+            import duckdb
 
-        duckdb.from_arrow(table).show(max_rows=len(table) + 1, max_width=220)
+            duckdb.from_arrow(table).show(max_rows=len(table) + 1, max_width=220)
 
 
 def _flat(table: "pa.Table") -> "pa.Table":
