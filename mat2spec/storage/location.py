@@ -22,6 +22,9 @@ Location = Path | UPath
 _UNCACHED: dict[str, Any] = {"use_listings_cache": False}
 """Option of every file system of fsspec: other processes write into the same folders."""
 
+_STORE_EXTRAS = "pip install 'mat2spec[s3]' or 'mat2spec[gcs]'"
+"""What to do if the package of an object store is missing."""
+
 
 def is_url(path: str) -> bool:
     """Whether a path is a URL."""
@@ -66,7 +69,7 @@ def list_remote_files(url: str) -> Iterator[tuple[str, str, int]]:
         is_pattern = glob.has_magic(root)
         files = filesystem.glob(root, detail=True) if is_pattern else filesystem.find(root, detail=True)
     except ImportError as error:
-        raise TableError(f"{url}: {error}; pip install 'mat2spec[s3]' or 'mat2spec[gcs]'") from None
+        raise TableError(f"{url}: {error}; {_STORE_EXTRAS}") from None
     except Exception as error:  # each store has errors of its own
         raise TableError(f"{url}: cannot be listed ({type(error).__name__}: {_one_line(error)})") from None
     start = folders_before_pattern(root) if is_pattern else root
@@ -91,6 +94,8 @@ def store_errors_as_oserror() -> Iterator[None]:
         yield
     except (OSError, Mat2SpecError):
         raise
+    except ImportError as error:
+        raise OSError(f"{error}; {_STORE_EXTRAS}") from error
     except Exception as error:  # each package has errors of its own
         raise OSError(f"{type(error).__name__}: {error}") from error
 

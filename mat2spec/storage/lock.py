@@ -51,7 +51,8 @@ class RunLock(AbstractContextManager[None]):
                 with store_errors_as_oserror():
                     self._create_object(self._path)
         except OSError as error:
-            raise RunError(f"{self._run}: cannot be written ({error_reason(error)}); choose another one") from None
+            reason = error_reason(error)
+            raise RunError(f"{self._run}: cannot be written ({reason}); choose another run directory") from None
 
     def __exit__(self, *_: object) -> None:
         with suppress(Exception):  # the storage may be gone
