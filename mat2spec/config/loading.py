@@ -64,15 +64,19 @@ def read_options(kind: type[AnyConfig], words: Sequence[str], command: str, desc
     return parse_options(kind, words, tyro.MISSING_NONPROP, command, description)
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Settings by name; none of an empty file, all of which may come from options."""
     try:
-        return yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot read the configuration ({error.strerror}); see configs/ for examples"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}; write one setting per line, as in configs/")
+    return values or {}
 
 
 def _complete_later(kind: type[AnyConfig], values: Any, source: str) -> AnyConfig:

@@ -17,6 +17,7 @@ from mat2spec.config import (
     validate,
 )
 from mat2spec.config.networks import NETWORKS
+from mat2spec.errors import ConfigError
 
 MINIMAL = {"data": {"table": "labels.parquet"}}
 
@@ -190,3 +191,15 @@ def test_every_value_says_what_it_is(kind):
             assert field.description or sections(field.annotation), f"{section.__name__}.{name} lacks a description"
     assert len(seen) > 1, "sections within sections too"
     assert kind is not TrainConfig or seen >= set(NETWORKS.values())
+
+
+def test_empty_file_leaves_all_settings_to_the_options(tmp_path):
+    (tmp_path / "empty.yaml").touch()
+    config = load_config(ScreenConfig, tmp_path / "empty.yaml", ["--input", "table.parquet", "--checkpoint", "phdos"])
+    assert (config.input, config.checkpoint) == ("table.parquet", "phdos")
+
+
+def test_file_that_holds_no_settings_is_refused_by_name(tmp_path):
+    (tmp_path / "list.yaml").write_text("- input: table.parquet\n")
+    with pytest.raises(ConfigError, match=r"list\.yaml: holds a list"):
+        load_config(ScreenConfig, tmp_path / "list.yaml")

@@ -27,7 +27,8 @@ from mat2spec.storage.location import (
     store_errors_as_oserror,
 )
 from mat2spec.storage.run_directory import MATERIALS, RECORD
-from mat2spec.structure.readers.formats import stem
+from mat2spec.structure.readers.archives import is_archive, without_compression
+from mat2spec.structure.readers.formats import is_table, stem
 
 PARQUET = ".parquet"
 
@@ -148,6 +149,7 @@ def _find_files(pattern: Location) -> list[str]:
     try:
         with store_errors_as_oserror():
             if pattern.is_file():
+                _refuse_unread_kind(pattern)
                 return [str(pattern)]
             if (pattern / RECORD).is_file() and (pattern / MATERIALS).is_dir():
                 pattern = pattern / MATERIALS
@@ -167,6 +169,19 @@ def _find_files(pattern: Location) -> list[str]:
     )
     way_out = "give a materials table or structure files (a relative path starts at MAT2SPEC_HOME, if set)"
     raise TableError(f"{pattern}: {rule}; {way_out}")
+
+
+def _refuse_unread_kind(file: Location) -> None:
+    """Refuse a file of many structures that only an ingestion reads.
+
+    Raises:
+        TableError: If it is an archive, or a table other than Parquet.
+    """
+    is_other_table = is_table(without_compression(file.name)) and not file.name.endswith(PARQUET)
+    if is_archive(file.name) or is_other_table:
+        kind = "a table that is not Parquet" if is_other_table else "an archive"
+        way_out = f"first write a materials table: mat2spec ingest files {file} --output TABLE"
+        raise TableError(f"{file}: is {kind}, which a screening does not read; {way_out}")
 
 
 def _find_local(pattern: Path) -> list[str]:

@@ -197,6 +197,12 @@ def test_path_without_input_is_refused(tmp_path):
     assert f"{tmp_path}: holds 1 file," in refusal(TableError, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["structures.tar.gz", "structures.zip", "structures.csv", "structures.csv.gz"])
+def test_archive_and_other_table_are_refused_with_the_command_that_reads_them(tmp_path, name):
+    (tmp_path / name).touch()
+    assert f"mat2spec ingest files {tmp_path / name}" in refusal(TableError, tmp_path / name)
+
+
 @pytest.mark.parametrize("where", ["nsites <", "nosuch = 1", "nsites = 'many'", "1; DROP TABLE x"])
 def test_condition_that_is_not_valid_sql_is_refused(folder, where):
     assert refusal(ConfigError, folder, where).startswith(f"where: {where}: ")
