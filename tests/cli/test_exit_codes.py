@@ -88,7 +88,7 @@ MISTAKES = [
     (("query", "run", "SELECT 1", "--format", "xml"), ("--format", "xml", "table, csv, json")),
     (("propose", "none", "--by", "random"), ("none", "run.json")),
     (("verify", "run", "--where", "true", "--memory-gb", "8"), ("--memory-gb", "--limits.memory-gb")),
-    (("predict",), ("files",)),
+    (("predict",), ("FILES",)),
     (("predict", "bad/file.cif", "--model", "none"), ("none", "edos", "phdos")),
     (("reproduce",), ("CONFIG.yaml", "mat2spec reproduce --help")),
     (("ingest",), ("files, mp, substitute, split, labels",)),
