@@ -33,11 +33,14 @@ check-spectra: install
 	$(BIN)/python -m pytest tests/config tests/dos tests/query tests/storage tests/evaluate tests/verify tests/active_learning tests/test_layout.py tests/test_readme.py --ignore=tests/config/test_settings.py
 
 test: lint
-	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-screening test-cli test-distributed test-library
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-screening test-distributed test-stores test-cli test-library
 
 # Two at a time: tests that start a Ray wait more than they compute.
 test-screening: install
-	$(BIN)/python -m pytest tests/cli/test_screen*.py
+	$(BIN)/python -m pytest tests/cli/test_screen.py
+
+test-stores: install
+	$(BIN)/python -m pytest tests/cli/test_screen_*.py
 
 test-cli: install
 	$(BIN)/python -m pytest tests/cli --ignore-glob='*/test_screen*'
@@ -56,4 +59,4 @@ ui: install
 dft: install
 	$(BIN)/python -m mat2spec.dft.gpaw_engine
 
-.PHONY: install demo lint check check-structures check-spectra test test-screening test-cli test-distributed test-library ui dft
+.PHONY: install demo lint check check-structures check-spectra test test-screening test-stores test-cli test-distributed test-library ui dft
