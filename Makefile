@@ -22,7 +22,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Lint, types and most tests that neither start a Ray nor train a network: some 200 core-seconds, under two minutes on 2 cores.
+# Lint, types and most tests that neither start a Ray nor train a network: some 150 core-seconds with a warm mypy cache.
 check: lint
 	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target check-structures check-spectra
 
