@@ -33,7 +33,7 @@ from simulated_workers import Measurement, simulate
 
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import read_crystals
-from mat2spec.data.materials.shards import Shard
+from mat2spec.data.shards.shard import Shard
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.pipeline import ScreeningSpec

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import psutil
 import ray
 
-from mat2spec.data.materials.shards import Shard
+from mat2spec.data.shards.shard import Shard
 from mat2spec.distributed.screening.actors import SHARDS_PER_WORKER
 from mat2spec.distributed.screening.scheduler import Scheduler
 from mat2spec.predict.pipeline import ScreeningSpec, ShardReport

@@ -11,7 +11,7 @@ import torch
 
 from mat2spec.config import GraphConfig, InferenceConfig
 from mat2spec.data.materials.schema import read_crystals
-from mat2spec.data.materials.shards import Shard, ShardRows, read_shard
+from mat2spec.data.shards.shard import Shard, ShardRows, read_shard
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor

@@ -21,7 +21,7 @@ from running import ROOT, environment, wait_until
 
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.materials.shards import read_shard
+from mat2spec.data.shards.shard import read_shard
 from mat2spec.structure.crystal import Crystal
 
 SHARDS = 20

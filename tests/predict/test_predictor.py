@@ -17,7 +17,7 @@ from pymatgen.phonon.dos import PhononDos
 import mat2spec
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import COLUMNS, materials_table
-from mat2spec.data.materials.shards import ShardRows
+from mat2spec.data.shards.shard import ShardRows
 from mat2spec.errors import CheckpointError, MissingExtraError, StructureError, TableError
 from mat2spec.model.checkpoint import SHIPPED, shipped_checkpoints
 from mat2spec.predict import pipeline

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.data.materials.schema import check_schema
-from mat2spec.data.materials.shards import Shard, as_range
+from mat2spec.data.shards.shard import Shard, as_range
 from mat2spec.data.materials.structure_files import is_structure_file
 from mat2spec.errors import ConfigError, TableError, counted
 from mat2spec.storage.location import (

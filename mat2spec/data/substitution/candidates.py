@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from mat2spec.data.materials.schema import materials_table, read_crystals
-from mat2spec.data.materials.shards import ShardRows
+from mat2spec.data.shards.shard import ShardRows
 from mat2spec.data.substitution.rules import Candidate, Substituter
 from mat2spec.errors import StructureError
 from mat2spec.storage.rejects import Reject, reject

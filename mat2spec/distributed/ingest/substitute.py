@@ -19,7 +19,7 @@ import ray.data
 
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.materials.shards import Shard, read_shard
+from mat2spec.data.shards.shard import Shard, read_shard
 from mat2spec.data.substitution.by_formula import CandidateSelection, count_parents, formula_shards, group_by_formula
 from mat2spec.data.substitution.candidates import remove_duplicates, substitute_rows
 from mat2spec.data.substitution.rules import Substituter

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import ray
 
-from mat2spec.data.materials.shards import Shard, read_shard
-from mat2spec.predict.isolation import isolate, limit_memory
+from mat2spec.data.shards.shard import Shard, read_shard
+from mat2spec.data.shards.isolation import isolate, limit_memory
 from mat2spec.predict.pipeline import (
     READ,
     UNREADABLE,

@@ -13,7 +13,7 @@ from mat2spec.storage.progress import Progress
 # isort: split
 from mat2spec.config import ScreenConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.materials.shards import Shard
+from mat2spec.data.shards.shard import Shard
 from mat2spec.distributed.screening.scheduler import Scheduler, memory_per_process
 from mat2spec.distributed.screening.tracking import Tracking
 from mat2spec.errors import StorageError, counted

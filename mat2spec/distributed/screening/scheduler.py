@@ -11,10 +11,10 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from mat2spec.config import InferenceConfig
-from mat2spec.data.materials.shards import Shard
+from mat2spec.data.shards.shard import Shard
 from mat2spec.distributed.screening.actors import SHARDS_PER_WORKER, WorkerActor, build_graphs, isolate_faults
 from mat2spec.errors import UnfinishedError, counted
-from mat2spec.predict.isolation import TooManyFaultsError
+from mat2spec.data.shards.isolation import TooManyFaultsError
 from mat2spec.predict.pipeline import ScreeningSpec, ShardReport
 
 NODE_POLL_SECONDS = 5.0

@@ -8,7 +8,7 @@ import pytest
 
 from mat2spec.data.materials.schema import COLUMNS
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.materials.shards import Shard, material_id_of, read_shard, source_of
+from mat2spec.data.shards.shard import Shard, material_id_of, read_shard, source_of
 from mat2spec.errors import ConfigError, Mat2SpecError, TableError
 
 

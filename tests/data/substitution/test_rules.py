@@ -12,7 +12,7 @@ from pymatgen.core.structure_prediction.substitution_probability import Substitu
 from mat2spec.config import read_options, validate
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.data.materials.schema import read_crystals
-from mat2spec.data.materials.shards import ShardRows
+from mat2spec.data.shards.shard import ShardRows
 from mat2spec.data.substitution.candidates import candidate_table, remove_duplicates, substitute_rows
 from mat2spec.data.substitution.rules import Candidate, Substituter
 from mat2spec.elements import symbols

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mat2spec.data.materials.shards import Shard, material_id_of, read_shard, source_of
+from mat2spec.data.shards.shard import Shard, material_id_of, read_shard, source_of
 from mat2spec.errors import StorageError
 from mat2spec.predict.pipeline import (
     READ,
@@ -137,7 +137,7 @@ class IsolatedProcess:
         self._pipe: Connection | None = None
 
     def __enter__(self) -> "IsolatedProcess":
-        _FORKSERVER.set_forkserver_preload(["mat2spec.predict.isolation"])
+        _FORKSERVER.set_forkserver_preload(["mat2spec.data.shards.isolation"])
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mat2spec.predict.isolation
+import mat2spec.data.shards.isolation
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.materials.shards import Shard
-from mat2spec.predict.isolation import (
+from mat2spec.data.shards.shard import Shard
+from mat2spec.data.shards.isolation import (
     CONFIRMATIONS,
     Fault,
     IsolatedProcess,
@@ -109,6 +109,6 @@ def test_missing_input_rejects_no_row(materials, checkpoint, tmp_path):
     (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(4)
     (tmp_path / "input.parquet").unlink()
     pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(tmp_path / "run"), None))
-    kind, text = mat2spec.predict.isolation._answer(pipeline, shard, StageTimer())
+    kind, text = mat2spec.data.shards.isolation._answer(pipeline, shard, StageTimer())
     assert kind == "unreadable"
     assert "input.parquet: cannot be read (No such file or directory)" in text
