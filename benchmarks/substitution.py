@@ -37,7 +37,7 @@ def main() -> None:
         start = time.perf_counter()
         summary = substitute(config, parents, output)
         wall = time.perf_counter() - start
-        record = RunDirectory(output).read_record()
+        record = RunDirectory(output).record
         sql = f"""SELECT c.volume_ratio, c.lattice, c.nsites, k.lattice, k.nsites
                   FROM '{output}/materials/*.parquet' c JOIN '{parents}' k ON c.known_as = k.material_id"""
         count_new = f"SELECT count(*) FROM '{output}/materials/*.parquet' WHERE known_as IS NULL"

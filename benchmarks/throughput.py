@@ -70,7 +70,7 @@ def main() -> None:
     one_core = len(table) / sum(map(statistics.median, seconds.values()))
     print(f"  {'all stages':<24}{one_core:>10.0f} structures/s")
     if arguments.run:
-        rate = RunDirectory(arguments.run).read_record()["stages"]["rows_per_second"]
+        rate = RunDirectory(arguments.run).record["stages"]["rows_per_second"]
         label = f"the job in {arguments.run}"
         print(f"  {label:<24}{rate:>10.0f} structures/s on all cores, {rate / one_core:.2f} × one core")
 

@@ -40,7 +40,7 @@ def propose(config: ProposeConfig, run: Location) -> pa.Table:
         QueryError: If the condition or the criterion is not valid SQL on this run.
         ConfigError: If the run lacks what the rule needs, or has fewer materials than requested.
     """
-    record = RunDirectory(run).read_record()
+    record = RunDirectory(run).record
     if "grid" not in record:
         raise RunError(f"{run}: has no predictions; mat2spec propose needs the run of a screening (mat2spec screen)")
     grid = SpectrumGrid.from_json(record["grid"])

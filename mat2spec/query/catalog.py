@@ -156,7 +156,7 @@ def run_query(run: Location, query: str) -> pa.Table:
         RunError: If there is no finished run.
         QueryError: If the SQL fails, or no query of this name applies to the run.
     """
-    record = RunDirectory(run).read_record()
+    record = RunDirectory(run).record
     if not (run / CATALOG).exists():
         raise RunError(f"{run}: not finished, so it has no {CATALOG}; run the same command again")
     sql = cookbook_sql(query[1:], record) if query.startswith("@") else query

@@ -34,7 +34,7 @@ def plot_answer(run: Location, answer: pa.Table, file: Path) -> None:
     rows = [predicted[material_id] for material_id in ids if material_id in predicted]
     if not rows:
         raise QueryError("--plot: none of the answer's materials has a prediction; query the view predictions")
-    grid = SpectrumGrid.from_json(RunDirectory(run).read_record()["grid"])
+    grid = SpectrumGrid.from_json(RunDirectory(run).record["grid"])
     titles = [f"{row['formula_pretty']} ({row['material_id']})" for row in rows]
     computed = _computed_spectra(run, listed)
     references = [computed.get(row["material_id"]) for row in rows]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ _READERS = 16
 """Files whose footers are read at once: an object store answers each after some 30 ms."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunDirectory:
     """A run on a disk or in an object store.
 
     A shard is done once its results have their name. They are written last, and whole or not at all, so that a kill at
     any moment leaves a shard either done or to be done again.
+
+    run.json is held in memory, because on an object store each access is a request: it is read once and then written
+    whenever it changes. One thread may read `record` while another writes, but only one may write at a time.
 
     Args:
         path: The directory, absolute.
@@ -42,6 +45,11 @@ class RunDirectory:
 
     path: Location
     results: str = PREDICTIONS
+    _record: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave out the record: where a worker needs it, the worker reads it itself."""
+        return RunDirectory, (self.path, self.results)
 
     def check(self, identity: dict[str, Any], *, new_rows: bool = False) -> bool:
         """Check that the directory is free or holds this run; write nothing.
@@ -56,14 +64,15 @@ class RunDirectory:
         Raises:
             RunError: If it holds another run, or something else.
         """
-        with self._refuse_on_oserror("read"):
-            exists = (self.path / RECORD).exists()
-            holds_files = self._holds_files()
-        if not exists:
-            if holds_files:
+        if self._record is None:
+            with self._refuse_on_oserror("read"):
+                exists = (self.path / RECORD).exists()
+                holds_other_files = not exists and self._holds_files()
+            if holds_other_files:
                 raise RunError(f"{self.path}: not empty and holds no {RECORD}; choose another --output")
-            return False
-        if changes := _differences(self.read_record()["identity"], identity):
+            if not exists:
+                return False
+        if changes := _differences(self.record["identity"], identity):
             only_rows_differ = list(changes) == ["input"]
             if not (only_rows_differ and new_rows):
                 allow = "pass --allow-new-rows to screen the rows that were added, or " if only_rows_differ else ""
@@ -91,13 +100,12 @@ class RunDirectory:
         Raises:
             RunError: If it holds another run, or something else, or cannot be written.
         """
+        self._record = None  # since it was read, another job may have worked here
         if self.check(identity, new_rows=new_rows):
-            record = self.read_record()
-            if record["identity"] != identity:
-                additions = [*record.get("additions", []), {"replaced_input": record["identity"]["input"]}]
-                self._write_record(
-                    record | {"status": "running", "identity": identity, "additions": additions, **details}
-                )
+            old = self.record["identity"]
+            if old != identity:
+                additions = [*self.record.get("additions", []), {"replaced_input": old["input"]}]
+                self.note(**{"status": "running", "identity": identity, "additions": additions} | details)
             return
         self.make_folders()
         with self._refuse_on_oserror("written"):
@@ -105,8 +113,7 @@ class RunDirectory:
 
     def is_finished(self, identity: dict[str, Any]) -> bool:
         """Whether the directory holds this run, finished."""
-        record = self.read_record()
-        return record["status"] == "finished" and record["identity"] == identity
+        return self.record["status"] == "finished" and self.record["identity"] == identity
 
     def make_folders(self) -> None:
         """Create the folders on a disk; an object store has none.
@@ -129,12 +136,18 @@ class RunDirectory:
             reason = error_reason(error)
             raise RunError(f"{self.path}: cannot be {action} ({reason}); choose another --output") from None
 
-    def read_record(self) -> dict[str, Any]:
-        """Return the content of run.json.
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json; not to be changed in place.
 
         Raises:
             RunError: If it is missing or damaged.
         """
+        if self._record is None:
+            self._record = self._read_record()
+        return self._record
+
+    def _read_record(self) -> dict[str, Any]:
         try:
             with store_errors_as_oserror():
                 content = (self.path / RECORD).read_bytes()
@@ -191,7 +204,7 @@ class RunDirectory:
 
     def note(self, **details: Any) -> None:
         """Add entries to run.json."""
-        self._write_record(self.read_record() | details)
+        self._write_record(self.record | details)
 
     def _remove_rejects_without_results(self) -> None:
         """Remove rejects of shards without results: a kill came between the two files, and then rows were added."""
@@ -202,6 +215,7 @@ class RunDirectory:
 
     def _write_record(self, record: dict[str, Any]) -> None:
         write_json(self.path / RECORD, record)
+        self._record = record
 
 
 def _parquet_files(folder: Location) -> list[Location]:

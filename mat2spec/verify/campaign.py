@@ -113,7 +113,7 @@ def record_campaign(
 def _computed_hits(run: Path, condition: str, calculations: Sequence[str]) -> dict[str, bool]:
     """Evaluate the condition for each material, with computed columns in place of the predicted ones."""
     files = parquet_files(run, VERIFIED)
-    with open_catalog(run, RunDirectory(run).read_record()) as connection:
+    with open_catalog(run, RunDirectory(run).record) as connection:
         computed = connection.sql(f"SELECT * FROM {files} LIMIT 0").columns
         predicted = connection.sql(f"SELECT * FROM {PREDICTIONS} LIMIT 0").columns
         replacements = {name: f"v.{name}" for name in predicted if name in computed and name not in _INPUT_COLUMNS}

@@ -41,7 +41,7 @@ def draw_sample(run: Path, config: VerifyConfig) -> Sample:
     Raises:
         ConfigError: If a condition is not valid SQL, no prediction meets it, or too many do.
     """
-    with open_catalog(run, RunDirectory(run).read_record()) as connection:
+    with open_catalog(run, RunDirectory(run).record) as connection:
         _create_candidates(connection, config)
         counts = "count(*) FILTER (hit AND eligible), count(*) FILTER (NOT hit AND eligible), count(*) FILTER (hit)"
         ((hits, others, all_hits),) = connection.sql(f"SELECT {counts} FROM candidates").fetchall()

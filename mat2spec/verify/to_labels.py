@@ -52,7 +52,7 @@ def add_labels(config: LabelsConfig, run: Path, base: Path | None, output: Path)
         RunError: If the run has no computed spectra of these levels.
         TableError: If a table cannot be read, or lacks the column of labels.
     """
-    grid = RunDirectory(run).read_record().get("grid", {}).get("name")
+    grid = RunDirectory(run).record.get("grid", {}).get("name")
     computed = _computed_spectra(run, config.level)
     start = output if output.exists() else base
     table = None if start is None else _read_labels(start, grid)

@@ -1,9 +1,12 @@
 import json
 import os
+import pickle
 import re
 import subprocess
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -28,8 +31,38 @@ def files(run: RunDirectory) -> list[str]:
     return sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file())
 
 
+def saved_record(run: RunDirectory) -> dict[str, Any]:
+    return json.loads((run.path / RECORD).read_text())
+
+
+@dataclass
+class Accesses:
+    """How often run.json was read and written."""
+
+    reads: int = 0
+    writes: int = 0
+
+
+@pytest.fixture
+def accesses(monkeypatch) -> Accesses:
+    counts = Accesses()
+    read, write = Path.read_bytes, mat2spec.storage.run_directory.write_json
+
+    def counted_read(path: Path) -> bytes:
+        counts.reads += path.name == RECORD
+        return read(path)
+
+    def counted_write(path: Path, record: dict[str, Any]) -> None:
+        counts.writes += 1
+        write(path, record)
+
+    monkeypatch.setattr(Path, "read_bytes", counted_read)
+    monkeypatch.setattr("mat2spec.storage.run_directory.write_json", counted_write)
+    return counts
+
+
 def test_claimed_directory_holds_the_record_of_its_run(run):
-    assert run.read_record() == {"status": "running", "identity": IDENTITY, "grid": {}}
+    assert run.record == saved_record(run) == {"status": "running", "identity": IDENTITY, "grid": {}}
     assert files(run) == [RECORD]
     assert run.committed() == set()
 
@@ -66,8 +99,63 @@ def test_missing_or_damaged_record_is_refused_in_one_line(run):
     for text, reason in (("{", "cannot be read"), (None, r"no run here: run\.json is missing")):
         (run.path / RECORD).write_text(text) if text else (run.path / RECORD).unlink()
         with pytest.raises(RunError, match=reason) as caught:
-            run.read_record()
+            RunDirectory(run.path).record  # noqa: B018 - it is a property
         assert "\n" not in str(caught.value)
+
+
+def test_new_run_writes_each_change_of_its_record_once_and_reads_none(tmp_path, accesses):
+    run = RunDirectory(tmp_path / "run")
+    assert not run.check(IDENTITY)
+    run.claim(IDENTITY, {})
+    run.commit("part-000000", TWO, ONE)
+    run.note(mlflow_run_id="7")
+    run.finish(3, {"stages": {}})
+    assert run.is_finished(IDENTITY)
+    assert run.record == saved_record(run)
+    assert (run.record["mlflow_run_id"], run.record["counts"]["input"]) == ("7", 3)
+    assert (accesses.reads, accesses.writes) == (0, 3), "written by claim, note and finish"
+
+
+def test_resumed_run_reads_its_record_once_before_it_is_locked_and_once_after(run, accesses):
+    run.commit("part-000000", TWO, ONE)
+    resumed = RunDirectory(run.path)
+    assert resumed.check(IDENTITY)
+    assert not resumed.is_finished(IDENTITY)
+    assert accesses.reads == 1
+    resumed.claim(IDENTITY, {})
+    resumed.note(mlflow_run_id="7")
+    resumed.finish(3, {})
+    assert resumed.record == saved_record(run)
+    assert (accesses.reads, accesses.writes) == (2, 2), "written by note and finish"
+
+
+def test_claim_keeps_what_another_job_wrote_since_the_check(run):
+    late = RunDirectory(run.path)
+    assert late.check(IDENTITY)
+    run.note(mlflow_run_id="7")
+    late.claim(IDENTITY, {})
+    late.note(note="added")
+    assert saved_record(run) == {
+        "status": "running", "identity": IDENTITY, "grid": {}, "mlflow_run_id": "7", "note": "added"
+    }  # fmt: skip
+
+
+def test_record_that_cannot_be_written_stays_as_it_was(run, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mat2spec.storage.run_directory.write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.note(mlflow_run_id="7")
+    assert run.record == saved_record(run)
+
+
+def test_run_directory_on_a_worker_commits_and_reads_the_record_itself(run, accesses):
+    copy = pickle.loads(pickle.dumps(run))
+    run.note(mlflow_run_id="7")
+    copy.commit("part-000000", TWO, ONE)
+    assert accesses.reads == 0
+    assert (copy, copy.record["mlflow_run_id"]) == (run, "7")
 
 
 def test_rejects_are_written_before_predictions(run, monkeypatch):
@@ -133,7 +221,7 @@ def test_run_whose_rows_do_not_add_up_is_not_finished(run):
     run.commit("part-000000", TWO, NONE)
     with pytest.raises(RuntimeError, match="do not add up to 3 input rows"):
         run.finish(3, {})
-    assert run.read_record()["status"] == "running"
+    assert run.record["status"] == saved_record(run)["status"] == "running"
 
 
 def test_rows_may_be_added_to_the_input_if_that_is_allowed(run):
@@ -144,11 +232,11 @@ def test_rows_may_be_added_to_the_input_if_that_is_allowed(run):
         run.claim(grown, {})
     assert run.is_finished(IDENTITY)
     run.claim(grown, {}, new_rows=True)
-    record = run.read_record()
+    record = saved_record(run)
     assert (record["status"], record["identity"]) == ("running", grown)
     assert record["additions"] == [{"replaced_input": "b" * 64}]
     run.claim(grown, {}, new_rows=True)
-    assert run.read_record() == record, "once is enough"
+    assert run.record == saved_record(run) == record, "once is enough"
     with pytest.raises(RunError, match=r"where.*None.*nsites < 9"):
         run.claim(grown | {"where": "nsites < 9", "input": "e" * 64}, {}, new_rows=True)
 

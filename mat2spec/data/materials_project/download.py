@@ -63,9 +63,9 @@ class Download:
         resumed = self.output.exists() and any(self.output.iterdir())
         if resumed:
             final.claim(self._identity(ids), {})
-            if final.read_record()["status"] == "finished":
+            if final.record["status"] == "finished":
                 remove_staged(staged)
-                return _summary(final.read_record(), self.output)
+                return _summary(final.record, self.output)
         project = MaterialsProject(read_key(), self.config.download)
         release = project.database_version
         if resumed:
@@ -75,10 +75,10 @@ class Download:
             self._start(final, staged, project, self._list(project, ids))
         timing = {"list_seconds": time.perf_counter() - start}
         start = time.perf_counter()
-        self._fetch(project, staged, f"Materials Project {final.read_record()['database_version']}")
+        self._fetch(project, staged, f"Materials Project {final.record['database_version']}")
         timing |= {"fetch_seconds": time.perf_counter() - start}
         finalize(staged, final, (), timing, {"missing": _count_rejects_by_stage(staged)})
-        return _summary(final.read_record(), self.output)
+        return _summary(final.record, self.output)
 
     def _identity(self, ids: list[str] | None) -> dict[str, Any]:
         """Settings that must be the same when a download is resumed."""
@@ -144,7 +144,7 @@ class Download:
 
 def _check_release(final: RunDirectory, release: str) -> None:
     """Refuse to resume a download with another release of the database."""
-    first_release = final.read_record()["database_version"]
+    first_release = final.record["database_version"]
     if _UNKNOWN not in (release, first_release) and release != first_release:
         rule = f"was started with release {first_release} of the Materials Project, which is now at {release}"
         raise RunError(f"{final.path}: {rule}; releases cannot be mixed, choose another --output")

@@ -59,7 +59,7 @@ class Verification:
             RunError: If there is no finished run, its input has changed or is gone, or another job is working on it.
             UnfinishedError: If calculations wait for the user to run them, or the job had to stop.
         """
-        record = RunDirectory(self.path).read_record()
+        record = RunDirectory(self.path).record
         grid = _grid(record, self.path)
         engine = build_engine(self.config, self.path)
         if engine.grid != grid.name:

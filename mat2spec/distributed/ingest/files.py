@@ -72,14 +72,14 @@ class Ingestion:
         final = RunDirectory(self.output, MATERIALS)
         staged = RunDirectory(self._staged, MATERIALS)
         final.claim(identity, details)
-        if final.read_record()["status"] != "finished":
+        if final.record["status"] != "finished":
             staged.claim(identity, {})
             batches = make_batches(listing.sources, self.config.rows_per_shard)
             list_seconds = time.perf_counter() - start
             timing = {"list_seconds": list_seconds, **self._stage(staged, batches)}
             finalize(staged, final, listing.rejects, timing)
         remove_staged(staged)
-        return _summary(final.read_record(), self.output)
+        return _summary(final.record, self.output)
 
     def _stage(self, staged: RunDirectory, batches: list[Batch]) -> dict[str, float]:
         """Read the shards that are not staged yet; return seconds and rows."""

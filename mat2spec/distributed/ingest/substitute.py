@@ -63,10 +63,10 @@ def substitute(config: SubstituteConfig, input: Path, output: Path) -> str:
     details = {"config": config.model_dump(mode="json"), "input": {"path": str(input)}, "versions": environment()}
     run = RunDirectory(output, MATERIALS)
     run.claim(identity, details)
-    if run.read_record()["status"] != "finished":
+    if run.record["status"] != "finished":
         _Substitution(config, substituter, run, output / _STAGED).run_steps(materials.shards(config.rows_per_shard))
     shutil.rmtree(output / _STAGED, ignore_errors=True)
-    return _summary(run.read_record()["counts"], config, output)
+    return _summary(run.record["counts"], config, output)
 
 
 def _summary(counts: dict[str, int], config: SubstituteConfig, output: Path) -> str:

@@ -75,7 +75,7 @@ class Screening:
         return "\n".join([*([summary(stages)] if stages else []), self._summary(run)])
 
     def _summary(self, run: RunDirectory) -> str:
-        counts = run.read_record()["counts"]
+        counts = run.record["counts"]
         return (
             f"{counted(counts['input'], 'input row')}: {counted(counts['predictions'], 'prediction')}, "
             f"{counted(counts['rejects'], 'reject')} in {self.output}"
@@ -109,7 +109,7 @@ class Screening:
         When rows were added to the input of a run, only the new rows are cut.
         """
         size = self.config.inference.rows_per_shard
-        additions = len(run.read_record().get("additions", []))
+        additions = len(run.record.get("additions", []))
         if not additions:
             return materials.shards(size), 0
         prefix = f"added-{additions:03d}"

@@ -50,7 +50,7 @@ class Tracking(AbstractContextManager["Tracking"]):
 
         training_run_file = self._checkpoint.parent / RUN_ID_FILE
         training_run = training_run_file.read_text().strip() if training_run_file.exists() else None
-        opened = open_screening(self._run.path, self._run.read_record(), training_run)
+        opened = open_screening(self._run.path, self._run.record, training_run)
         if opened:
             self._run.note(**{RUN_ID: opened.run_id})
         return opened
@@ -60,6 +60,6 @@ class Tracking(AbstractContextManager["Tracking"]):
 
         opened = self._opened.result()
         if opened and finished:
-            close_screening(opened, self._run.read_record())
+            close_screening(opened, self._run.record)
         elif opened:
             opened.finish("FAILED")
