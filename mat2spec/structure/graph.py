@@ -25,6 +25,10 @@ PHANTOM_DISTANCE = 9.0
 _EXPECTED_NEIGHBORS = 24
 """Neighbors in the first search radius at uniform density: twice the 12 needed, so one search nearly always does."""
 
+_CHECK_RADIUS = 2.5
+"""[Å] Radius of the search for atoms that are too close, the fastest: the search divides the cell into cubes of this
+size, and 0.5 Å takes twice as long."""
+
 _THIN_CELL = 2.0
 """[Å] Plane spacing below which a cell is reduced first: a search in a long, thin cell visits very many images."""
 
@@ -120,6 +124,23 @@ def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     return _graph(crystal.atomic_numbers, pairs, pairs.distances <= shell[pairs.centers])
 
 
+def check_graph(crystal: Crystal, config: GraphConfig) -> None:
+    """Check that `build_graph` accepts a crystal, in half its time (100 of 200 µs for 7 sites).
+
+    It does if no two atoms are close and a lattice vector is shorter than the cutoff: each atom then has its own image
+    as a neighbor. In any other case the graph is built.
+
+    Raises:
+        StructureError: As `build_graph` does.
+    """
+    lattice, coords = _compact_cell(crystal)
+    if MIN_DISTANCE <= np.linalg.norm(lattice, axis=1).min() < config.cutoff:
+        *_, distances = _points_within(_CHECK_RADIUS, lattice, coords)
+        if np.count_nonzero(distances < MIN_DISTANCE) == len(coords):  # each atom finds only itself
+            return
+    build_graph(crystal, config)
+
+
 def _compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "atoms 3"]]:
     """Lattice and Cartesian coordinates inside the cell; the LLL-reduced cell where the given one is long and thin."""
     lattice, frac = crystal.lattice, crystal.frac_coords
@@ -161,16 +182,21 @@ def _neighbor_search(
 
 
 def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]) -> _Pairs:
-    periodic = np.ones(3, dtype=np.int64)
-    centers, neighbors, images, distances = find_points_in_spheres(
-        coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8
-    )
+    centers, neighbors, images, distances = _points_within(radius, lattice, coords)
     centers, neighbors = centers.view(np.int64), neighbors.view(np.int64)  # from C's long long
     is_itself = (centers == neighbors) & ~images.any(axis=1)
     order = np.lexsort((distances, centers))
     order = order[~is_itself[order]]
     centers, neighbors = centers[order], neighbors[order]
     return _Pairs(neighbors, centers, distances[order], coords[neighbors] + images[order] @ lattice - coords[centers])
+
+
+def _points_within(
+    radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Float64[np.ndarray, " pairs"]]:
+    """Centers, neighbors, images of the neighbors, and distances; each atom is also its own neighbor."""
+    periodic = np.ones(3, dtype=np.int64)
+    return find_points_in_spheres(coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8)
 
 
 def _last_shell(

@@ -111,7 +111,7 @@ def test_original_trains_with_the_settings_of_the_published_code(train_config, s
     """Ties cut, phantom edges, largest density 1, mean squared error."""
     graphs = GraphConfig(phantoms=True)
     parts = {
-        name: dataclasses.replace(part, graphs=tuple(build_graph(crystal, graphs) for crystal in part.crystals))
+        name: part.with_graphs(part.crystals, graphs)
         for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test))
     }
     model = train_config.model.model_copy(update={"preset": "original"})

@@ -1,14 +1,17 @@
 import math
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mat2spec.config import GraphConfig
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph, check_graph
 
 FLOAT32 = 2e-6
 """[Å] Rounding of a distance up to 8 Å stored in single precision, with some room for the arithmetic before."""
@@ -175,6 +178,53 @@ def test_lone_atom_is_refused():
 def test_lone_atom_beside_a_molecule_is_refused_by_its_number():
     with pytest.raises(StructureError, match=r"mp-1: site 2 .* 8 Å"):
         build_graph(crystal(np.diag([30.0, 30.0, 30.0]), [[0, 0, 0], [0, 0, 0.04], [0.5, 0.5, 0.5]]), SETTINGS)
+
+
+def refusal(step: Callable[[Crystal, GraphConfig], object], material: Crystal, settings: GraphConfig) -> str | None:
+    try:
+        step(material, settings)
+    except StructureError as error:
+        return str(error)
+    return None
+
+
+@given(
+    lengths=st.tuples(*[st.floats(0.3, 12.0)] * 3),
+    coords=st.lists(st.tuples(*[st.floats(-1.0, 1.0)] * 3), min_size=1, max_size=4),
+    cutoff=st.sampled_from([3.0, 8.0]),
+    shear=st.sampled_from([0.0, 0.7, 4.0]),
+)
+def test_check_refuses_exactly_what_cannot_be_built(lengths, coords, cutoff, shear):
+    assume(math.prod(lengths) >= 0.1 * len(coords))  # less is no crystal
+    material = crystal(np.diag(lengths) + np.diag([shear, 0.0], 1), coords)
+    settings = GraphConfig(cutoff=cutoff)
+    assert refusal(check_graph, material, settings) == refusal(build_graph, material, settings)
+
+
+@pytest.mark.parametrize(
+    ("material", "reason"),
+    [
+        (crystal(np.diag([4.0, 4.0, 4.0]), [[0, 0, 0], [0, 0, 0.12]]), "overlap"),
+        (crystal(np.diag([4.0, 4.0, 0.4]), [0, 0, 0]), "own image"),
+        (crystal(np.diag([2e9, 1e-5, 1e-5]), [0, 0, 0]), "own image"),
+        (crystal(np.diag([9.0, 9.0, 9.0]), [0, 0, 0]), "isolated"),
+        (crystal(np.diag([30.0, 30.0, 30.0]), [[0, 0, 0], [0, 0, 0.04], [0.5, 0.5, 0.5]]), "site 2 .* isolated"),
+    ],
+)
+def test_check_refuses_as_building_does(material, reason):
+    with pytest.raises(StructureError, match=reason) as caught:
+        check_graph(material, SETTINGS)
+    assert str(caught.value) == refusal(build_graph, material, SETTINGS)
+
+
+def test_check_of_real_crystals_builds_no_graph(real_crystals, monkeypatch):
+    monkeypatch.setattr("mat2spec.structure.graph.build_graph", lambda *_: pytest.fail("a graph was built"))
+    for material in real_crystals:
+        check_graph(material, SETTINGS)
+
+
+def test_check_accepts_a_molecule_in_a_large_cell():
+    check_graph(crystal(np.diag([20.0, 20.0, 20.0]), [[0, 0, 0], [0, 0, 0.06]]), SETTINGS)
 
 
 def test_atom_with_fewer_than_twelve_neighbors_has_edges_to_all_of_them():

@@ -1,7 +1,9 @@
 """Labeled crystals, split into training, validation and test rows."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,11 @@ from torch import Tensor
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data.labels.folds import chemical_system, split_of_folds
 from mat2spec.data.labels.subsets import SUBSETS
-from mat2spec.data.labels.table import LabelTable, read_label_table, read_valid_crystals
+from mat2spec.data.labels.table import LabelTable, LazyGraph, read_label_table, read_valid_crystals
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.graph import CrystalGraph, check_graph
 from mat2spec.structure.perturbation import perturb
 
 _EXCLUDED, _EXTRA = "apart", "further"
@@ -29,14 +31,14 @@ class LabeledCrystals:
 
     Args:
         crystals: The crystals.
-        graphs: Graph of each.
+        lazy_graphs: Graph of each; rows that were selected from others share it.
         spectra: Label of each, as networks learn it: a spectrum in the table's own scale, but per atom where the table
             has it per primitive cell; or one number.
         cell_sizes: Atoms of the primitive cell where a label was divided by them, else 1.
     """
 
     crystals: tuple[Crystal, ...]
-    graphs: tuple[CrystalGraph, ...]
+    lazy_graphs: tuple[LazyGraph, ...]
     spectra: Float32[Tensor, "crystals bins"]
     cell_sizes: Int[np.ndarray, " crystals"]
 
@@ -48,19 +50,28 @@ class LabeledCrystals:
         return cls(tuple(table.crystals[i] for i in rows), tuple(table.graphs[i] for i in rows), spectra, sizes)
 
     def __len__(self) -> int:
-        return len(self.graphs)
+        return len(self.crystals)
 
     def __add__(self, other: "LabeledCrystals") -> "LabeledCrystals":
         """Concatenate the rows of both."""
         spectra = torch.cat([self.spectra, other.spectra])
         sizes = np.concatenate([self.cell_sizes, other.cell_sizes])
-        return LabeledCrystals(self.crystals + other.crystals, self.graphs + other.graphs, spectra, sizes)
+        return LabeledCrystals(self.crystals + other.crystals, self.lazy_graphs + other.lazy_graphs, spectra, sizes)
 
     def take(self, rows: Int[np.ndarray, " rows"]) -> "LabeledCrystals":
         """Select rows by number."""
         crystals = tuple(self.crystals[i] for i in rows)
-        graphs = tuple(self.graphs[i] for i in rows)
+        graphs = tuple(self.lazy_graphs[i] for i in rows)
         return LabeledCrystals(crystals, graphs, self.spectra[rows], self.cell_sizes[rows])
+
+    @cached_property
+    def graphs(self) -> tuple[CrystalGraph, ...]:
+        """Graph of each crystal, built at the first access: the process that starts a training needs few of them."""
+        return tuple(lazy.graph for lazy in self.lazy_graphs)
+
+    def with_graphs(self, crystals: Sequence[Crystal], config: GraphConfig) -> "LabeledCrystals":
+        """Return the same rows with graphs of other crystals, or with other neighbors."""
+        return replace(self, lazy_graphs=tuple(LazyGraph(crystal, config) for crystal in crystals))
 
     @property
     def material_ids(self) -> list[str]:
@@ -95,7 +106,7 @@ def read_labels(
     extra_train: Path | None = None,
     exclude_systems_of: Path | None = None,
 ) -> LabeledSplits:
-    """Read a table of labels and build its graphs.
+    """Read a table of labels, and check that its graphs can be built.
 
     Args:
         path: The table.
@@ -150,7 +161,9 @@ def _perturbed(part: LabeledCrystals, data: DataConfig, graph: GraphConfig) -> L
         return part
     try:
         crystals = perturb(part.crystals, data.strain, data.displacement)
-        return replace(part, graphs=tuple(build_graph(crystal, graph) for crystal in crystals))
+        for crystal in crystals:
+            check_graph(crystal, graph)
+        return part.with_graphs(crystals, graph)
     except StructureError as error:
         sizes = f"data.strain {data.strain:g} and data.displacement {data.displacement:g} Å"
         raise TableError(f"{data.table}: with {sizes}, {error}; use smaller ones") from None

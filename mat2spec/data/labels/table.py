@@ -1,9 +1,10 @@
-"""Reading of a table of labels: structures as graphs, labels as numbers."""
+"""Reading of a table of labels: structures, of which graphs can be built, and labels as numbers."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,25 @@ from mat2spec.data.materials.schema import check_schema, is_list, read_crystals
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.graph import CrystalGraph, build_graph, check_graph
 from mat2spec.structure.symmetry import primitive_nsites
+
+
+@dataclass(frozen=True)
+class LazyGraph:
+    """A graph that is built when it is first used.
+
+    Args:
+        crystal: The crystal.
+        config: Which atoms are neighbors.
+    """
+
+    crystal: Crystal
+    config: GraphConfig
+
+    @cached_property
+    def graph(self) -> CrystalGraph:
+        return build_graph(self.crystal, self.config)
 
 
 @dataclass(frozen=True)
@@ -27,14 +45,14 @@ class LabelTable:
 
     Args:
         crystals: One per row.
-        graphs: Graph of each.
+        graphs: Graph of each, checked but not built.
         labels: A spectrum per row, or one number.
         cell_sizes: Atoms of the primitive cell where spectra are states of that cell, else 1.
         split: Column `split`, if it was requested.
     """
 
     crystals: tuple[Crystal, ...]
-    graphs: tuple[CrystalGraph, ...]
+    graphs: tuple[LazyGraph, ...]
     labels: Float32[np.ndarray, "rows bins"]
     cell_sizes: Int[np.ndarray, " rows"]
     split: np.ndarray | None
@@ -69,11 +87,10 @@ def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumG
         per_cell = False
     else:
         labels, per_cell = _spectra(table, label, grid, path), grid.per_cell
-    rows = [_crystal_and_graph(crystal, graph, path) for crystal in read_crystals(table)]
-    crystals = tuple(crystal for crystal, _ in rows)
+    crystals = tuple(_checked(crystal, graph, path) for crystal in read_crystals(table))
     sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in crystals], int)
     split = table["split"].to_numpy(zero_copy_only=False) if with_split else None
-    return LabelTable(crystals, tuple(graph for _, graph in rows), labels, sizes, split)
+    return LabelTable(crystals, tuple(LazyGraph(crystal, graph) for crystal in crystals), labels, sizes, split)
 
 
 def read_valid_crystals(path: Path) -> list[Crystal]:
@@ -100,13 +117,13 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     return table
 
 
-def _crystal_and_graph(
-    crystal: Crystal | StructureError, config: GraphConfig, path: Path
-) -> tuple[Crystal, CrystalGraph]:
+def _checked(crystal: Crystal | StructureError, config: GraphConfig, path: Path) -> Crystal:
+    """Return a crystal of which a graph can be built."""
     try:
         if isinstance(crystal, StructureError):
             raise crystal
-        return crystal, build_graph(crystal, config)
+        check_graph(crystal, config)
+        return crystal
     except StructureError as error:
         raise TableError(f"{path}: {error}; remove the row from the labels") from None
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -6,6 +7,7 @@ from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import TableError
+from mat2spec.structure.graph import build_graph
 
 
 @pytest.fixture
@@ -112,6 +114,50 @@ def test_structure_that_cannot_be_a_crystal_is_refused(read, small_table):
     numbers[3][0] = 0
     with pytest.raises(TableError, match=r"mp-10044: .*atomic number 0; .*remove the row"):
         read(atomic_numbers=numbers)
+
+
+def overlapping(small_table: pa.Table) -> list[list[float]]:
+    """Coordinates with two atoms of the fourth row, mp-10044, at the same place."""
+    coords = small_table["frac_coords"].to_pylist()
+    coords[3][3:6] = coords[3][:3]
+    return coords
+
+
+def test_structure_whose_graph_cannot_be_built_is_refused(read, small_table):
+    with pytest.raises(TableError, match=r"labels\.parquet: mp-10044: .*0\.5 Å.*; remove the row") as caught:
+        read(frac_coords=overlapping(small_table))
+    assert "\n" not in str(caught.value)
+
+
+def test_lone_atom_is_refused(read, small_table):
+    columns = {name: small_table[name].to_pylist() for name in ("lattice", "frac_coords", "atomic_numbers", "nsites")}
+    columns["lattice"][3] = np.diag([9.0, 9.0, 9.0]).ravel().tolist()
+    columns["frac_coords"][3] = [0.0, 0.0, 0.0]
+    columns["atomic_numbers"][3] = [29]
+    columns["nsites"][3] = 1
+    with pytest.raises(TableError, match=r"mp-10044: .*8 Å.*; remove the row"):
+        read(**columns)
+
+
+def test_displacement_that_makes_atoms_overlap_is_refused(bundled):
+    data = DataConfig(table=str(bundled), displacement=0.9)
+    with pytest.raises(TableError, match=r"data\.displacement 0\.9 Å, mp-.*0\.5 Å.*use smaller ones"):
+        read_labels(bundled, data, GraphConfig(), PHDOS_GRID)
+
+
+def test_graphs_are_built_once_and_only_where_they_are_used(read, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        "mat2spec.data.labels.table.build_graph",
+        lambda crystal, config: built.append(crystal.material_id) or build_graph(crystal, config),
+    )
+    splits = read()
+    assert len(splits.train) == 24
+    assert not built
+    assert len(splits.test.graphs) == 6
+    assert built == splits.test.material_ids
+    (splits.test + splits.valid).take(np.arange(8)).graphs  # noqa: B018 - it is a property
+    assert built == [*splits.test.material_ids, *splits.valid.material_ids[:2]]
 
 
 def test_split_without_rows_is_refused(read):
