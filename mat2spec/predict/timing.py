@@ -3,8 +3,9 @@
 import time
 from collections import Counter
 
+from mat2spec.data.shards.step import READ, WRITE, ShardReport
 from mat2spec.errors import counted
-from mat2spec.predict.pipeline import GRAPH, PREDICT, READ, STAGES, WRITE, ShardReport
+from mat2spec.predict.pipeline import GRAPH, PREDICT, STAGES
 from mat2spec.storage.progress import format_rate
 
 WORK = {
@@ -23,43 +24,50 @@ class StageTimes:
 
     Args:
         start: When the job started, by `time.perf_counter`.
+        ray_ready: When Ray had started.
     """
 
-    def __init__(self, start: float) -> None:
+    def __init__(self, start: float, ray_ready: float) -> None:
         self._start = start
+        self._ray_ready = ray_ready
         self._first = 0.0
+        self._first_worker_ready = 0.0
         self._seconds: Counter[str] = Counter()
+        self._workers: set[str] = set()
         self.predictions = 0
         self.rejects = 0
         self.isolated = 0
 
-    def add(self, report: ShardReport, *, isolated: bool = False) -> None:
+    def add(self, report: ShardReport) -> None:
         """Add a shard."""
-        self._first = self._first or time.perf_counter()
+        if not self._first:
+            self._first = time.perf_counter()
+            self._first_worker_ready = max(self._ray_ready, self._first - sum(report.seconds.values()))
         self._seconds.update(report.seconds)
-        self.predictions += report.predictions
+        self.predictions += report.results
         self.rejects += report.rejects
-        self.isolated += isolated
+        if report.faults is None:
+            self._workers.add(report.worker)
+        else:
+            self.isolated += 1
 
-    def record(self, workers: int, ray_ready: float, first_worker_ready: float) -> dict[str, float | int | str]:
+    def record(self) -> dict[str, float | int | str]:
         """Return the entries for run.json and MLflow; to be called when the last shard is done.
 
-        Args:
-            workers: Number of processes that computed.
-            ray_ready: When Ray had started, by `time.perf_counter`.
-            first_worker_ready: When the first of those processes was ready; 0 if none ever was.
+        Workers are ready when the first of them begins with its first shard.
         """
         end = time.perf_counter()
         rows = self.predictions + self.rejects
-        pipeline = end - ray_ready
-        working = end - (first_worker_ready or ray_ready)
+        workers = max(1, len(self._workers))
+        pipeline = end - self._ray_ready
+        working = end - (self._first_worker_ready or self._ray_ready)
         stages = {stage: float(self._seconds[stage]) for stage in STAGES}
         utilization = (stages[GRAPH] + stages[PREDICT]) / (workers * working)
         return {
             "rows": rows,
             "workers": workers,
             "isolated_shards": self.isolated,
-            "ray_start_seconds": round(ray_ready - self._start, 3),
+            "ray_start_seconds": round(self._ray_ready - self._start, 3),
             "first_shard_seconds": round(self._first - self._start, 3),
             "pipeline_seconds": round(pipeline, 3),
             **{f"{stage}_seconds": round(seconds, 3) for stage, seconds in stages.items()},

@@ -1,6 +1,7 @@
 """Progress of a job: a bar on a terminal, and a line about once a minute in a log."""
 
 import sys
+import threading
 from typing import Any
 
 from tqdm import tqdm
@@ -9,6 +10,9 @@ from mat2spec.errors import counted
 
 ON_TERMINAL, IN_LOG = 0.2, 60.0
 """[s] Between two updates."""
+
+REDRAW = 1.0
+"""[s] After which the time is shown anew where nothing was done."""
 
 FIRST_IN_LOG = 10.0
 """[s] Before the first line in a log; a shorter job has none."""
@@ -19,7 +23,8 @@ _PERIODS = (("s", 1), ("min", 60), ("h", 3600))
 class Progress(tqdm):
     """A progress bar that counts what came of the work, and shows slow rates per minute or per hour.
 
-    To be closed, as by a `with` block, so that what is printed next has a line of its own.
+    A thread of its own shows the time that goes by while nothing is finished. To be closed, as by a `with` block, so
+    that what is printed next has a line of its own.
 
     Args:
         total: Number of things to do, with those that an earlier job did.
@@ -27,11 +32,13 @@ class Progress(tqdm):
         initial: Number of things that an earlier job did. The rate and the counts leave them out.
     """
 
-    monitor_interval = 0  # no thread that redraws: jobs call `step` at least once a second
+    monitor_interval = 0  # tqdm's thread only makes up for a `miniters` that is too large
 
     def __init__(self, total: int, unit: str, *, initial: int = 0) -> None:
         self._counts: dict[str, int] = {}
         self._is_terminal = sys.stderr.isatty()
+        self._updating = threading.Lock()
+        self._closed = threading.Event()
         super().__init__(
             total=total,
             initial=initial,
@@ -48,6 +55,8 @@ class Progress(tqdm):
         )
         if not (self.disable or self._is_terminal):
             self.last_print_t -= IN_LOG  # so that the first line comes early
+        if not self.disable:
+            threading.Thread(target=self._redraw, daemon=True).start()
 
     def step(self, done: int = 1, **counts: int) -> None:
         """Add what was done, and show it if it is time.
@@ -56,9 +65,20 @@ class Progress(tqdm):
             done: Number of things that are finished.
             counts: What came of them, by a name in the singular.
         """
-        for name, count in counts.items():
-            self._counts[name] = self._counts.get(name, 0) + count
-        self.update(done)
+        with self._updating:
+            for name, count in counts.items():
+                self._counts[name] = self._counts.get(name, 0) + count
+            self.update(done)
+
+    def _redraw(self) -> None:
+        while not self._closed.wait(REDRAW):
+            self.step(0)
+
+    def close(self) -> None:
+        """Stop, and leave the cursor on a line of its own."""
+        self._closed.set()
+        with self._updating:
+            super().close()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, or write a line into the log."""

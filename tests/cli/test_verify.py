@@ -40,10 +40,9 @@ def screened(tmp_path) -> Path:
 def verify(job, screened, fake, monkeypatch):
     """The command; it computes in this process instead of submitting tasks to Ray."""
 
-    def compute(engine, grid, config, tasks, heartbeat) -> Iterator[tuple]:
+    def compute(engine, grid, config, tasks) -> Iterator[tuple]:
         limits = Limits(config.memory_gb, config.time_limit)
         for task in tasks:
-            heartbeat()
             try:
                 yield task, verified_row(engine.calculate(task.crystal, limits), task.key, grid)
             except AttemptError as error:

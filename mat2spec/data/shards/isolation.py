@@ -11,21 +11,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mat2spec.data.shards.shard import Shard, material_id_of, read_shard, source_of
+from mat2spec.data.shards.shard import Shard, material_id_of, source_of
+from mat2spec.data.shards.step import READ, Processor, ShardReport, ShardStep, ShardTables, StageTimer, commit
 from mat2spec.errors import StorageError
-from mat2spec.predict.pipeline import (
-    READ,
-    UNREADABLE,
-    ScreeningSpec,
-    ShardPipeline,
-    ShardReport,
-    ShardTables,
-    StageTimer,
-    commit,
-)
-from mat2spec.storage.location import locate, storage_error_message
 from mat2spec.storage.rejects import reject_table
-from mat2spec.storage.run_directory import RunDirectory
 
 CONFIRMATIONS = 3
 """Times that a single row must kill its process before it is rejected: processes are also killed for other reasons."""
@@ -54,7 +43,7 @@ class Fault(NamedTuple):
 
 
 class TooManyFaultsError(Exception):
-    """More rows failed than `inference.fault_limit` allows."""
+    """More rows failed than `ShardLimits.faults` allows."""
 
 
 def find_faults(
@@ -101,43 +90,40 @@ def _compute_part(part: Shard, compute: Callable[[Shard], ShardTables | Fault]) 
     return result
 
 
-def isolate(spec: ScreeningSpec, shard: Shard, limit: int) -> tuple[ShardReport, int]:
+def isolate(step: ShardStep, shard: Shard) -> ShardReport:
     """Process a shard in which rows may kill their process or exceed the limits of time or memory; reject those rows.
 
-    Returns:
-        The report of the shard, and how many rows failed.
-
     Raises:
-        TooManyFaultsError: If more than `limit` rows fail.
+        TooManyFaultsError: If more rows fail than the limits allow.
     """
     try:
-        with IsolatedProcess(spec, len(shard)) as process:
-            results, faults = find_faults(shard, process.compute, limit)
-            results = results or [process.compute_empty(shard)]
+        with IsolatedProcess(step, len(shard)) as process:
+            tables, faults = find_faults(shard, process.compute, step.limits.faults)
+            tables = tables or [process.compute_empty(shard)]
     except StorageError as error:
-        return ShardReport(0, 0, StageTimer().seconds, str(error)), 0
+        return ShardReport(shard.name, failed=str(error))
     fault_rejects = reject_table(_reject(shard, position, fault) for position, fault in faults.items())
-    predictions, rejects = (pa.concat_tables(tables) for tables in zip(*results, strict=True))
-    tables = ShardTables(predictions, pa.concat_tables([rejects, fault_rejects]))
-    return commit(RunDirectory(locate(spec.output)), shard.name, tables, StageTimer()), len(faults)
+    results, rejects = (pa.concat_tables(parts) for parts in zip(*tables, strict=True))
+    joined = ShardTables(results, pa.concat_tables([rejects, fault_rejects]))
+    return commit(step.run, shard.name, joined, StageTimer())._replace(faults=len(faults))
 
 
 class IsolatedProcess:
     """A subprocess for rows that may kill it; started again after it died.
 
     Args:
-        spec: What it computes.
+        step: What it computes.
         rows: Size of the whole shard, to which the time limit applies.
     """
 
-    def __init__(self, spec: ScreeningSpec, rows: int) -> None:
-        self._spec = spec
+    def __init__(self, step: ShardStep, rows: int) -> None:
+        self._step = step
         self._rows = max(rows, 1)
         self._process: ForkServerProcess | None = None
         self._pipe: Connection | None = None
 
     def __enter__(self) -> "IsolatedProcess":
-        _FORKSERVER.set_forkserver_preload(["mat2spec.data.shards.isolation"])
+        _FORKSERVER.set_forkserver_preload([__name__, type(self._step).__module__])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -157,7 +143,7 @@ class IsolatedProcess:
             StorageError: If the input cannot be read; no row is responsible for that.
         """
         pipe = self._pipe or self._start()
-        limit = self._spec.inference.seconds_per_shard * max(len(shard) / self._rows, MIN_TIME_SHARE)
+        limit = self._step.limits.seconds * max(len(shard) / self._rows, MIN_TIME_SHARE)
         stage = READ
         try:
             pipe.send((shard, limit))
@@ -179,7 +165,7 @@ class IsolatedProcess:
 
     def _start(self) -> Connection:
         self._pipe, child_pipe = _FORKSERVER.Pipe()
-        self._process = _FORKSERVER.Process(target=_serve, args=(child_pipe, self._spec), daemon=True)
+        self._process = _FORKSERVER.Process(target=_serve, args=(child_pipe, self._step), daemon=True)
         self._process.start()
         child_pipe.close()
         return self._pipe
@@ -192,7 +178,7 @@ class IsolatedProcess:
             code = self._process.exitcode
         self._stop()
         if code == -signal.SIGALRM:
-            return "TimeLimitError", f"took more than {limit:g} s (inference.seconds_per_shard)"
+            return "TimeLimitError", f"took more than {limit:g} s ({self._step.limits.setting}.seconds_per_shard)"
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             hint = " (memory may have run out)" if name in ("SIGKILL", "SIGABRT") else ""
@@ -208,32 +194,30 @@ class IsolatedProcess:
         self._process = self._pipe = None
 
 
-def _serve(pipe: Connection, spec: ScreeningSpec) -> None:
+def _serve(pipe: Connection, step: ShardStep) -> None:
     """Main loop of the subprocess: receive rows, send the name of each stage and then the result."""
-    limit_memory(spec.memory)
-    pipeline = ShardPipeline(spec)
+    limit_memory(step.limits.memory)
+    processor = step.processor()
     while True:
         try:
             shard, limit = pipe.recv()
         except EOFError:
             return
         signal.setitimer(signal.ITIMER_REAL, limit)  # SIGALRM kills the process by default, whatever it hangs in
-        answer = _answer(pipeline, shard, StageTimer(lambda stage: pipe.send(("stage", stage))))
+        timer = StageTimer(lambda stage: pipe.send(("stage", stage)))
+        answer = _answer(processor, shard, timer, step.limits.setting)
         signal.setitimer(signal.ITIMER_REAL, 0)
         pipe.send(answer)
 
 
-def _answer(pipeline: ShardPipeline, shard: Shard, timer: StageTimer) -> tuple[str, Any]:
+def _answer(processor: Processor, shard: Shard, timer: StageTimer, setting: str) -> tuple[str, Any]:
     """Kind of the answer ("tables", "unreadable" or "raised") and its content."""
-    timer.start(READ)
     try:
-        rows = read_shard(shard)
-    except UNREADABLE as error:
-        return "unreadable", storage_error_message(shard.files[0], error, "read")
-    try:
-        return "tables", pipeline.compute(rows, timer)
+        return "tables", processor.compute(shard, timer)
+    except StorageError as error:
+        return "unreadable", str(error)
     except MemoryError as error:
-        message = _one_line(error) or "does not fit into memory (inference.memory_per_process)"
+        message = _one_line(error) or f"does not fit into memory ({setting}.memory_per_process)"
         return "raised", ("MemoryError", message)
     except Exception as error:  # of any kind: it becomes the reason of a reject
         return "raised", (type(error).__name__, _one_line(error))

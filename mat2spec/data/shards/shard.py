@@ -1,8 +1,8 @@
 """Shards of the input of a screening: rows of a table, or structure files, that are read together."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -39,15 +39,19 @@ class Shard:
             return replace(self, files=self.files[start:stop], repeated=repeated)
         return replace(self, rows=self.rows[start:stop], repeated=repeated)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the shard as plain values, to be sent to another process."""
-        return asdict(self) | {"rows": self.rows if self.rows is None else tuple(self.rows)}
+    def to_json(self) -> str:
+        """Return the shard as text, to be sent to another process; a range of rows as its two ends."""
+        is_range = isinstance(self.rows, range)
+        rows = [self.rows.start, self.rows.stop] if isinstance(self.rows, range) else self.rows
+        return json.dumps([self.name, self.files, rows, is_range, self.repeated])
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Shard":
-        """Read what `to_json` returned, also where lists have become arrays on the way."""
-        rows = None if record["rows"] is None else as_range(np.array(record["rows"], np.int64))
-        return cls(record["name"], tuple(record["files"]), rows, tuple(map(int, record["repeated"])))
+    def from_json(cls, text: str) -> "Shard":
+        """Read what `to_json` returned."""
+        name, files, rows, is_range, repeated = json.loads(text)
+        if rows is not None:
+            rows = range(*rows) if is_range else tuple(rows)
+        return cls(name, tuple(files), rows, tuple(repeated))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Verification campaigns: compute materials of a run from first principles, and compare with the predictions."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ class Verification:
             return pending
         compute_all = self._compute_on_nodes if engine.runs_on_cluster else self._compute_here
         with Progress(len(tasks), "material") as progress:
-            for task, result in compute_all(tasks, engine, store.grid, lambda: progress.step(0)):
+            for task, result in compute_all(tasks, engine, store.grid):
                 if isinstance(result, PendingError):
                     pending.append(str(result))
                 elif isinstance(result, Mat2SpecError):
@@ -142,18 +142,13 @@ class Verification:
                 progress.step(reject=int(isinstance(result, Mat2SpecError)))
         return pending
 
-    def _compute_on_nodes(
-        self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, heartbeat: Callable[[], None]
-    ) -> Iterator[tuple[Task, Result]]:
+    def _compute_on_nodes(self, tasks: list[Task], engine: Engine, grid: SpectrumGrid) -> Iterator[tuple[Task, Result]]:
         with ray_session():
-            yield from compute(engine, grid, self.config.limits, tasks, heartbeat)
+            yield from compute(engine, grid, self.config.limits, tasks)
 
-    def _compute_here(
-        self, tasks: list[Task], engine: Engine, grid: SpectrumGrid, heartbeat: Callable[[], None]
-    ) -> Iterator[tuple[Task, Result]]:
+    def _compute_here(self, tasks: list[Task], engine: Engine, grid: SpectrumGrid) -> Iterator[tuple[Task, Result]]:
         limits = Limits(self.config.limits.memory_gb, self.config.limits.time_limit)
         for task in tasks:
-            heartbeat()
             try:
                 yield task, verified_row(engine.calculate(task.crystal, limits), task.key, grid)
             except (Mat2SpecError, PendingError) as error:

@@ -1,7 +1,7 @@
 """DFT calculations as Ray tasks: one per crystal, with one more attempt by safer settings."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ class Task:
 
 
 def compute(
-    engine: Engine, grid: SpectrumGrid, config: LimitsConfig, tasks: Sequence[Task], heartbeat: Callable[[], None]
+    engine: Engine, grid: SpectrumGrid, config: LimitsConfig, tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, pa.Table | Mat2SpecError]]:
     """Compute crystals, in any order; yield the row of each, or the error.
 
@@ -54,7 +54,6 @@ def compute(
         grid: Axis of the spectra.
         config: Limits of a calculation.
         tasks: The calculations.
-        heartbeat: Called about once a second.
 
     Raises:
         UnfinishedError: If a node lacks the engine, or too many nodes die.
@@ -67,14 +66,13 @@ def compute(
         while waiting and len(running) < MAX_SUBMITTED:
             task = waiting.popleft()
             running[attempt.remote(engine, task, grid, limits)] = task
-        for ref in ray.wait(list(running), timeout=1)[0]:
+        for ref in ray.wait(list(running))[0]:
             task = running.pop(ref)
             result = _result(ref, task)
             if isinstance(result, Task):
                 waiting.append(result)
             else:
                 yield task, result
-        heartbeat()
 
 
 def _resources(config: LimitsConfig) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """A screening on Ray: every input row becomes one prediction or one reject, however often the job is interrupted."""
 
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,11 +13,11 @@ from mat2spec.storage.progress import Progress
 from mat2spec.config import ScreenConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import Shard
-from mat2spec.distributed.screening.scheduler import Scheduler, memory_per_process
+from mat2spec.distributed.screening.runner import memory_per_process, screening_runner
 from mat2spec.distributed.screening.tracking import Tracking
-from mat2spec.errors import StorageError, counted
+from mat2spec.errors import counted
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import ScreeningSpec, ShardReport
+from mat2spec.predict.pipeline import ScreeningSpec
 from mat2spec.predict.timing import StageTimes, summary
 from mat2spec.provenance import environment
 from mat2spec.query.catalog import create_catalog
@@ -124,31 +123,11 @@ class Screening:
             return {}
         inference = self.config.inference
         with ray_session():
-            ray_ready = time.perf_counter()
-            times = StageTimes(start)
+            times = StageTimes(start, time.perf_counter())
             spec = ScreeningSpec(checkpoint, inference, str(self.output), memory_per_process(inference))
             rows = sum(map(len, shards))
             with Progress(rows, "row", initial=rows - sum(map(len, missing))) as progress:
-                scheduler = Scheduler(spec, heartbeat=lambda: progress.step(0))
-                for report, isolated in _process(scheduler, missing):
-                    if report.failed:
-                        raise StorageError(report.failed)
-                    times.add(report, isolated=isolated)
-                    progress.step(report.predictions + report.rejects, reject=report.rejects)
-            return times.record(min(scheduler.layout.predictors, len(missing)), ray_ready, scheduler.first_ready)
-
-
-def _process(scheduler: Scheduler, shards: list[Shard]) -> Iterator[tuple[ShardReport, bool]]:
-    """Process all shards, then isolate those whose worker died.
-
-    Yields:
-        Each report, and whether it comes from isolation.
-    """
-    lost = []
-    for shard, report in scheduler.run(shards):
-        if report:
-            yield report, False
-        else:
-            lost.append(shard)
-    for _, report in scheduler.isolate(lost):
-        yield report, True
+                for report in screening_runner(spec).run(missing):
+                    times.add(report)
+                    progress.step(report.results + report.rejects, reject=report.rejects)
+        return times.record()

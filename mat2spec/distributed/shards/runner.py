@@ -1,0 +1,184 @@
+"""Shards on Ray Data: each is processed once, and those whose process dies are processed again in isolation.
+
+A row of the dataset is a shard, and its function commits the shard's files itself. So Ray Data only schedules, retries
+and reports.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from mat2spec.distributed.session import ray_session  # noqa: F401  before ray itself: sets how Ray starts
+
+# isort: split
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
+from ray.exceptions import ActorDiedError
+
+from mat2spec.data.shards.shard import Shard
+from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
+from mat2spec.distributed.shards.attempts import AttemptLog, Job
+from mat2spec.distributed.shards.worker import (
+    ATTEMPTS,
+    ISOLATION_ATTEMPTS,
+    REPORT,
+    SHARD,
+    Isolation,
+    ShardWorker,
+    too_many_rows,
+)
+from mat2spec.errors import StorageError, UnfinishedError, counted
+
+CALLS_PER_WORKER = 2
+"""Shards that a worker processes at once: while it computes one, the other is read or written."""
+
+QUEUED_PER_WORKER = 4
+"""Shards that Ray Data gives to a worker at once: it starts more workers where queues are over 1.75 times as long."""
+
+MAX_BLOCKS = 10_000
+"""Blocks of a dataset: the driver needs about 1 ms for each before the first is processed."""
+
+WORKERS_PER_SHARD = 256
+"""Workers above which blocks hold more than one shard: the driver schedules some 200 blocks per second, and a shard
+takes seconds."""
+
+
+class Workers(NamedTuple):
+    """Processes that work on shards, and their resources.
+
+    Args:
+        min_size: How many start.
+        max_size: How many there may be when nodes have joined; None: as many as fit.
+        num_cpus: Cores of each; several may share one.
+        num_gpus: GPUs of each; several may share one.
+    """
+
+    min_size: int
+    max_size: int | None
+    num_cpus: float
+    num_gpus: float = 0.0
+
+    @classmethod
+    def from_cluster(cls, number: int | None = None) -> "Workers":
+        """One per GPU, or per core where there are no GPUs; or as many as asked for."""
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        cores = max(1, int(resources.get("CPU", 1)))
+        size = number or gpus or cores
+        # One over a whole number, so that no worker spans two cores or GPUs.
+        num_gpus = 1 / math.ceil(size / gpus) if gpus else 0.0
+        return cls(size, number, 1 / math.ceil(size / cores), num_gpus)
+
+
+class ShardRunner:
+    """Processes shards on the cluster.
+
+    Args:
+        step: What is done with each.
+        workers: The processes.
+    """
+
+    def __init__(self, step: ShardStep, workers: Workers) -> None:
+        self._limits = step.limits
+        self.workers = workers
+        log = AttemptLog.remote()  # type: ignore[attr-defined]
+        self.job = Job(ray.put(step), log, workers.min_size)
+
+    def run(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+        """Process every shard once, in any order; yield the report of each.
+
+        Raises:
+            StorageError: If the input cannot be read or the results not be written.
+            UnfinishedError: If no worker can be started, or more rows or shards are lost than `limits.faults`.
+        """
+        by_name = {shard.name: shard for shard in shards}
+        lost: list[Shard] = []
+        try:
+            for report in _reports(self.process(_dataset(shards, self.workers.min_size))):
+                if report.lost:
+                    lost.append(by_name[report.name])
+                    if len(lost) > self._limits.faults:
+                        raise UnfinishedError(_too_many_shards(lost, self._limits))
+                else:
+                    yield report
+        except ActorDiedError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UnfinishedError(f"no worker can be started: {reason}") from None
+        if lost:
+            yield from self._isolate(lost)
+
+    def process(self, shards: Dataset) -> Dataset:
+        """Return the dataset of the reports of a dataset of shards."""
+        return self.on_workers(shards, ShardWorker)
+
+    def on_workers(self, dataset: Dataset, worker: type[ShardWorker]) -> Dataset:
+        """Map blocks by workers, of which each holds a model."""
+        pool = ActorPoolStrategy(
+            min_size=self.workers.min_size,
+            max_size=self.workers.max_size,
+            max_tasks_in_flight_per_actor=QUEUED_PER_WORKER,
+            max_concurrent_calls_per_actor=CALLS_PER_WORKER,
+            enable_true_multi_threading=True,
+        )
+        return dataset.map_batches(
+            worker,
+            fn_constructor_args=(self.job,),
+            compute=pool,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=self.workers.num_cpus,
+            num_gpus=self.workers.num_gpus,
+        )
+
+    def _isolate(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+        """Process shards whose process died; the rows that kill it become rejects."""
+        dataset = _dataset(shards, 1).map_batches(
+            Isolation(self.job),
+            compute=TaskPoolStrategy(min(self.workers.min_size, len(shards))),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=1,
+            num_gpus=self.workers.num_gpus,
+        )
+        faults = 0
+        for report in _reports(dataset):
+            if report.lost:
+                raise UnfinishedError(
+                    f"{report.name}: its processes were killed {ISOLATION_ATTEMPTS} times; run the same command again"
+                )
+            faults += report.faults or 0
+            yield report
+            if faults > self._limits.faults:
+                raise UnfinishedError(too_many_rows(report.name, self._limits, "see its rejects"))
+
+
+def _dataset(shards: Sequence[Shard], workers: int) -> Dataset:
+    """One row per shard; one row per block, unless there are very many shards or workers."""
+    shards_per_block = max(math.ceil(len(shards) / MAX_BLOCKS), math.ceil(workers / WORKERS_PER_SHARD))
+    rows = [{SHARD: shard.to_json()} for shard in shards]
+    return ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / shards_per_block))
+
+
+def _reports(dataset: Dataset) -> Iterator[ShardReport]:
+    """Yield the reports of a dataset as they arrive.
+
+    Raises:
+        StorageError: At the first shard that could not be read or written.
+    """
+    dataset.context.enable_progress_bars = False
+    batch: pa.Table
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for text in batch[REPORT].to_pylist():
+            report = ShardReport.from_json(text)
+            if report.failed:
+                raise StorageError(report.failed)
+            yield report
+
+
+def _too_many_shards(lost: Sequence[Shard], limits: ShardLimits) -> str:
+    return (
+        f"{lost[-1].name}: {counted(len(lost), 'shard')} killed their process {ATTEMPTS} times; "
+        f"if single rows are the cause, raise {limits.setting}.fault_limit"
+    )

@@ -1,0 +1,133 @@
+"""What the processes of a cluster do: process shards, or bisect those whose process died."""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import ray
+
+from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, limit_memory
+from mat2spec.data.shards.shard import Shard
+from mat2spec.data.shards.step import ShardLimits, ShardReport, process_shard
+from mat2spec.distributed.shards.attempts import Job, get_step
+from mat2spec.errors import UnfinishedError, counted
+
+ATTEMPTS = 2
+"""How often a shard is tried before it counts as lost: most processes die for another reason than their shard."""
+
+ISOLATION_ATTEMPTS = 6
+"""How often the isolation of a shard is tried: only external reasons kill it."""
+
+START_ATTEMPTS = 5
+"""How often each worker may be started in vain."""
+
+SHARD, REPORT = "shard", "report"
+"""Columns of the datasets, of JSON texts."""
+
+_START = "start of a worker"
+
+
+class Watchdog:
+    """Kills this process if it has work and finishes none of it for too long, whatever it hangs in.
+
+    The kernel does it, by SIGALRM.
+
+    Args:
+        seconds: Time limit [s].
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._active = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch over the block; from any thread."""
+        with self._lock:
+            self._active += 1
+            if self._active == 1:
+                signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active -= 1
+                signal.setitimer(signal.ITIMER_REAL, self._seconds if self._active else 0)
+
+
+class ShardWorker:
+    """What a worker does: process the shards of a block and commit them.
+
+    Raises:
+        UnfinishedError: If all workers died when they were started.
+    """
+
+    def __init__(self, job: Job) -> None:
+        if not job.may_try(_START, START_ATTEMPTS * job.workers):
+            raise UnfinishedError("each process died when it was started, most likely for lack of memory")
+        self.job = job
+        self.step = get_step(job)
+        limit_memory(self.step.limits.memory)
+        self._watchdog = Watchdog(self.step.limits.seconds)
+        with self._watchdog.watching():
+            self.processor = self.step.processor()
+        job.log.forget.remote(_START)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return report_table(self._process(Shard.from_json(text)) for text in block[SHARD].to_pylist())
+
+    def _process(self, shard: Shard) -> ShardReport:
+        if not self.job.may_try(shard.name, ATTEMPTS):
+            return ShardReport(shard.name, lost=True)
+        with self.watching(shard.name):
+            return process_shard(self.processor, self.step.run, shard)
+
+    @contextmanager
+    def watching(self, name: str) -> Iterator[None]:
+        """Limit the time of the block; an error ends this process, which, or whose GPU, it may have left unusable."""
+        with self._watchdog.watching():
+            try:
+                yield
+            except Exception:  # of any kind: isolation makes it the reason of a reject
+                traceback.print_exc()
+                print(f"{name}: this process ends", file=sys.stderr, flush=True)
+                os._exit(1)
+
+
+class Isolation:
+    """What a task of the second pass does: bisect a shard in processes of its own."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return report_table(self._isolate(Shard.from_json(text)) for text in block[SHARD].to_pylist())
+
+    def _isolate(self, shard: Shard) -> ShardReport:
+        if not self._job.may_try(f"isolation of {shard.name}", ISOLATION_ATTEMPTS):
+            return ShardReport(shard.name, lost=True)
+        step = get_step(self._job)
+        try:
+            return isolate(step, shard)
+        except TooManyFaultsError as error:
+            return ShardReport(shard.name, failed=too_many_rows(shard.name, step.limits, f"the last one {error}"))
+
+
+def report_table(reports: Iterable[ShardReport]) -> pa.Table:
+    """Return the reports of a block, with the name of this process, as Ray Data hands them on."""
+    worker = f"{ray.get_runtime_context().get_node_id()[:8]}-{os.getpid()}"
+    return pa.table({REPORT: [report._replace(worker=worker).to_json() for report in reports]})
+
+
+def too_many_rows(name: str, limits: ShardLimits, where: str) -> str:
+    """Return the line that ends a job in which more rows failed than may."""
+    return (
+        f"{name}: more than {counted(limits.faults, 'row')} killed their process or exceeded its limits; {where}; "
+        f"if the rows are the cause, raise {limits.setting}.fault_limit"
+    )

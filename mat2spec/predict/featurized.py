@@ -1,0 +1,167 @@
+"""Featurized shards: graphs of all rows that have one, rejects for the others; as flat arrays on their way to a GPU."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mat2spec.config import GraphConfig
+from mat2spec.data.materials.schema import read_crystals
+from mat2spec.data.shards.shard import Shard, ShardRows, read_shard
+from mat2spec.data.shards.step import READ, UNREADABLE, StageTimer
+from mat2spec.errors import StorageError, StructureError
+from mat2spec.storage.location import storage_error_message
+from mat2spec.storage.rejects import Reject, reject, reject_table
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.symmetry import primitive_nsites
+
+GRAPH = "graph"
+
+GRAPH_ARRAYS: dict[str, Any] = {
+    "atomic_numbers": np.uint8,
+    "edge_index": np.int32,
+    "distances": np.float32,
+    "vectors": np.float32,
+}
+"""Arrays of a graph, and their types."""
+
+
+class FeaturizedShard(NamedTuple):
+    """A shard whose graphs are built; the first five fields are parallel, one entry per row that has a graph.
+
+    Args:
+        inputs: The rows.
+        crystals: Crystal of each row.
+        graphs: Graph of each row.
+        nsites_primitive: Number of sites in the primitive cell of each row.
+        sources: File and row that each comes from.
+        rejects: The other rows.
+    """
+
+    inputs: pa.Table
+    crystals: list[Crystal]
+    graphs: list[CrystalGraph]
+    nsites_primitive: list[int]
+    sources: list[str]
+    rejects: list[Reject]
+
+    def to_table(self, timer: StageTimer) -> pa.Table:
+        """Return everything as one row of flat arrays, which cross to another process without being copied or pickled.
+
+        Crystals are left out: they are read again from the rows.
+        """
+        graphs = {name: [getattr(graph, name).ravel() for graph in self.graphs] for name in GRAPH_ARRAYS}
+        sizes = {
+            "nodes": np.array([len(graph.atomic_numbers) for graph in self.graphs], np.int64),
+            "edges": np.array([graph.num_edges for graph in self.graphs], np.int64),
+            "nsites_primitive": np.array(self.nsites_primitive, np.int64),
+        }
+        arrays = sizes | {
+            name: np.concatenate([np.empty(0, GRAPH_ARRAYS[name]), *parts], dtype=GRAPH_ARRAYS[name])
+            for name, parts in graphs.items()
+        }
+        columns = {name: _one_row(array) for name, array in arrays.items()}
+        columns["inputs"] = _one_blob(self.inputs)
+        columns["rejects"] = _one_blob(reject_table(self.rejects))
+        columns["sources"] = pa.array([self.sources], pa.list_(pa.string()))
+        columns["seconds"] = pa.array([json.dumps(timer.seconds)])
+        return pa.table(columns)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, timer: StageTimer) -> "FeaturizedShard":
+        """Read what `to_table` returned, and add its stage times to those of the timer."""
+        timer.seconds.update(json.loads(table["seconds"][0].as_py()))
+        inputs = _read_blob(table["inputs"])
+        nodes, edges, nsites_primitive = (_array(table[name]) for name in ("nodes", "edges", "nsites_primitive"))
+        graphs = [
+            CrystalGraph(numbers, index.reshape(2, -1), distances, vectors.reshape(-1, 3))
+            for numbers, index, distances, vectors in zip(
+                _split(_array(table["atomic_numbers"]), nodes),
+                _split(_array(table["edge_index"]), 2 * edges),
+                _split(_array(table["distances"]), edges),
+                _split(_array(table["vectors"]), 3 * edges),
+                strict=True,
+            )
+        ]
+        crystals = [crystal for crystal in read_crystals(inputs) if isinstance(crystal, Crystal)]
+        rejects = _read_blob(table["rejects"]).to_pylist()
+        return cls(inputs, crystals, graphs, nsites_primitive.tolist(), table["sources"][0].as_py(), rejects)
+
+
+def read_rows(shard: Shard, timer: StageTimer) -> ShardRows:
+    """Read a shard.
+
+    Raises:
+        StorageError: If its table is missing or damaged.
+    """
+    timer.start(READ)
+    try:
+        return read_shard(shard)
+    except UNREADABLE as error:
+        raise StorageError(storage_error_message(shard.files[0], error, "read")) from None
+    finally:
+        timer.stop()
+
+
+def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> FeaturizedShard:
+    """Build the graphs of a shard. An error in one row rejects that row only.
+
+    Raises:
+        MemoryError: If memory runs out. The caller bisects the shard to find the responsible row.
+    """
+    timer.start(GRAPH)
+    torch.set_num_threads(1)  # a setting of the calling thread, and every call may come from a new one
+    positions, graphable, graphs, nsites_primitive, rejects = [], [], [], [], []
+    for position, crystal in enumerate(read_crystals(rows.table)):
+        stage = READ
+        try:
+            if refused := rows.errors.get(position):
+                raise refused
+            if isinstance(crystal, StructureError):
+                raise crystal
+            stage = GRAPH
+            graph = build_graph(crystal, config)
+            sites = primitive_nsites(crystal)
+        except MemoryError:
+            raise
+        except Exception as error:
+            material_id = rows.table["material_id"][position].as_py()
+            rejects.append(reject(material_id, rows.sources[position], stage, error))
+            continue
+        positions.append(position)
+        graphable.append(crystal)
+        graphs.append(graph)
+        nsites_primitive.append(sites)
+    inputs = rows.table.take(pa.array(positions, pa.int64()))
+    sources = [rows.sources[position] for position in positions]
+    return FeaturizedShard(inputs, graphable, graphs, nsites_primitive, sources, rejects)
+
+
+def _one_row(array: np.ndarray) -> pa.LargeListArray:
+    """An Arrow column whose only row is an array."""
+    return pa.LargeListArray.from_arrays([0, len(array)], pa.array(array))
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    """The array of `_one_row`, without a copy."""
+    return column.chunk(0).flatten().to_numpy()
+
+
+def _split(array: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Cut an array into parts of these sizes."""
+    return [array[end - size : end] for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
+
+
+def _one_blob(table: pa.Table) -> pa.LargeBinaryArray:
+    """An Arrow column whose only row is a table."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.array([sink.getvalue()], pa.large_binary())
+
+
+def _read_blob(column: pa.ChunkedArray) -> pa.Table:
+    return pa.ipc.open_stream(column[0].as_buffer()).read_all()
