@@ -1,4 +1,4 @@
-"""Fault injection: chosen materials crash, hang or exhaust the memory of the process that computes them.
+"""Fault injection: chosen materials crash, hang, hold or exhaust the memory of the process that computes them.
 
 Production code has no hook for it. Python imports `sitecustomize` when it starts, so a folder with that module on
 PYTHONPATH reaches every process.
@@ -9,11 +9,14 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 VARIABLE = "MAT2SPEC_TEST_FAULTS"
-"""JSON object from material_id, or * for all others, to a fault.
+"""JSON object from material_id to a fault, with its argument after a colon if it has one.
 
-It happens when the graph is built; with "predict:" before its name, when the spectrum is predicted.
+It happens when the graph is built; with "predict:" before its name, when the spectrum is predicted. The fault of
+"epoch 3, workers 2" happens when so many workers begin that epoch of a training; the first is 0.
 """
 
 SITECUSTOMIZE = "import sys\nsys.path.append({folder!r})\nimport faults\nfaults.install()\n"
@@ -39,16 +42,13 @@ def hang() -> None:
     time.sleep(10_000)
 
 
-def pause() -> None:
+def gate(folder: str) -> None:
+    """Wait at a Gate; the time limits of a shard go on."""
     import time
 
-    time.sleep(0.05)
-
-
-def nap() -> None:
-    import time
-
-    time.sleep(60)
+    Path(folder, str(os.getpid())).touch()
+    while not Path(folder, OPEN).exists():
+        time.sleep(0.02)
 
 
 def memory() -> None:
@@ -57,7 +57,59 @@ def memory() -> None:
         blocks.append(bytearray(50_000_000))
 
 
-FAULTS = {"raise": raises, "segv": segv, "kill": kill, "hang": hang, "pause": pause, "nap": nap, "memory": memory}
+FAULTS = {"raise": raises, "segv": segv, "kill": kill, "hang": hang, "gate": gate, "memory": memory}
+
+OPEN = "open"
+
+
+def inject(fault: str | None) -> None:
+    """Do what a material does to this process, if anything."""
+    if fault:
+        name, *arguments = fault.split(":", maxsplit=1)
+        FAULTS[name](*arguments)
+
+
+def with_faults(faults: dict[str, str], folder: Path) -> dict[str, str]:
+    """Variables of processes in which materials have faults; the folder gets a module that each process imports."""
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(folder=str(Path(__file__).parent)))
+    return {VARIABLE: json.dumps(faults), "PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parents[1])])}
+
+
+class Gate:
+    """Holds every process that reaches one of some points, until it is opened or the process is killed.
+
+    A test that acts while a process is held, or before the gate is opened, does not race against the rest of the work.
+
+    Args:
+        points: Keys of VARIABLE.
+        folder: An empty folder, for what the processes and the test write to each other.
+    """
+
+    def __init__(self, points: Iterable[str], folder: Path) -> None:
+        self._folder = folder
+        self.faults = dict.fromkeys(points, f"gate:{folder}")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables of processes that it may hold, and that have no other fault."""
+        return with_faults(self.faults, self._folder)
+
+    def held(self) -> list[int]:
+        """Ids of the processes that have reached it and are alive."""
+        return [int(file.name) for file in self._folder.iterdir() if file.name.isdecimal() and is_alive(int(file.name))]
+
+    def open(self) -> None:
+        """Let the processes that it holds go on, and hold no others."""
+        (self._folder / OPEN).touch()
+
+
+def is_alive(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Patch(importlib.abc.MetaPathFinder):
@@ -88,25 +140,34 @@ class Patch(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Inject the faults of VARIABLE into primitive_nsites and prediction_table, the last steps of their stages."""
+    """Inject the faults of VARIABLE into build_graph, prediction_table and the epochs of a training."""
     faults = json.loads(os.environ.get(VARIABLE, "{}"))
     graph_faults = {name: fault for name, fault in faults.items() if not fault.startswith("predict:")}
     predict_faults = {name: faults[name].removeprefix("predict:") for name in faults if name not in graph_faults}
 
     def faulty_graph(original):
-        def primitive_nsites(crystal, *rest):
-            FAULTS.get(graph_faults.get(crystal.material_id, graph_faults.get("*")), int)()
+        def build_graph(crystal, *rest):
+            inject(graph_faults.get(crystal.material_id))
             return original(crystal, *rest)
 
-        return primitive_nsites
+        return build_graph
 
     def faulty_predict(original):
         def prediction_table(inputs, *rest):
             for material_id in inputs["material_id"].to_pylist():
-                FAULTS.get(predict_faults.get(material_id), int)()
+                inject(predict_faults.get(material_id))
             return original(inputs, *rest)
 
         return prediction_table
 
-    sys.meta_path.insert(0, Patch("mat2spec.structure.symmetry", "primitive_nsites", faulty_graph))
+    def faulty_training(original):
+        class Training(original):
+            def run_epoch(self):
+                inject(faults.get(f"epoch {self.next_epoch}, workers {self.workers}"))
+                return super().run_epoch()
+
+        return Training
+
+    sys.meta_path.insert(0, Patch("mat2spec.structure.graph", "build_graph", faulty_graph))
     sys.meta_path.insert(0, Patch("mat2spec.predict.table", "prediction_table", faulty_predict))
+    sys.meta_path.insert(0, Patch("mat2spec.train.loop", "Training", faulty_training))

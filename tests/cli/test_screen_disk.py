@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from running import job_lines, wait_until
-from test_screen import read, shards, start, with_faults
+from test_screen import SHARDS, STEP, gate_from, read, shards, start
 
 
 @pytest.fixture
@@ -40,9 +40,11 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_run_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(home, disk, tmp_path):
+def test_run_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(
+    home, disk, table_with_bad_rows, tmp_path_factory
+):
     made = disk / "run"
-    with start(home, "--output", made, **with_faults({"*": "pause"}, tmp_path)) as process:
+    with start(home, "--output", made) as process:
         _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
     (line,) = job_lines(err)
@@ -51,9 +53,14 @@ def test_run_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(hom
     kept = {file.name: file.read_bytes() for file in (made / "predictions").glob("*.parquet")}
     assert kept
     assert remount(disk, "size=50M")
-    with start(home, "--output", made, **with_faults({"*": "pause"}, tmp_path)) as process:
+    first_held = number(max(kept)) + STEP
+    assert first_held < SHARDS, "some shards must be left for the disk that goes away"
+    gate = gate_from(first_held, table_with_bad_rows[0], tmp_path_factory.mktemp("gate"))
+    with start(home, "--output", made, **gate.variables) as process:
+        wait_until(lambda: gate.held() or process.poll() is not None, "the worker is held")
         wait_until(lambda: len(shards(made)) > len(kept) or process.poll() is not None, "a shard more")
         with read_only(made / "predictions"):
+            gate.open()
             _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
     (line,) = job_lines(err)
@@ -64,3 +71,8 @@ def test_run_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(hom
     assert "211 input rows: 200 predictions, 11 rejects" in out
     assert {name: (made / "predictions" / name).read_bytes() for name in kept} == kept
     assert len(set(read(made, "predictions")["material_id"].to_pylist())) == 200
+
+
+def number(shard: str) -> int:
+    """Number of a shard, from the name of its file."""
+    return int(Path(shard).stem.removeprefix("part-"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 from running import wait_until
-from test_screen import end, start, with_faults
+from test_screen import ROWS_PER_SHARD, STEP, end, gate_from, start
 
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.predict.predictor import Predictor
@@ -76,14 +76,15 @@ def test_everything_may_be_in_an_object_store(
         client.put_object(Bucket="lake", Key=f"checkpoint/{file.name}", Body=file.read_bytes())
     arguments = ("--input", "s3://lake/in", "--checkpoint", "s3://lake/checkpoint", "--output", "s3://lake/run")
 
-    with start(home, *arguments, **variables, **with_faults({"*": "pause"}, tmp_path)) as process:
+    gate = gate_from(STEP, table_with_bad_rows[0], tmp_path)
+    with start(home, *arguments, **variables, **gate.variables) as process:
         wait_until(lambda: objects(client, "run/predictions") or process.poll() is not None, "the first shard")
         others = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()
     end(others)
     first = objects(client, "run/predictions")
-    assert 0 < len(first) < FIRST // 5
+    assert 0 < len(first) < FIRST // ROWS_PER_SHARD
     locked = job("screen", "screen.yaml", *arguments)
     assert (locked.code, locked.err.count("\n")) == (2, 1)
     assert f"process {process.pid} on " in locked.err

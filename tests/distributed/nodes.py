@@ -1,5 +1,6 @@
 """A small cluster on this machine: a head that only schedules, and nodes that can be killed and added."""
 
+import json
 import os
 import secrets
 import socket
@@ -7,10 +8,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import requests
@@ -100,11 +102,21 @@ class Cluster:
         nodes = answer["data"]["summary"]
         return {node["raylet"]["nodeId"] for node in nodes if node["raylet"]["state"] == "ALIVE"}
 
-    def start(self, *command: object, **variables: object) -> subprocess.Popen:
-        """Start a job of this repository whose driver joins this cluster."""
+    def start(
+        self, *command: object, on_nodes: Mapping[str, str] = MappingProxyType({}), **variables: object
+    ) -> subprocess.Popen:
+        """Start a job of this repository whose driver joins this cluster.
+
+        Args:
+            command: Its script and arguments.
+            on_nodes: Variables of its processes on the nodes, which inherit none of the driver's.
+            variables: Variables of the driver.
+        """
         environment = (
             self.variables | {"RAY_ADDRESS": self.gcs} | {name: str(value) for name, value in variables.items()}
         )
+        if on_nodes:  # as the job manager of Ray passes them to a submitted job
+            environment["RAY_JOB_CONFIG_JSON_ENV_VAR"] = json.dumps({"runtime_env": {"env_vars": dict(on_nodes)}})
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, env=environment, **pipes)
         self.cleanup.callback(kill, process)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from faults import Gate, with_faults
 from nodes import DEADLINE, Cluster, wait_until
 
 from mat2spec.data.materials.schema import read_crystals
@@ -16,7 +17,10 @@ from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
 
-EPOCHS = 36
+EPOCHS = 16
+
+HELD_ALONE, HELD_WITH_BOTH, HELD_AFTER_LOSS = 2, 6, 10
+"""Epochs before which the training waits: if it started with one worker, for a second; to lose one; for a new one."""
 
 TRAIN = {
     "data": {"table": "labels.parquet"},
@@ -33,9 +37,11 @@ TRAIN = {
     "workers": {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1, "resize_interval": 2},
     "register_as": "elastic",
 }
-"""An epoch takes one second, which is also the polling interval of Ray's controller."""
 
 ROWS, ROWS_PER_SHARD = 3000, 25
+
+HELD_FROM = ROWS // 2
+"""Row from which on the screening waits until it has lost a node and got a new one."""
 
 SAME_SPECTRUM = 1e-5
 """[states per cm⁻¹ per atom] Rounding of float32 sums, which depends on how crystals are batched."""
@@ -52,21 +58,32 @@ def client(mlflow_server: str) -> object:
 def trained(
     cluster: Cluster, mlflow_server: str, client, small_table: pa.Table, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Directory of a training that lost a node and got a new one."""
+    """Directory of a training that lost a node and got a new one.
+
+    Gates hold it where it could finish first: Ray changes the number of workers whatever they are doing.
+    """
     home = tmp_path_factory.mktemp("nodes")
     pq.write_table(small_table, home / "labels.parquet")
     (home / "train.yaml").write_text(yaml.safe_dump(TRAIN))
     output = home / "trained"
+    start = Gate([f"epoch {HELD_ALONE}, workers 1"], tmp_path_factory.mktemp("gate"))
+    loss = Gate([f"epoch {HELD_WITH_BOTH}, workers 2"], tmp_path_factory.mktemp("gate"))
+    rejoining = Gate([f"epoch {HELD_AFTER_LOSS}, workers 1"], tmp_path_factory.mktemp("gate"))
+    faults = with_faults(start.faults | loss.faults | rejoining.faults, home)
     places = {"MAT2SPEC_HOME": home, "MLFLOW_TRACKING_URI": mlflow_server}
-    process = cluster.start("jobs/train.py", home / "train.yaml", "--output", output, **places)
+    process = cluster.start("jobs/train.py", home / "train.yaml", "--output", output, on_nodes=faults, **places)
     wait_until((output / "mlflow_run_id").exists, "the training has started", process)
 
     def last_size() -> int:
         history = client.get_metric_history((output / "mlflow_run_id").read_text(), "workers")
         return int(history[-1].value) if history else 0
 
+    wait_until(lambda: len(loss.held()) == 2, "both workers are held", process)
     wait_until(lambda: last_size() == 2, "an epoch with two workers", process)
     cluster.kill_node()
+    start.open()
+    loss.open()
+    wait_until(lambda: len(rejoining.held()) == 1, "the only worker is held", process)
     wait_until(lambda: last_size() == 1, "an epoch with one worker", process)
     cluster.add_nodes(1)
     out, err = process.communicate(timeout=DEADLINE)
@@ -97,7 +114,9 @@ def test_server_holds_the_files_and_the_model(trained, client):
 
 
 @pytest.fixture(scope="module")
-def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path, pa.Table]:
+def screened(
+    cluster: Cluster, trained: Path, mlflow_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, pa.Table]:
     """A screening that lost a node and got a new one, with a checkpoint from the server; the run and its input."""
     home = trained.parent
     table = next(pq.ParquetFile("mat2spec/data/bundled/mp_structures.parquet").iter_batches(batch_size=ROWS))
@@ -114,19 +133,22 @@ def screened(cluster: Cluster, trained: Path, mlflow_server: str) -> tuple[Path,
     def committed() -> int:
         return len(list(output.glob("predictions/*.parquet")))
 
+    gate = Gate(table["material_id"].to_pylist()[HELD_FROM::5], tmp_path_factory.mktemp("gate"))
     process = cluster.start(
         "jobs/screen.py",
         home / "screen.yaml",
         "--output",
         output,
+        on_nodes=gate.variables,
         MAT2SPEC_HOME=home,
         MLFLOW_TRACKING_URI=mlflow_server,
     )
     wait_until(lambda: committed() >= 5, "the fifth shard", process)
     cluster.kill_node()
-    remaining = ROWS // ROWS_PER_SHARD - committed()
-    assert remaining > 5, "killed too late to test anything"
+    wait_until(lambda: len(gate.held()) == 1, "the only worker is held", process)
     cluster.add_nodes(1)
+    wait_until(lambda: len(gate.held()) == 2, "a worker of the new node is held, too", process)
+    gate.open()
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
     assert out.splitlines()[-1].startswith(f"{ROWS} input rows: "), "above it Ray reports the lost node"
