@@ -41,14 +41,24 @@ class TrainingInputs:
             start = SHIPPED / config.start_from
         return cls(resolve(config.data.table), extra, excluded, start)
 
-    def splits(self, config: TrainConfig) -> LabeledSplits:
+    def splits(self, config: TrainConfig, *, check_graphs: bool = True) -> LabeledSplits:
         """Read the labels.
+
+        Args:
+            config: Configuration of the training.
+            check_graphs: Whether to check that every graph can be built; workers need not repeat the driver's check.
 
         Raises:
             TableError: If they cannot be used, or are not of the kind that the network predicts.
         """
         splits = read_labels(
-            self.labels, config.data, config.graph, GRIDS[config.grid], self.extra_train, self.exclude_systems_of
+            self.labels,
+            config.data,
+            config.graph,
+            GRIDS[config.grid],
+            self.extra_train,
+            self.exclude_systems_of,
+            check_graphs=check_graphs,
         )
         expected = label_size(config)
         actual = splits.train.spectra.shape[1]

@@ -61,7 +61,7 @@ def test_driver_builds_no_graph_before_the_workers_start_and_then_those_it_score
 
     def train_in_process(*_: object) -> dict:
         assert not built
-        training = Training(config, splits, torch.device("cpu"))
+        training = Training(config, run.inputs.splits(config, check_graphs=False), torch.device("cpu"))
         training.run_epoch()
         built.clear()
         return training.state_dict()

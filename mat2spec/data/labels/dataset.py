@@ -105,8 +105,10 @@ def read_labels(
     grid: SpectrumGrid,
     extra_train: Path | None = None,
     exclude_systems_of: Path | None = None,
+    *,
+    check_graphs: bool = True,
 ) -> LabeledSplits:
-    """Read a table of labels, and check that its graphs can be built.
+    """Read a table of labels. Graphs are built when they are first used.
 
     Args:
         path: The table.
@@ -118,11 +120,13 @@ def read_labels(
             would leak information.
         exclude_systems_of: Table of labels on which another network will be evaluated; rows of its chemical systems are
             left out.
+        check_graphs: Whether to check that every graph can be built.
 
     Raises:
         TableError: If a table, a column, a label or a structure cannot be used; a training set has no rejects.
     """
-    table = read_label_table(path, data.label, graph, grid, with_split=data.fold is None)
+    with_split = data.fold is None
+    table = read_label_table(path, data.label, graph, grid, with_split=with_split, check_graphs=check_graphs)
     split = table.split if table.split is not None else split_of_folds(table.crystals, data.fold or 1, data.splits)
     if exclude_systems_of:
         systems = {chemical_system(crystal) for crystal in read_valid_crystals(exclude_systems_of)}
@@ -130,13 +134,14 @@ def read_labels(
     train, valid, test = _split(table, split, data, path)
     fingerprint = table.fingerprint(split.tolist())
     if extra_train:
-        extra = read_label_table(extra_train, data.label, graph, grid, with_split=False)
+        extra = read_label_table(extra_train, data.label, graph, grid, with_split=False, check_graphs=check_graphs)
         held_out = {crystal.composition for part in (valid, test) for crystal in part.crystals}
         rows = [row for row, crystal in enumerate(extra.crystals) if crystal.composition not in held_out]
         train += LabeledCrystals.from_table(extra, np.array(rows, int))
         both = fingerprint + extra.fingerprint([_EXTRA] * len(extra.crystals))
         fingerprint = hashlib.sha256(both.encode()).hexdigest()
-    return LabeledSplits(train, _perturbed(valid, data, graph), _perturbed(test, data, graph), fingerprint)
+    valid, test = (_perturbed(part, data, graph, check_graphs) for part in (valid, test))
+    return LabeledSplits(train, valid, test, fingerprint)
 
 
 def _split(table: LabelTable, split: np.ndarray, data: DataConfig, path: Path) -> list[LabeledCrystals]:
@@ -155,13 +160,13 @@ def _split(table: LabelTable, split: np.ndarray, data: DataConfig, path: Path) -
     return parts
 
 
-def _perturbed(part: LabeledCrystals, data: DataConfig, graph: GraphConfig) -> LabeledCrystals:
+def _perturbed(part: LabeledCrystals, data: DataConfig, graph: GraphConfig, check_graphs: bool) -> LabeledCrystals:
     """Rows with graphs of strained and displaced crystals; their labels stay those of the relaxed crystals."""
     if not data.strain and not data.displacement:
         return part
     try:
         crystals = perturb(part.crystals, data.strain, data.displacement)
-        for crystal in crystals:
+        for crystal in crystals if check_graphs else ():
             check_graph(crystal, graph)
         return part.with_graphs(crystals, graph)
     except StructureError as error:

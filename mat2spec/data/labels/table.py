@@ -1,4 +1,4 @@
-"""Reading of a table of labels: structures, of which graphs can be built, and labels as numbers."""
+"""Reading of a table of labels: structures as graphs, labels as numbers."""
 
 import hashlib
 from collections import Counter
@@ -45,7 +45,7 @@ class LabelTable:
 
     Args:
         crystals: One per row.
-        graphs: Graph of each, checked but not built.
+        graphs: Graph of each.
         labels: A spectrum per row, or one number.
         cell_sizes: Atoms of the primitive cell where spectra are states of that cell, else 1.
         split: Column `split`, if it was requested.
@@ -67,10 +67,20 @@ class LabelTable:
         return digest.hexdigest()
 
 
-def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumGrid, *, with_split: bool) -> LabelTable:
+def read_label_table(
+    path: Path, label: str, graph: GraphConfig, grid: SpectrumGrid, *, with_split: bool, check_graphs: bool
+) -> LabelTable:
     """Read a materials table with labels.
 
     If labels are numbers, such as a band gap, rows with NULL are left out; a spectrum must not be NULL.
+
+    Args:
+        path: The table.
+        label: Column of the labels.
+        graph: Which atoms are neighbors.
+        grid: Axis of the labels.
+        with_split: Whether to read the column `split`.
+        check_graphs: Whether to check that every graph can be built.
 
     Raises:
         TableError: If the table, a column, a label or a structure cannot be used; a training set has no rejects.
@@ -87,7 +97,7 @@ def read_label_table(path: Path, label: str, graph: GraphConfig, grid: SpectrumG
         per_cell = False
     else:
         labels, per_cell = _spectra(table, label, grid, path), grid.per_cell
-    crystals = tuple(_checked(crystal, graph, path) for crystal in read_crystals(table))
+    crystals = tuple(_checked(crystal, graph if check_graphs else None, path) for crystal in read_crystals(table))
     sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in crystals], int)
     split = table["split"].to_numpy(zero_copy_only=False) if with_split else None
     return LabelTable(crystals, tuple(LazyGraph(crystal, graph) for crystal in crystals), labels, sizes, split)
@@ -117,12 +127,13 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     return table
 
 
-def _checked(crystal: Crystal | StructureError, config: GraphConfig, path: Path) -> Crystal:
-    """Return a crystal of which a graph can be built."""
+def _checked(crystal: Crystal | StructureError, config: GraphConfig | None, path: Path) -> Crystal:
+    """Return the crystal of a row; given a configuration, check that its graph can be built."""
     try:
         if isinstance(crystal, StructureError):
             raise crystal
-        check_graph(crystal, config)
+        if config:
+            check_graph(crystal, config)
         return crystal
     except StructureError as error:
         raise TableError(f"{path}: {error}; remove the row from the labels") from None

@@ -202,7 +202,7 @@ def _train_worker(loop: dict[str, Any]) -> None:
     torch.set_num_threads(loop["threads"])
     config = TrainConfig.model_validate(loop["config"])
     inputs: TrainingInputs = loop["inputs"]
-    splits = inputs.splits(config)
+    splits = inputs.splits(config, check_graphs=False)
     initial = inputs.initial_checkpoint(config, splits)
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()

@@ -6,7 +6,7 @@ import pytest
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import PHDOS_GRID
-from mat2spec.errors import TableError
+from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.graph import build_graph
 
 
@@ -14,13 +14,13 @@ from mat2spec.structure.graph import build_graph
 def read(small_table, tmp_path):
     """Read the small table after a change of some columns."""
 
-    def change_and_read(**columns: list | pa.Array) -> LabeledSplits:
+    def change_and_read(*, check_graphs: bool = True, **columns: list | pa.Array) -> LabeledSplits:
         table = small_table
         for name, values in columns.items():
             table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
         path = tmp_path / "labels.parquet"
         pq.write_table(table, path)
-        return read_labels(path, DataConfig(table=str(path)), GraphConfig(), PHDOS_GRID)
+        return read_labels(path, DataConfig(table=str(path)), GraphConfig(), PHDOS_GRID, check_graphs=check_graphs)
 
     return change_and_read
 
@@ -127,6 +127,13 @@ def test_structure_whose_graph_cannot_be_built_is_refused(read, small_table):
     with pytest.raises(TableError, match=r"labels\.parquet: mp-10044: .*0\.5 Å.*; remove the row") as caught:
         read(frac_coords=overlapping(small_table))
     assert "\n" not in str(caught.value)
+
+
+def test_without_the_check_a_graph_that_cannot_be_built_is_refused_when_it_is_used(read, small_table):
+    splits = read(check_graphs=False, frac_coords=overlapping(small_table))
+    assert len(splits.test.graphs) == 6
+    with pytest.raises(StructureError, match=r"mp-10044: .*0\.5 Å"):
+        splits.train.graphs  # noqa: B018 - it is a property
 
 
 def test_lone_atom_is_refused(read, small_table):
