@@ -160,7 +160,9 @@ def _one_blob(table: pa.Table) -> pa.LargeBinaryArray:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return pa.array([sink.getvalue()], pa.large_binary())
+    data = sink.getvalue()
+    ends = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
 
 
 def _read_blob(column: pa.ChunkedArray) -> pa.Table:

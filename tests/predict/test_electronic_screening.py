@@ -11,6 +11,7 @@ import torch
 
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.shards.step import process_shard
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.to_pymatgen import to_pymatgen
@@ -38,7 +39,7 @@ def run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None))
     materials = MaterialsInput.open(folder / "input.parquet")
     for shard in materials.shards(300):
-        assert not pipeline.screen(shard).failed
+        assert not process_shard(pipeline, run, shard).failed
     create_catalog(run.path, checkpoint.grid)
     run.finish(600, {})
     torch.set_num_threads(threads)

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import mat2spec.predict.pipeline
+import mat2spec.predict.featurized
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.shards.step import StageTimer, process_shard
+from mat2spec.predict.featurized import FeaturizedShard, featurize, read_rows
 from mat2spec.predict.pipeline import STAGES, ScreeningSpec, ShardPipeline
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.run_directory import RunDirectory
@@ -41,13 +43,13 @@ def screen(checkpoint, tmp_path):
         pq.write_table(table, tmp_path / "input.parquet")
         run = RunDirectory(tmp_path / "run")
         run.claim({}, {})
-        pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None))
+        pipeline = ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None).processor()
         counts = Counter()
         for shard in MaterialsInput.open(tmp_path / "input.parquet").shards(rows_per_shard):
-            report = pipeline.screen(shard)
+            report = process_shard(pipeline, run, shard)
             assert not report.failed
             assert min(report.seconds[stage] for stage in STAGES) > 0
-            counts.update(predictions=report.predictions, rejects=report.rejects)
+            counts.update(predictions=report.results, rejects=report.rejects)
         return read(run.path / "predictions"), read(run.path / "rejects"), counts
 
     return run_stages
@@ -103,16 +105,49 @@ def test_shard_with_nothing_but_rejects_still_has_both_files(screen, table_with_
 
 @pytest.mark.parametrize("stage", ["build_graph", "primitive_nsites"])
 def test_error_of_any_kind_in_a_stage_rejects_that_row_only(screen, materials, monkeypatch, stage):
-    original = getattr(mat2spec.predict.pipeline, stage)
+    original = getattr(mat2spec.predict.featurized, stage)
 
     def crashes(crystal, *rest):
         if crystal.material_id == "mp-1000":
             raise ZeroDivisionError("an unexpected\nerror")
         return original(crystal, *rest)
 
-    monkeypatch.setattr(mat2spec.predict.pipeline, stage, crashes)
+    monkeypatch.setattr(mat2spec.predict.featurized, stage, crashes)
     predictions, rejects, _ = screen(materials.slice(0, 10))
     (row,) = rejects.to_pylist()
     assert len(predictions) == 9
     assert (row["material_id"], row["error_type"]) == ("mp-1000", "ZeroDivisionError")
     assert row["error"] == "mp-1000: an unexpected error"
+
+
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_flat_arrays_between_processes_change_nothing(checkpoint, table_with_bad_rows, tmp_path, count):
+    table = table_with_bad_rows[0]
+    pq.write_table(table.slice(0, count), tmp_path / "input.parquet")
+    (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(100)
+    timer = StageTimer()
+    featurized = featurize(read_rows(shard, timer), checkpoint.card.config.graph, timer)
+    timer.stop()
+    arrays = featurized.to_table(timer)
+    assert len(arrays) == 1
+    sent = pa.ipc.open_stream(_through_ipc(pa.concat_tables([arrays, arrays]))).read_all().slice(1, 1)
+    later = StageTimer()
+    received = FeaturizedShard.from_table(sent, later)
+    assert later.seconds == timer.seconds
+    assert received.inputs.equals(featurized.inputs)
+    assert (received.nsites_primitive, received.sources) == (featurized.nsites_primitive, featurized.sources)
+    assert received.rejects == featurized.rejects
+    assert [crystal.material_id for crystal in received.crystals] == [c.material_id for c in featurized.crystals]
+    for graph, original in zip(received.graphs, featurized.graphs, strict=True):
+        for name in ("atomic_numbers", "edge_index", "distances", "vectors"):
+            np.testing.assert_array_equal(getattr(graph, name), getattr(original, name))
+            assert getattr(graph, name).dtype == getattr(original, name).dtype
+    pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(tmp_path / "run"), None))
+    assert pipeline.predict(received, later).results.equals(pipeline.compute(shard, StageTimer()).results)
+
+
+def _through_ipc(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()

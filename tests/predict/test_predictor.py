@@ -68,7 +68,7 @@ def row_of_a_screening(predictor: Predictor, crystal: Crystal, folder: Path) -> 
     shard_pipeline = pipeline.ShardPipeline(
         pipeline.ScreeningSpec(predictor.checkpoint, InferenceConfig(), str(folder), memory=None)
     )
-    return shard_pipeline.compute(ShardRows(table, ["a test"], {}), pipeline.StageTimer()).predictions.to_pylist()[0]
+    return shard_pipeline.compute_rows(ShardRows(table, ["a test"], {}), pipeline.StageTimer()).results.to_pylist()[0]
 
 
 @pytest.mark.parametrize("kind", ["phonons", "electrons"])

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from mat2spec.predict.pipeline import GRAPH, PREDICT, READ, WRITE, ShardReport
+from mat2spec.data.shards.step import READ, WRITE, ShardReport
+from mat2spec.predict.pipeline import GRAPH, PREDICT
 from mat2spec.predict.timing import StageTimes, summary
 
 
@@ -27,11 +28,13 @@ def clock(monkeypatch):
     ],
 )
 def test_summary_names_the_bottleneck(clock, seconds, bottleneck):
-    times = StageTimes(start=980.0)
+    times = StageTimes(980.0, 990.0)
     clock[0] = 1010.0
-    times.add(ShardReport(90, 10, {stage: float(time) for stage, time in seconds.items()}))
+    times.add(ShardReport("part-000000", 4, 1, {PREDICT: 5.0}, worker="a"))
+    rest = seconds | {PREDICT: seconds[PREDICT] - 5}
+    times.add(ShardReport("part-000001", 86, 9, {stage: float(time) for stage, time in rest.items()}, worker="b"))
     clock[0] = 1055.0
-    record = times.record(2, 990.0, 1005.0)
+    record = times.record()
     assert record["bottleneck"] == bottleneck
     assert (record["rows"], record["rows_per_second_after_start"], record["first_shard_seconds"]) == (100, 2.0, 30.0)
     assert record["utilization"] == pytest.approx((seconds[GRAPH] + seconds[PREDICT]) / (2 * 50), abs=1e-3)

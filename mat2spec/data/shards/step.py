@@ -4,7 +4,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -109,6 +109,7 @@ class ShardLimits(NamedTuple):
     setting: str = "inference"
 
 
+@runtime_checkable
 class Processor(Protocol):
     """Computes shards; made once in each process, because it may hold a model."""
 
@@ -123,6 +124,7 @@ class Processor(Protocol):
         ...
 
 
+@runtime_checkable
 class ShardStep(Protocol):
     """Everything that a process needs to work on shards; picklable."""
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import mat2spec.data.shards.isolation
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.isolation import (
     CONFIRMATIONS,
     Fault,
@@ -20,7 +19,9 @@ from mat2spec.data.shards.isolation import (
     find_faults,
     isolate,
 )
-from mat2spec.predict.pipeline import ScreeningSpec, ShardPipeline, ShardTables, StageTimer
+from mat2spec.data.shards.shard import Shard
+from mat2spec.data.shards.step import ShardTables, StageTimer
+from mat2spec.predict.pipeline import ScreeningSpec, ShardPipeline
 from mat2spec.storage.rejects import reject_table
 from mat2spec.storage.run_directory import RunDirectory
 
@@ -43,7 +44,7 @@ def test_bisection_finds_exactly_the_rows_that_fail(case):
 
     results, faults = find_faults(Shard("part-000000", ("table.parquet",), range(count), ()), compute, 8)
     assert faults.keys() == failing
-    computed = [row for tables in results for row in tables.predictions]
+    computed = [row for tables in results for row in tables.results]
     assert computed == [row for row in range(count) if row not in failing]
     limit = 1 + len(failing) * (2 * int(np.ceil(np.log2(count + 1))) + CONFIRMATIONS)
     assert len(calls) <= limit, "a failing row costs two calls for each halving, and those that confirm it"
@@ -80,7 +81,7 @@ def test_rows_that_kill_real_processes_are_rejected_and_the_others_computed(
     (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(10)
     spec = ScreeningSpec(checkpoint, InferenceConfig(seconds_per_shard=30), str(run.path), 1_500_000_000)
     with inject_faults({ids[row]: fault for row, (fault, _) in FAULTS.items()} | {ids[9]: "predict:segv"}):
-        report, failed = isolate(spec, shard, 10)
+        report = isolate(spec, shard)
         orphan = IsolatedProcess(spec, 10)
         pipe = orphan._start()
         pipe.send((shard.part(4, 5), 2))
@@ -91,7 +92,7 @@ def test_rows_that_kill_real_processes_are_rejected_and_the_others_computed(
         assert orphan._process.exitcode == -signal.SIGALRM, (
             "a process that hangs kills itself even when its parent is gone"
         )
-    assert (report.failed, report.predictions, report.rejects, failed) == ("", 5, 5, 5)
+    assert (report.failed, report.results, report.rejects, report.faults) == ("", 5, 5, 5)
     rejects = {
         row["material_id"]: row for row in pq.read_table(run.path / "rejects" / "part-000000.parquet").to_pylist()
     }
@@ -109,6 +110,6 @@ def test_missing_input_rejects_no_row(materials, checkpoint, tmp_path):
     (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(4)
     (tmp_path / "input.parquet").unlink()
     pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(tmp_path / "run"), None))
-    kind, text = mat2spec.data.shards.isolation._answer(pipeline, shard, StageTimer())
+    kind, text = mat2spec.data.shards.isolation._answer(pipeline, shard, StageTimer(), "inference")
     assert kind == "unreadable"
     assert "input.parquet: cannot be read (No such file or directory)" in text
