@@ -12,8 +12,7 @@ import ray
 from mat2spec.data.shards.step import ShardStep
 
 
-@ray.remote(num_cpus=0)
-class AttemptLog:
+class Attempts:
     """Counts how often each thing was started, so that what always kills its process is not tried forever.
 
     Ray Data repeats the work of a dead process without end, whatever killed it.
@@ -30,6 +29,10 @@ class AttemptLog:
     def forget(self, name: str) -> None:
         """Start again at none, because an attempt succeeded."""
         del self._attempts[name]
+
+
+AttemptLog = ray.remote(num_cpus=0)(Attempts)
+"""The actor. Not by a decorator: jaxtyping, with which the tests check types, cannot wrap the class that Ray makes."""
 
 
 class Job(NamedTuple):

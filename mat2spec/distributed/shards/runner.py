@@ -83,7 +83,7 @@ class ShardRunner:
     def __init__(self, step: ShardStep, workers: Workers) -> None:
         self._limits = step.limits
         self.workers = workers
-        log = AttemptLog.remote()  # type: ignore[attr-defined]
+        log = AttemptLog.remote()
         self.job = Job(ray.put(step), log, workers.min_size)
 
     def run(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
