@@ -27,6 +27,8 @@ from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
 
+pytestmark = pytest.mark.timeout(1200)  # a busy machine takes long to start so many processes
+
 SAME_SPECTRUM = 1e-5
 """States per cm⁻¹ per atom: float32 sums in batches of another composition."""
 
@@ -330,7 +332,6 @@ def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
         np.testing.assert_allclose(found[crystal.material_id], spectrum, atol=1e-4, err_msg="POSCAR keeps few digits")
 
 
-@pytest.mark.timeout(1200)  # a busy machine takes long to start so many processes
 def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(
     home, run, table_with_bad_rows, tmp_path, job, trained
 ):
