@@ -10,19 +10,20 @@ from mat2spec.config import IngestConfig, LabelsConfig, MaterialsProjectConfig, 
 from mat2spec.errors import MissingExtraError
 from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.location import is_url
-from mat2spec.storage.paths import resolve, resolve_output
+from mat2spec.storage.paths import resolve, resolve_output, resolve_run
 from mat2spec.storage.run_directory import MATERIALS
 
 
 def files(config: IngestConfig, _: str | None) -> None:
     """Read structure files, archives and tables."""
+    from mat2spec.data.ingest.listing import list_sources
     from mat2spec.distributed.ingest.files import Ingestion
+    from mat2spec.distributed.ingest.processing import shard_limits
 
-    paths = tuple(path if is_url(path) else str(resolve(path)) for path in config.paths)
-    output = resolve_output(config.output)
-    summary = Ingestion(config, paths, output).run()
-    create_catalog(output, None, MATERIALS)
-    print(summary)
+    output = resolve_run(config.output)
+    listing = list_sources([path if is_url(path) else str(resolve(path)) for path in config.paths])
+    ingestion = Ingestion(listing, output, config.reading, config.rows_per_shard, shard_limits(config.limits))
+    print(ingestion.run(config.model_dump(mode="json")))
 
 
 def materials_project(config: MaterialsProjectConfig, _: str | None) -> None:

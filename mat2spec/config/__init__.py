@@ -4,7 +4,7 @@ from mat2spec.config.active_learning import ProposeConfig
 from mat2spec.config.base import Section
 from mat2spec.config.benchmark_table import TableConfig, TableRow
 from mat2spec.config.evaluation import EvaluateConfig
-from mat2spec.config.ingestion import IngestConfig, ReadingConfig
+from mat2spec.config.ingestion import IngestConfig, ProcessLimitsConfig, ReadingConfig
 from mat2spec.config.labels import LabelsConfig
 from mat2spec.config.loading import load_config, read_options
 from mat2spec.config.materials_project import DownloadConfig, MaterialsProjectConfig, QueryConfig
@@ -53,6 +53,7 @@ __all__ = [
     "NetworkConfig",
     "PhononConfig",
     "PredictConfig",
+    "ProcessLimitsConfig",
     "ProposeConfig",
     "QueryConfig",
     "ReadingConfig",

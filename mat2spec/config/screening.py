@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from mat2spec.config.base import Positive, Section
+from mat2spec.config.ingestion import ReadingConfig
 
 
 class InferenceConfig(Section):
@@ -42,15 +43,16 @@ class ScreenConfig(Section):
     """A screening: structures in, a run directory out."""
 
     input: str = Field(
-        description="materials table (Parquet file, folder or glob) or structure files (file, folder, glob); "
-        "path or URL; mat2spec ingest files makes a table of archives and CSV"
+        description="materials table (Parquet file, folder or glob), or structure files, archives and CSV (file, "
+        "folder or glob), of which a materials table is made first; path or URL"
     )
     checkpoint: str = Field(
         description="name of a checkpoint that ships, checkpoint directory, URL, or MLflow models:/ URI"
     )
     where: str | None = Field(
-        None, description="SQL condition on the columns of the input; other rows are not screened"
+        None, description="SQL condition on the columns of the materials table; other rows are not screened"
     )
+    reading: ReadingConfig = ReadingConfig()
     inference: InferenceConfig = InferenceConfig()
     output: str | None = Field(None, description="run directory, path or URL; if not set: runs/NAME")
     allow_new_rows: bool = Field(

@@ -7,6 +7,7 @@ import tyro
 from pydantic import BeforeValidator, Field, field_validator
 
 from mat2spec.config.base import Positive, Section
+from mat2spec.config.ingestion import ProcessLimitsConfig
 from mat2spec.elements import MAX_ATOMIC_NUMBER, symbols
 
 
@@ -48,6 +49,7 @@ class SubstituteConfig(Section):
         "because guessing oxidation states takes too long",
     )
     rows_per_shard: Positive = Field(2_000, description="rows read and written together")
+    limits: ProcessLimitsConfig = ProcessLimitsConfig()
 
     @field_validator("element")
     @classmethod

@@ -32,9 +32,14 @@ _HEAD_PORT = "RAY_GCS_SERVER_PORT"
 def ray_session() -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS (set in every submitted job), or else start a local Ray that ends with the block.
 
+    Inside another session, the block uses that one.
+
     Raises:
         RunError: If no Ray answers at RAY_ADDRESS.
     """
+    if ray.is_initialized():
+        yield
+        return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if address := os.environ.get("RAY_ADDRESS"):
         _join(address)

@@ -8,11 +8,10 @@ import pyarrow as pa
 import torch
 
 from mat2spec.config import GraphConfig
-from mat2spec.data.materials.schema import read_crystals
+from mat2spec.data.materials.schema import PRIMITIVE_SITES, has_primitive_sites, read_crystals
 from mat2spec.data.shards.shard import Shard, ShardRows, read_shard
-from mat2spec.data.shards.step import READ, UNREADABLE, StageTimer
-from mat2spec.errors import StorageError, StructureError
-from mat2spec.storage.location import storage_error_message
+from mat2spec.data.shards.step import READ, StageTimer
+from mat2spec.errors import StructureError
 from mat2spec.storage.rejects import Reject, reject, reject_table
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
@@ -98,12 +97,9 @@ def read_rows(shard: Shard, timer: StageTimer) -> ShardRows:
         StorageError: If its table is missing or damaged.
     """
     timer.start(READ)
-    try:
-        return read_shard(shard)
-    except UNREADABLE as error:
-        raise StorageError(storage_error_message(shard.files[0], error, "read")) from None
-    finally:
-        timer.stop()
+    rows = read_shard(shard)
+    timer.stop()
+    return rows
 
 
 def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> FeaturizedShard:
@@ -115,6 +111,7 @@ def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> Featur
     timer.start(GRAPH)
     torch.set_num_threads(1)  # a setting of the calling thread, and every call may come from a new one
     positions, graphable, graphs, nsites_primitive, rejects = [], [], [], [], []
+    known_sites = _known_sites(rows.table)
     for position, crystal in enumerate(read_crystals(rows.table)):
         stage = READ
         try:
@@ -124,7 +121,9 @@ def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> Featur
                 raise crystal
             stage = GRAPH
             graph = build_graph(crystal, config)
-            sites = primitive_nsites(crystal)
+            sites = known_sites[position]
+            if sites is None:
+                sites = primitive_nsites(crystal)
         except MemoryError:
             raise
         except Exception as error:
@@ -138,6 +137,13 @@ def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> Featur
     inputs = rows.table.take(pa.array(positions, pa.int64()))
     sources = [rows.sources[position] for position in positions]
     return FeaturizedShard(inputs, graphable, graphs, nsites_primitive, sources, rejects)
+
+
+def _known_sites(table: pa.Table) -> list[int | None]:
+    """Sites of the primitive cell of each row, where the table has them, as an ingestion writes them."""
+    if has_primitive_sites(table.schema):
+        return table[PRIMITIVE_SITES].to_pylist()
+    return [None] * len(table)
 
 
 def _one_row(array: np.ndarray) -> pa.LargeListArray:

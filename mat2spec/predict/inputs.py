@@ -86,16 +86,13 @@ def parse_file(path: str, config: ReadingConfig) -> list[Crystal | StructureErro
     """
     # pymatgen's and ASE's readers take half a second to import, which a Structure does not need
     from mat2spec.structure.readers.archives import is_archive, read_bounded, without_compression
-    from mat2spec.structure.readers.formats import is_table, read_structures, stem
+    from mat2spec.structure.readers.formats import read_structures
+    from mat2spec.structure.readers.names import is_table, stem
 
     file = locate(path)
     if is_table(without_compression(file.name)) or is_archive(file.name):
-        if file.name.endswith(".parquet"):
-            raise TableError(f"{path} is a table of structures; predict it with mat2spec screen --input {path}")
         kind = "an archive" if is_archive(file.name) else "a table"
-        raise TableError(
-            f"{path} is {kind} of structures; make a materials table of it with mat2spec ingest files, and screen that"
-        )
+        raise TableError(f"{path} is {kind} of structures; predict it with mat2spec screen --input {path}")
     try:
         with store_errors_as_oserror(), file.open("rb") as stream:
             content = read_bounded(file.name, stream, config.largest_file)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from mat2spec.data.materials.schema import COLUMNS
+from mat2spec.data.materials.schema import COLUMNS, PRIMITIVE_SITES, has_primitive_sites
 from mat2spec.dos.descriptors import electron_columns, phonon_columns
 from mat2spec.dos.grid import Spectra
 from mat2spec.model.checkpoint import Checkpoint
@@ -76,9 +76,19 @@ def prediction_table(
     return pa.table(_with_extra_columns(columns, inputs))
 
 
+def empty_prediction_table(inputs: pa.Table, checkpoint: Checkpoint) -> pa.Table:
+    """Return a predictions table without rows, with the columns that rows of a materials table lead to."""
+    spectra = np.empty((0, len(checkpoint.grid)), np.float32)
+    return prediction_table(inputs.slice(0, 0), [], [], Prediction(spectra), checkpoint)
+
+
 def _with_extra_columns(columns: dict[str, Column], inputs: pa.Table) -> dict[str, Column]:
-    """Append the other columns of the input; a name that is taken gets the prefix input_, as often as needed."""
-    extra = [name for name in inputs.column_names if name not in COLUMNS]
+    """Append the other columns of the input; a name that is taken gets the prefix input_, as often as needed.
+
+    Sites of the primitive cell that the input has are those of the predictions.
+    """
+    ours = {*COLUMNS, PRIMITIVE_SITES} if has_primitive_sites(inputs.schema) else {*COLUMNS}
+    extra = [name for name in inputs.column_names if name not in ours]
     joined = dict(columns)
     for name in extra:
         free_name = name

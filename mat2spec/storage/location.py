@@ -2,11 +2,12 @@
 
 import glob
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -45,6 +46,19 @@ def open_file(path: str) -> Any:
     return fsspec.open(path, "rb", **_UNCACHED).open() if is_url(path) else open(path, "rb")
 
 
+def remove_tree(path: Location) -> None:
+    """Remove a folder and everything in it; it may be gone already.
+
+    Raises:
+        OSError: If something cannot be removed.
+    """
+    with store_errors_as_oserror(), suppress(FileNotFoundError):
+        if isinstance(path, Path):
+            shutil.rmtree(path)
+        else:
+            path.fs.rm(path.path, recursive=True)
+
+
 def connect_duckdb(files: Iterable[str]) -> "duckdb.DuckDBPyConnection":
     """Open a DuckDB in memory that reads these files. URLs go through fsspec: DuckDB would download an extension."""
     import duckdb  # a prediction does not need it, and in a process that loads torch it reports leaks at exit
@@ -55,11 +69,31 @@ def connect_duckdb(files: Iterable[str]) -> "duckdb.DuckDBPyConnection":
     return connection
 
 
-def list_remote_files(url: str) -> Iterator[tuple[str, str, int]]:
+class ListedFile(NamedTuple):
+    """A file that was listed, on a disk or in an object store.
+
+    Args:
+        url: Its path or URL.
+        name: Its path below the folder, or below the fixed part of the glob, that was listed; else its last part.
+        size: In bytes.
+        version: The time of its last change, or the hash of its content, whichever the store lists; empty if neither.
+    """
+
+    url: str
+    name: str
+    size: int
+    version: str
+
+
+_VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+"""Where the file systems of fsspec list a hash of a file's content, or else its time."""
+
+
+def list_remote_files(url: str) -> Iterator[ListedFile]:
     """List the files at a URL: itself, those below it, or those that match it as a glob; hidden ones are skipped.
 
     Yields:
-        URL, path relative to the given URL, and size [bytes] of each, sorted by URL.
+        The files, sorted by URL.
 
     Raises:
         TableError: If the store cannot be reached or listed, or its package is not installed.
@@ -77,7 +111,8 @@ def list_remote_files(url: str) -> Iterator[tuple[str, str, int]]:
         relative = PurePosixPath(name).name if name == root else os.path.relpath(name, start)
         is_hidden = any(part.startswith(".") for part in relative.split("/"))
         if info["type"] == "file" and not is_hidden:
-            yield filesystem.unstrip_protocol(name), relative, info["size"]
+            version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+            yield ListedFile(filesystem.unstrip_protocol(name), relative, info["size"], version)
 
 
 def folders_before_pattern(pattern: str) -> str:

@@ -178,6 +178,11 @@ class RunDirectory:
         counts = pa.concat_tables(tables).group_by("material_id").aggregate([([], "count_all")])
         return counts.rename_columns(["material_id", "rows"])
 
+    def read_rejects(self) -> pa.Table:
+        """Read all rejects."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            return pa.concat_tables(readers.map(read_parquet, sorted(_parquet_files(self.path / REJECTS))))
+
     def counts(self) -> dict[str, int]:
         """Count the rows of results and of rejects in the files themselves."""
         return {folder: _count_rows(_parquet_files(self.path / folder)) for folder in (self.results, REJECTS)}
@@ -245,6 +250,15 @@ def _read_row_count(file: Location) -> int:
         return pq.read_metadata(stream).num_rows
 
 
-def _read_ids(file: Location) -> pa.Table:
+def read_parquet(file: Location, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file.
+
+    Raises:
+        OSError: If the storage refuses it.
+    """
     with store_errors_as_oserror(), file.open("rb") as stream:
-        return pq.read_table(stream, columns=["material_id"])
+        return pq.read_table(stream, columns=columns)
+
+
+def _read_ids(file: Location) -> pa.Table:
+    return read_parquet(file, ["material_id"])

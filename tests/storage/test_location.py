@@ -8,6 +8,7 @@ from mat2spec.storage.location import (
     folders_before_pattern,
     list_remote_files,
     locate,
+    remove_tree,
     storage_errors,
     store_errors_as_oserror,
 )
@@ -26,12 +27,29 @@ def store():
 @pytest.mark.parametrize("pattern", ["", "/*/POSCAR"])
 def test_remote_listing_has_relative_paths_and_sizes_and_skips_hidden_files(store, pattern):
     files = list(list_remote_files(store + pattern))
-    assert [(path, size) for _, path, size in files] == [("a/POSCAR", 5), ("b/POSCAR", 5)]
-    assert [locate(url).read_bytes() for url, _, _ in files] == [b"12345", b"12345"]
+    assert [(file.name, file.size) for file in files] == [("a/POSCAR", 5), ("b/POSCAR", 5)]
+    assert [locate(file.url).read_bytes() for file in files] == [b"12345", b"12345"]
+
+
+def test_version_of_a_remote_file_changes_with_it(store):
+    (before,) = list_remote_files(f"{store}/a/POSCAR")
+    locate(before.url).write_bytes(b"67890")
+    (after,) = list_remote_files(f"{store}/a/POSCAR")
+    assert before.version
+    assert before.version != after.version
 
 
 def test_url_of_one_file_lists_that_file(store):
-    assert [(path, size) for _, path, size in list_remote_files(f"{store}/a/POSCAR")] == [("POSCAR", 5)]
+    assert [(file.name, file.size) for file in list_remote_files(f"{store}/a/POSCAR")] == [("POSCAR", 5)]
+
+
+def test_tree_is_removed_whole_and_may_be_gone(store, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for folder in (locate(f"{store}/b"), tmp_path / "a"):
+        remove_tree(folder)
+        assert not folder.exists()
+        remove_tree(folder)
+    assert locate(f"{store}/a/POSCAR").exists()
 
 
 def test_store_without_its_package_is_refused_in_one_line():

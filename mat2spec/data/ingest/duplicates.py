@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mat2spec.errors import TableError
+from mat2spec.storage.location import connect_duckdb
 from mat2spec.storage.rejects import Reject, reject
 
 _NUMBER_ROWS = """
     CREATE TEMP TABLE rows AS
-    SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id, content_hash,
-           row_number() OVER (PARTITION BY material_id ORDER BY filename, file_row_number) > 1 AS repeated
-    FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true)"""
+    SELECT *, row_number() OVER (PARTITION BY material_id ORDER BY file, row) > 1 AS repeated
+    FROM (SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id, content_hash
+          FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true))"""
 
 _SELECT_DUPLICATES = """
     SELECT file, row, repeated, first AS duplicate_of
@@ -57,14 +56,16 @@ class Duplicates:
         return {"repeated_ids": repeated, "duplicates": len(self.rows) - repeated}
 
 
-def find_duplicates(files: Sequence[Path]) -> Duplicates:
-    """Find duplicates in the rows of Parquet files, ordered by file name.
+def find_duplicates(files: Sequence[str]) -> Duplicates:
+    """Find duplicates in the rows of Parquet files.
 
     DuckDB holds an id and a hash for each row, and writes to disk what does not fit in memory.
+
+    Args:
+        files: Paths or URLs, in the order that determines which row is the first.
     """
-    names = [str(file) for file in sorted(files)]
-    with duckdb.connect() as connection:
-        connection.execute(_NUMBER_ROWS, {"files": names})
+    with connect_duckdb(files) as connection:
+        connection.execute(_NUMBER_ROWS, {"files": list(files)})
         return Duplicates(connection.sql(_SELECT_DUPLICATES).to_arrow_table())
 
 

@@ -1,19 +1,23 @@
 """Last step of every ingestion: mark duplicates and move staged shards to their final place."""
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mat2spec.data.ingest.duplicates import find_duplicates
-from mat2spec.storage.location import storage_errors
+from mat2spec.data.ingest.duplicates import Duplicates, find_duplicates
+from mat2spec.storage.location import remove_tree, storage_errors, store_errors_as_oserror
 from mat2spec.storage.rejects import Reject, reject_table
-from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
+from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory, read_parquet
+
+STAGED = "staged"
+"""Folder, in the output of an ingestion, of the shards as they were read."""
+
+_WRITERS = 4
+"""Shards that are moved at once: an object store answers each request after some 30 ms, and each is in memory."""
 
 
 def finalize(
@@ -35,19 +39,18 @@ def finalize(
     Raises:
         StorageError: If the output cannot be written.
     """
-    assert isinstance(staged.path, Path)  # shards are staged on a local disk
     start = time.perf_counter()
-    files = sorted((staged.path / MATERIALS).glob("*.parquet"))
-    duplicates = find_duplicates(files)
-    committed = final.committed()
-    with storage_errors(final.path):
-        for position, file in enumerate(files):
-            if file.stem in committed:
-                continue
-            table, repeated = duplicates.split(position, pq.read_table(file))
-            others = reject_table([*repeated, *(unlisted if position == 0 else ())])
-            rejects = pa.concat_tables([pq.read_table(staged.path / REJECTS / file.name), others])
-            final.commit(file.stem, table, rejects)
+    with storage_errors(final.path), store_errors_as_oserror():
+        names = sorted(staged.committed())
+        duplicates = find_duplicates([str(staged.path / MATERIALS / f"{name}.parquet") for name in names])
+        committed = final.committed()
+
+        def move(position: int) -> None:
+            if names[position] not in committed:
+                _move(staged, final, names[position], position, duplicates, unlisted if position == 0 else ())
+
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            list(writers.map(move, range(len(names))))
         rows = sum(staged.counts().values()) + len(unlisted)
         seconds = {**timing, "finalize_seconds": time.perf_counter() - start}
         stages = {name: round(value, 3) for name, value in seconds.items()}
@@ -55,6 +58,24 @@ def finalize(
     remove_staged(staged)
 
 
+def _move(
+    staged: RunDirectory,
+    final: RunDirectory,
+    name: str,
+    position: int,
+    duplicates: Duplicates,
+    unlisted: Sequence[Reject],
+) -> None:
+    table, repeated = duplicates.split(position, read_parquet(staged.path / MATERIALS / f"{name}.parquet"))
+    rejects = read_parquet(staged.path / REJECTS / f"{name}.parquet")
+    final.commit(name, table, pa.concat_tables([rejects, reject_table([*repeated, *unlisted])]))
+
+
 def remove_staged(staged: RunDirectory) -> None:
-    """Remove staged shards. A kill just before this step leaves them beside a finished run, so callers repeat it."""
-    shutil.rmtree(str(staged.path), ignore_errors=True)
+    """Remove staged shards. A kill just before this step leaves them beside a finished run, so callers repeat it.
+
+    Raises:
+        StorageError: If the storage refuses it.
+    """
+    with storage_errors(staged.path):
+        remove_tree(staged.path)

@@ -1,34 +1,19 @@
 """Files at the paths that a user gives (folders, globs, URLs), and rejects for those that cannot be listed."""
 
 import glob
+import hashlib
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 
 from mat2spec.errors import TableError, counted
-from mat2spec.storage.location import folders_before_pattern, is_url, list_remote_files
+from mat2spec.storage.location import ListedFile, folders_before_pattern, is_url, list_remote_files
 from mat2spec.storage.rejects import Reject, reject
-from mat2spec.structure.readers.formats import is_known
+from mat2spec.structure.readers.names import is_known, is_parquet
 
 _FORMATS = "CIF, POSCAR, extXYZ, JSON, CSV, Parquet, or archives of them"
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file to read.
-
-    Args:
-        url: Its path, or URL where it is remote.
-        name: Its path below the folder, or below the fixed part of the glob, that the user named; else its last part.
-        size: In bytes.
-    """
-
-    url: str
-    name: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -41,9 +26,23 @@ class FileListing:
         ignored: Number of files of other formats, by extension.
     """
 
-    sources: tuple[SourceFile, ...]
+    sources: tuple[ListedFile, ...]
     rejects: tuple[Reject, ...]
     ignored: Mapping[str, int]
+
+    @property
+    def holds_only_parquet(self) -> bool:
+        """Whether all files are Parquet tables, and nothing else could be there: no folder that cannot be listed."""
+        return not self.rejects and all(is_parquet(source.url) for source in self.sources)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that changes when a file is added, removed or changed, by its name, size and time: none is read."""
+        digest = hashlib.sha256()
+        for source in self.sources:
+            line = f"{source.name}\t{source.size}\t{source.version}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def summary(self) -> str:
         """Number of files, and of ignored files by extension."""
@@ -60,14 +59,14 @@ def list_sources(paths: Sequence[str]) -> FileListing:
     Raises:
         TableError: If a path does not exist, cannot be read, or holds nothing of a known format.
     """
-    sources: dict[str, SourceFile] = {}
+    sources: dict[str, ListedFile] = {}
     rejects: list[Reject] = []
     ignored: dict[str, str] = {}
     for path in paths:
         known = 0
         unknown = 0
-        for entry in starmap(SourceFile, list_remote_files(path)) if is_url(path) else _list_local(path):
-            if not isinstance(entry, SourceFile):
+        for entry in list_remote_files(path) if is_url(path) else _list_local(path):
+            if not isinstance(entry, ListedFile):
                 rejects.append(entry)
             elif is_known(entry.url):
                 sources.setdefault(entry.url, entry)
@@ -81,7 +80,7 @@ def list_sources(paths: Sequence[str]) -> FileListing:
     return FileListing(tuple(in_order), tuple(rejects), Counter(ignored.values()))
 
 
-def _list_local(path: str) -> Iterator[SourceFile | Reject]:
+def _list_local(path: str) -> Iterator[ListedFile | Reject]:
     if os.path.isdir(path):
         yield from _walk(path, path, frozenset())
     elif os.path.lexists(path):
@@ -93,7 +92,7 @@ def _list_local(path: str) -> Iterator[SourceFile | Reject]:
                 yield _source(match, os.path.relpath(match, start))
 
 
-def _walk(root: str, folder: str, parents: frozenset[tuple[int, int]]) -> Iterator[SourceFile | Reject]:
+def _walk(root: str, folder: str, parents: frozenset[tuple[int, int]]) -> Iterator[ListedFile | Reject]:
     """Walk a tree; a link to a parent folder, which would make the walk endless, is a reject."""
     try:
         status = os.stat(folder)
@@ -112,9 +111,10 @@ def _walk(root: str, folder: str, parents: frozenset[tuple[int, int]]) -> Iterat
             yield _source(entry.path, os.path.relpath(entry.path, root))
 
 
-def _source(path: str, name: str) -> SourceFile | Reject:
+def _source(path: str, name: str) -> ListedFile | Reject:
     try:
-        return SourceFile(path, name, os.stat(path).st_size)
+        status = os.stat(path)
+        return ListedFile(path, name, status.st_size, str(status.st_mtime_ns))
     except OSError as error:
         return reject(None, path, "list", TableError(f"{path}: cannot be read ({error.strerror})"))
 
@@ -130,4 +130,4 @@ def _why_nothing(path: str, unknown: int) -> str:
         reason = "does not exist, or is empty"
     else:
         reason = "does not exist"
-    return f"{reason}; give files, folders, globs or URLs"
+    return f"{reason}; give files, folders, globs or URLs (a relative path starts at MAT2SPEC_HOME, if set)"

@@ -1,64 +1,90 @@
 """Tables that a user gives: materials tables, and tables with a column of CIF texts or pymatgen structures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 
 from mat2spec.config.ingestion import ReadingConfig
-from mat2spec.data.materials.schema import COLUMNS, MATERIALS_SCHEMA, check_schema, read_crystals
+from mat2spec.data.materials.schema import COLUMNS, INGESTED_SCHEMA, check_schema, read_crystals
+from mat2spec.data.shards.shard import Shard
 from mat2spec.errors import StructureError, TableError
-from mat2spec.storage.location import open_file
+from mat2spec.storage.location import ListedFile, open_file
 from mat2spec.storage.parquet_rows import read_parquet_rows
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.readers.disorder import ParsedStructure
-from mat2spec.structure.readers.formats import read_document, read_structures, stem
+from mat2spec.structure.readers.formats import read_document, read_structures
+from mat2spec.structure.readers.names import is_parquet, is_table, stem
 
 STRUCTURE_COLUMNS = ("structure", "cif")
 """Columns in which structures are looked for, if the table lacks the columns of a materials table."""
 
-OUR_COLUMNS = {*MATERIALS_SCHEMA.names, *STRUCTURE_COLUMNS, "source", "ordered_from", "duplicate_of"}
+_CSV = pa.csv.ParseOptions(newlines_in_values=True)
+
+OUR_COLUMNS = {*INGESTED_SCHEMA.names, *STRUCTURE_COLUMNS}
 """Columns that an ingestion writes itself; all other columns of a table are copied."""
 
 
-def read_user_table(
-    url: str, name: str, rows: tuple[int, int] | None, config: ReadingConfig
-) -> tuple[list[tuple[str, ParsedStructure]], pa.Table]:
-    """Read the structures of a table.
+def read_user_table(shard: Shard, config: ReadingConfig) -> tuple[list[tuple[str, ParsedStructure]], pa.Table]:
+    """Read the structures of a table, or of a piece of it.
 
     Args:
-        url: The table: Parquet or CSV.
-        name: Its name, for the ids of rows that have none.
-        rows: The first row and the one after the last; None: all.
+        shard: The table, Parquet or CSV, and the rows of a Parquet table.
         config: Treatment of disorder, and the largest cell.
 
     Returns:
         Source and structure of each row, and the extra columns. A table that cannot be read is one row with an error.
     """
-    first = rows[0] if rows else 0
+    (url,) = shard.files
+    name = shard.labels[0] if shard.labels else url
     try:
-        table = _open(url, rows)
-        structures = list(_structures(table, url, name, first, config))
+        table = _open(url, shard.rows)
+        rows = range(len(table)) if shard.rows is None else shard.rows
+        structures = list(_structures(table, url, name, rows, config))
     except (TableError, OSError, pa.ArrowInvalid) as error:
         reason = f"the table cannot be read ({str(error).strip().splitlines()[0]})"
         unreadable = ParsedStructure("", StructureError(stem(name), reason))
         return [(url, unreadable)], pa.table({"": pa.nulls(1)}).select([])
-    sources = [f"{url}, row {first + i}" for i in range(len(table))]
+    sources = [f"{url}, row {row}" for row in rows]
     extra_columns = table.drop_columns([column for column in table.column_names if column in OUR_COLUMNS])
     return list(zip(sources, structures, strict=True)), extra_columns
 
 
-def _open(url: str, rows: tuple[int, int] | None) -> pa.Table:
+def ingested_schema(sources: Sequence[ListedFile]) -> pa.Schema:
+    """Columns of the materials table that an ingestion makes of files, with those of the user's tables among them."""
+    schema = INGESTED_SCHEMA
+    for source in sources:
+        if is_table(source.url):
+            names = {*OUR_COLUMNS, *schema.names}
+            schema = pa.schema([*schema, *(field for field in _columns(source.url) if field.name not in names)])
+    return schema
+
+
+def _columns(url: str) -> pa.Schema:
+    """Columns of a table; none of one that cannot be read, which becomes a reject."""
+    try:
+        with open_file(url) as stream:
+            if is_parquet(url):
+                return pq.read_schema(stream)
+            return pa.csv.open_csv(stream, parse_options=_CSV).schema
+    except (OSError, pa.ArrowInvalid):
+        return pa.schema([])
+
+
+def _open(url: str, rows: Sequence[int] | None) -> pa.Table:
     if rows is not None:
-        return read_parquet_rows(url, range(*rows))
+        return read_parquet_rows(url, rows)
     with open_file(url) as stream:
-        if url.lower().endswith(".csv"):
-            return pa.csv.read_csv(stream, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
+        if not is_parquet(url):
+            return pa.csv.read_csv(stream, parse_options=_CSV)
         raise TableError("not a readable Parquet file")
 
 
-def _structures(table: pa.Table, url: str, name: str, first: int, config: ReadingConfig) -> Iterator[ParsedStructure]:
+def _structures(
+    table: pa.Table, url: str, name: str, rows: Sequence[int], config: ReadingConfig
+) -> Iterator[ParsedStructure]:
     names = table.column_names
     if set(COLUMNS) <= set(names):
         check_schema(table.schema, url)
@@ -69,7 +95,7 @@ def _structures(table: pa.Table, url: str, name: str, first: int, config: Readin
     if column is None:
         columns = ", ".join(names)[:200]
         raise TableError(f"no column structure or cif, and not a materials table: its columns are {columns}")
-    ids = [f"{stem(name)}-{first + i}" for i in range(len(table))]
+    ids = [f"{stem(name)}-{row}" for row in rows]
     if "material_id" in names:
         ids = table["material_id"].to_pylist()
     for material_id, value in zip(ids, table[column].to_pylist(), strict=True):

@@ -6,11 +6,9 @@ import pyarrow as pa
 
 from mat2spec.data.materials.schema import COLUMNS, read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.materials.structure_files import read_structure_files
 from mat2spec.errors import Mat2SpecError
 from mat2spec.storage.location import connect_duckdb
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.readers.formats import stem
 
 
 def read_crystals_by_id(materials: MaterialsInput, ids: Sequence[str]) -> dict[str, Crystal | Mat2SpecError]:
@@ -22,21 +20,11 @@ def read_crystals_by_id(materials: MaterialsInput, ids: Sequence[str]) -> dict[s
         materials: The input.
         ids: Their ids; an id that does not exist is missing in the result.
     """
-    if not materials.tables:
-        return _read_files(materials, ids)
     crystals: dict[str, Crystal | Mat2SpecError] = {}
     table = _read_rows(materials, ids)
     for material_id, crystal in zip(table["material_id"].to_pylist(), read_crystals(table), strict=True):
         crystals.setdefault(material_id, crystal)
     return crystals
-
-
-def _read_files(materials: MaterialsInput, ids: Sequence[str]) -> dict[str, Crystal | Mat2SpecError]:
-    file_of = {stem(file): file for file in reversed(materials.files)}
-    existing = [material_id for material_id in ids if material_id in file_of]
-    table, errors = read_structure_files([file_of[material_id] for material_id in existing])
-    rows = enumerate(zip(existing, read_crystals(table), strict=True))
-    return {material_id: errors.get(position, crystal) for position, (material_id, crystal) in rows}
 
 
 def _read_rows(materials: MaterialsInput, ids: Sequence[str]) -> pa.Table:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.symmetry import primitive_nsites
 
 CRYSTAL_SCHEMA = pa.schema(
     {
@@ -24,6 +25,20 @@ COLUMNS = tuple(CRYSTAL_SCHEMA.names)
 
 MATERIALS_SCHEMA = CRYSTAL_SCHEMA.append(pa.field("content_hash", pa.string()))
 """Columns of every row that `materials_table` writes; extra columns follow."""
+
+PRIMITIVE_SITES = "nsites_primitive"
+"""Column with the number of sites of the primitive cell, which a screening needs and otherwise counts itself."""
+
+INGESTED_SCHEMA = pa.schema(
+    [
+        *MATERIALS_SCHEMA,
+        pa.field(PRIMITIVE_SITES, pa.int32()),
+        pa.field("source", pa.string()),
+        pa.field("ordered_from", pa.string()),
+        pa.field("duplicate_of", pa.string()),
+    ]
+)
+"""Columns that an ingestion of files writes; those of the user's tables follow."""
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -79,6 +94,16 @@ def read_crystals(table: pa.Table) -> Iterator[Crystal | StructureError]:
             yield Crystal.from_row(dict(zip(names, values, strict=True)))
         except StructureError as error:
             yield error
+
+
+def has_primitive_sites(schema: pa.Schema) -> bool:
+    """Whether a table has the numbers of sites of the primitive cells; a row may lack it nonetheless."""
+    return PRIMITIVE_SITES in schema.names and pa.types.is_integer(schema.field(PRIMITIVE_SITES).type)
+
+
+def primitive_sites(crystals: Iterable[Crystal]) -> pa.Array:
+    """Column `nsites_primitive` of crystals."""
+    return pa.array([primitive_nsites(crystal) for crystal in crystals], pa.int32())
 
 
 def materials_table(

@@ -123,8 +123,8 @@ class Download:
         def fetch(name: str, material_ids: list[str]) -> tuple[int, int]:
             tables = fetcher.fetch(material_ids)
             with storage_errors(self.output):
-                staged.commit(name, tables.materials, tables.rejects)
-            return len(tables.materials), len(tables.rejects)
+                staged.commit(name, tables.results, tables.rejects)
+            return len(tables.results), len(tables.rejects)
 
         done = len(shards) - len(missing)
         with (

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 
 from mat2spec.config import GraphConfig
 from mat2spec.config.materials_project import MaterialsProjectConfig
-from mat2spec.data.ingest.batches import BatchTables
-from mat2spec.data.materials.schema import materials_table
+from mat2spec.data.materials.schema import PRIMITIVE_SITES, materials_table, primitive_sites
 from mat2spec.data.materials_project.client import Document, MaterialsProject
 from mat2spec.data.materials_project.curves import Curve
 from mat2spec.data.materials_project.ids import usual_id
@@ -25,6 +24,7 @@ from mat2spec.data.materials_project.summaries import (
     read_summary,
     summary_columns,
 )
+from mat2spec.data.shards.step import ShardTables
 from mat2spec.errors import (
     ConfigError,
     Mat2SpecError,
@@ -106,7 +106,7 @@ class ShardFetcher:
     config: MaterialsProjectConfig
     source: str
 
-    def fetch(self, material_ids: Sequence[str]) -> BatchTables:
+    def fetch(self, material_ids: Sequence[str]) -> ShardTables:
         """Fetch a shard: each material becomes a row or a reject.
 
         Raises:
@@ -144,14 +144,14 @@ class ShardFetcher:
             raise StructureError(crystal.material_id, f"{rule}; --query.magnetic-ordering any accepts it")
         return summary, crystal
 
-    def _electronic(self, shard: "_Shard") -> BatchTables:
+    def _electronic(self, shard: "_Shard") -> ShardTables:
         nonmagnetic = self.config.conditions.get("magnetic_ordering") == "NM"
         tasks = {material_id: summary.dos.task_id for material_id, (summary, _) in shard.materials.items()}
         make_label = partial(electronic_label, nonmagnetic=nonmagnetic)
         labels = shard.make_labels("density of states", tasks, self.project.electronic_dos, make_label)
         return shard.tables(labels, EDOS_COLUMNS)
 
-    def _phonons(self, shard: "_Shard") -> BatchTables:
+    def _phonons(self, shard: "_Shard") -> ShardTables:
         method = self.config.phonon_method
         calculations = {
             material_id: next(iter(summary.phonon_ids.get(method, ())), None)
@@ -220,11 +220,13 @@ class _Shard:
                 self.reject_missing(material_id, "dos", rule)
         return [labels[material_id] for material_id in self.materials if material_id in labels]
 
-    def tables(self, labels: Sequence[tuple[Summary, Label]], label_columns: Mapping[str, pa.DataType]) -> BatchTables:
+    def tables(self, labels: Sequence[tuple[Summary, Label]], label_columns: Mapping[str, pa.DataType]) -> ShardTables:
         """Tables of the shard's rows, with columns of their labels, and of its rejects."""
         extra_columns = summary_columns([summary.with_(label.columns) for summary, label in labels])
         for name, kind in label_columns.items():
             extra_columns[name] = pa.array([label.columns[name] for _, label in labels], kind)
         extra_columns["source"] = pa.array([self.source] * len(labels), pa.string())
-        materials = materials_table([label.crystal for _, label in labels], extra_columns)
-        return BatchTables(materials, reject_table(self.rejects))
+        crystals = [label.crystal for _, label in labels]
+        extra_columns[PRIMITIVE_SITES] = primitive_sites(crystals)
+        materials = materials_table(crystals, extra_columns)
+        return ShardTables(materials, reject_table(self.rejects))

@@ -1,4 +1,4 @@
-"""Shards of the input of a screening: rows of a table, or structure files, that are read together."""
+"""Shards: rows of a Parquet table, or whole files, that are read, written and retried together."""
 
 import json
 from collections.abc import Sequence
@@ -7,27 +7,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mat2spec.data.materials.structure_files import read_structure_files
-from mat2spec.errors import Mat2SpecError, TableError
+from mat2spec.errors import Mat2SpecError, StorageError, TableError
+from mat2spec.storage.location import storage_error_message
 from mat2spec.storage.parquet_rows import read_parquet_rows
-from mat2spec.structure.readers.formats import stem
+from mat2spec.structure.readers.names import stem
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows of one table, or structure files: the unit of work, of resuming and of output.
+    """Rows of one Parquet table, or whole files: the unit of work, of resuming and of output.
 
     Args:
         name: Stem of its output files.
-        files: One Parquet file, or structure files.
-        rows: Positions of rows in a Parquet file; None for structure files.
+        files: Paths or URLs: one Parquet table, or files that are read as a whole.
+        rows: Positions of rows in the Parquet table; None: the files as a whole.
         repeated: Positions within the shard whose material_id occurs in an earlier row.
+        labels: Names of whole files in messages and ids, such as their paths below the folder that the user gave; as
+            many as files, or none, and then their paths are used.
     """
 
     name: str
     files: tuple[str, ...]
-    rows: Sequence[int] | None
-    repeated: tuple[int, ...]
+    rows: Sequence[int] | None = None
+    repeated: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files if self.rows is None else self.rows)
@@ -36,30 +39,30 @@ class Shard:
         """Return the part of the shard from position `start` to before `stop`."""
         repeated = tuple(i - start for i in self.repeated if start <= i < stop)
         if self.rows is None:
-            return replace(self, files=self.files[start:stop], repeated=repeated)
+            return replace(self, files=self.files[start:stop], repeated=repeated, labels=self.labels[start:stop])
         return replace(self, rows=self.rows[start:stop], repeated=repeated)
 
     def to_json(self) -> str:
         """Return the shard as text, to be sent to another process; a range of rows as its two ends."""
         is_range = isinstance(self.rows, range)
         rows = [self.rows.start, self.rows.stop] if isinstance(self.rows, range) else self.rows
-        return json.dumps([self.name, self.files, rows, is_range, self.repeated])
+        return json.dumps([self.name, self.files, rows, is_range, self.repeated, self.labels])
 
     @classmethod
     def from_json(cls, text: str) -> "Shard":
         """Read what `to_json` returned."""
-        name, files, rows, is_range, repeated = json.loads(text)
+        name, files, rows, is_range, repeated, labels = json.loads(text)
         if rows is not None:
             rows = range(*rows) if is_range else tuple(rows)
-        return cls(name, tuple(files), rows, tuple(repeated))
+        return cls(name, tuple(files), rows, tuple(repeated), tuple(labels))
 
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The rows of a shard.
+    """The rows of a shard of a materials table.
 
     Args:
-        table: Materials; a row that could not be read has NULLs.
+        table: Materials.
         sources: Origin of each row, for errors.
         errors: Errors of rows that cannot be used, by position.
     """
@@ -67,6 +70,11 @@ class ShardRows:
     table: pa.Table
     sources: list[str]
     errors: dict[int, Mat2SpecError]
+
+
+def shard_name(prefix: str, index: int) -> str:
+    """Return the name of a shard, which sorts by its number."""
+    return f"{prefix}-{index:06d}"
 
 
 def as_range(rows: np.ndarray) -> Sequence[int]:
@@ -77,17 +85,22 @@ def as_range(rows: np.ndarray) -> Sequence[int]:
 
 
 def read_shard(shard: Shard) -> ShardRows:
-    """Read the materials of a shard, with an error for each row that cannot be read."""
-    errors: dict[int, Mat2SpecError] = {}
-    if shard.rows is None:
-        table, errors = read_structure_files(shard.files)
-    else:
+    """Read the rows of a shard of a materials table, with an error for each row that cannot be used.
+
+    Raises:
+        StorageError: If the table is missing or damaged; no row is responsible for that.
+    """
+    assert shard.rows is not None
+    try:
         table = read_parquet_rows(shard.files[0], shard.rows)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StorageError(storage_error_message(shard.files[0], error, "read")) from None
     sources = [source_of(shard, position) for position in range(len(shard))]
     ids = table["material_id"].to_pylist()
+    errors: dict[int, Mat2SpecError] = {}
     for i in shard.repeated:
         rule = "an earlier row has this material_id; only the first is predicted"
-        errors.setdefault(i, TableError(f"{ids[i]}: {rule}"))
+        errors[i] = TableError(f"{ids[i]}: {rule}")
     for i, material_id in enumerate(ids):
         if material_id is None:
             errors.setdefault(i, TableError(f"{sources[i]}: material_id is NULL; give every row a unique id"))
@@ -95,7 +108,7 @@ def read_shard(shard: Shard) -> ShardRows:
 
 
 def material_id_of(shard: Shard, position: int) -> str | None:
-    """Return the material_id of one row, read by itself."""
+    """Return the material_id of one row, read by itself; of a whole file its stem."""
     if shard.rows is None:
         return stem(shard.files[position])
     return read_parquet_rows(shard.files[0], [shard.rows[position]], ("material_id",))["material_id"][0].as_py()

@@ -16,9 +16,6 @@ from mat2spec.storage.run_directory import RunDirectory
 READ, WRITE = "read", "write"
 """Stages of every job; a screening has two more between them."""
 
-UNREADABLE = (OSError, pa.ArrowInvalid)
-"""Errors of a missing or damaged table, which stop the job: no row is responsible for them."""
-
 
 class StageTimer:
     """Measures the seconds spent in each stage.

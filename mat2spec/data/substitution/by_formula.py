@@ -1,6 +1,5 @@
 """Grouping of candidates by formula, so that possible duplicates meet, and selection of those to write."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.data.shards.shard import Shard, shard_name
 from mat2spec.storage.atomic import atomic_path
 from mat2spec.storage.run_directory import MATERIALS
 
@@ -34,16 +34,22 @@ def group_by_formula(folder: Path, grouped: Path, rows_per_group: int) -> None:
         connection.execute(sql, {"files": _files(folder)})
 
 
-def formula_shards(grouped: Path, rows_per_shard: int) -> Iterator[dict[str, Any]]:
-    """Shards of whole formulas, at least one, possibly empty: name, first row and the one after the last."""
+def formula_shards(grouped: Path, rows_per_shard: int) -> list[Shard]:
+    """Divide the sorted candidates into shards of whole formulas: at least one, possibly empty."""
     sql = "SELECT count(*) FROM read_parquet($file) GROUP BY formula_pretty ORDER BY formula_pretty"
-    start = stop = index = 0
+    shards: list[Shard] = []
+
+    def add(start: int, stop: int) -> None:
+        shards.append(Shard(shard_name("part", len(shards)), (str(grouped),), range(start, stop)))
+
+    start = stop = 0
     for (size,) in _query(sql, file=str(grouped)):
         if stop > start and stop + size - start > rows_per_shard:
-            yield {"name": f"part-{index:06d}", "start": start, "stop": stop}
-            start, index = stop, index + 1
+            add(start, stop)
+            start = stop
         stop += size
-    yield {"name": f"part-{index:06d}", "start": start, "stop": stop}
+    add(start, stop)
+    return shards
 
 
 def count_parents(folder: Path) -> int:

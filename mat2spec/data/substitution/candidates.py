@@ -3,22 +3,102 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
-from mat2spec.data.materials.schema import materials_table, read_crystals
-from mat2spec.data.shards.shard import ShardRows
+from mat2spec.data.materials.schema import PRIMITIVE_SITES, materials_table, primitive_sites, read_crystals
+from mat2spec.data.shards.shard import Shard, ShardRows, read_shard
+from mat2spec.data.shards.step import READ, ShardLimits, ShardTables, StageTimer
 from mat2spec.data.substitution.rules import Candidate, Substituter
 from mat2spec.errors import StructureError
-from mat2spec.storage.rejects import Reject, reject
+from mat2spec.storage.rejects import Reject, reject, reject_table
+from mat2spec.storage.run_directory import MATERIALS, RunDirectory
 from mat2spec.structure.crystal import Crystal
+
+SUBSTITUTE, DEDUPLICATE = "substitute", "deduplicate"
+"""Stages of a substitution, after reading."""
 
 LINEAGE = pa.schema(
     {"parent_id": pa.string(), "substitution": pa.string(), "probability": pa.float64(), "volume_ratio": pa.float64()}
 )
 """Columns with the origin of a candidate; all NULL for a known crystal."""
+
+
+@dataclass(frozen=True)
+class CandidateStep:
+    """Making of candidates from shards of parents, for processes that work on them.
+
+    Args:
+        output: Directory in which the shards are committed.
+        substituter: The substitution rule.
+        limits: Limits of the processes.
+    """
+
+    output: Path
+    substituter: Substituter
+    limits: ShardLimits
+
+    @property
+    def run(self) -> RunDirectory:
+        """Where shards are committed."""
+        return RunDirectory(self.output, MATERIALS)
+
+    def processor(self) -> "CandidateStep":
+        """Make what computes shards: this, because it holds no state."""
+        return self
+
+    def compute(self, shard: Shard, timer: StageTimer) -> ShardTables:
+        """Make the candidates of a shard.
+
+        Raises:
+            StorageError: If the table of the parents cannot be read.
+        """
+        timer.start(READ)
+        rows = read_shard(shard)
+        timer.start(SUBSTITUTE)
+        candidates, rejects = substitute_rows(rows, self.substituter)
+        timer.stop()
+        return ShardTables(candidates, reject_table(rejects))
+
+
+@dataclass(frozen=True)
+class DeduplicateStep:
+    """Removal of duplicates from shards of whole formulas, for processes that work on them.
+
+    In isolation a formula may be cut in two; then a duplicate in the other part is not noticed.
+
+    Args:
+        output: Directory in which the shards are committed.
+        limits: Limits of the processes.
+    """
+
+    output: Path
+    limits: ShardLimits
+
+    @property
+    def run(self) -> RunDirectory:
+        """Where shards are committed."""
+        return RunDirectory(self.output, MATERIALS)
+
+    def processor(self) -> "DeduplicateStep":
+        """Make what computes shards: this, because it holds no state."""
+        return self
+
+    def compute(self, shard: Shard, timer: StageTimer) -> ShardTables:
+        """Keep one candidate of each structure in a shard.
+
+        Raises:
+            StorageError: If the table of the candidates cannot be read.
+        """
+        timer.start(READ)
+        rows = read_shard(shard)
+        timer.start(DEDUPLICATE)
+        distinct = remove_duplicates(rows.table)
+        timer.stop()
+        return ShardTables(distinct, reject_table([]))
 
 
 def substitute_rows(rows: ShardRows, substituter: Substituter) -> tuple[pa.Table, list[Reject]]:
@@ -36,7 +116,7 @@ def substitute_rows(rows: ShardRows, substituter: Substituter) -> tuple[pa.Table
     known: list[Crystal] = []
     rejects = []
     for position, crystal in enumerate(read_crystals(rows.table)):
-        stage = "read"
+        stage = READ
         try:
             if position in rows.errors:
                 raise rows.errors[position]
@@ -44,7 +124,7 @@ def substitute_rows(rows: ShardRows, substituter: Substituter) -> tuple[pa.Table
                 raise crystal
             if not set(substituter.elements).isdisjoint(crystal.elements):
                 known.append(crystal)
-            stage = "substitute"
+            stage = SUBSTITUTE
             candidates += substituter.candidates(crystal)
         except Exception as error:  # a failure of one row must not affect the others
             rejects.append(reject(rows.table["material_id"][position].as_py(), rows.sources[position], stage, error))
@@ -109,7 +189,8 @@ def remove_duplicates(table: pa.Table) -> pa.Table:
     }
     columns["known_as"] = pa.array([one.known_as for one in distinct], pa.string())
     columns["duplicates"] = pa.array([one.duplicates for one in distinct], pa.int32())
-    return materials_table([crystals[one.row] for one in distinct], columns)
+    remaining = [crystals[one.row] for one in distinct]
+    return materials_table(remaining, {PRIMITIVE_SITES: primitive_sites(remaining), **columns})
 
 
 def _compare_one_formula(candidates: dict[int, Crystal], known: Sequence[Crystal]) -> list[_Distinct]:

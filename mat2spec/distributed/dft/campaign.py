@@ -168,13 +168,15 @@ def _grid(record: dict[str, Any], path: Path) -> SpectrumGrid:
 
 
 def _input(record: dict[str, Any], path: Path) -> MaterialsInput:
-    """Open the input of the screening, because a run holds no structures.
+    """Open the materials table that was screened: the input, or the one that the run holds of structure files.
 
     Raises:
         RunError: If it has changed or is gone.
     """
     source = record["input"]["path"]
     try:
+        if table := record["input"].get("table"):
+            return MaterialsInput.open(path / table, record["identity"]["where"])
         materials = MaterialsInput.open(locate(source), record["identity"]["where"])
     except Mat2SpecError as error:
         raise RunError(f"{path}: its input can no longer be read ({error}); put it back where it was") from None

@@ -1,29 +1,26 @@
-"""Ingestion on Ray: every structure in a user's files becomes one row of a materials table or one reject."""
+"""Ingestion: every structure in a user's files becomes one row of a materials table or one reject."""
 
-import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mat2spec.data.ingest.finalize import finalize, remove_staged
-from mat2spec.distributed.ingest.read_task import ReadShard
-from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
-from mat2spec.storage.progress import Progress
-
-# isort: split
-import ray.data
-
-from mat2spec.config.ingestion import IngestConfig, ReadingConfig
-from mat2spec.data.ingest.batches import Batch, make_batches
-from mat2spec.data.ingest.listing import FileListing, list_sources
-from mat2spec.errors import StorageError, counted
+from mat2spec.config import ReadingConfig
+from mat2spec.data.ingest.finalize import STAGED, finalize, remove_staged
+from mat2spec.data.ingest.listing import FileListing
+from mat2spec.data.ingest.planning import plan_shards
+from mat2spec.data.ingest.reading import ReadStep
+from mat2spec.data.shards.shard import Shard
+from mat2spec.data.shards.step import ShardLimits
+from mat2spec.distributed.ingest.processing import process_shards
+from mat2spec.errors import counted
 from mat2spec.provenance import environment
-from mat2spec.storage.run_directory import MATERIALS, REJECTS, RunDirectory
+from mat2spec.query.catalog import create_catalog
+from mat2spec.storage.location import Location, remove_tree, storage_errors, store_errors_as_oserror
+from mat2spec.storage.progress import Progress
+from mat2spec.storage.run_directory import MATERIALS, RECORD, REJECTS, RunDirectory
 
 SHARDS_WITHOUT_RAY = 3
-"""Up to this many are read in this process, in less time than Ray takes to start (12 s)."""
+"""Up to this many are read without Ray."""
 
 
 @dataclass(frozen=True)
@@ -34,97 +31,96 @@ class Ingestion:
     moved to their final place. A kill at any moment leaves each shard of each step either done or to be done.
 
     Args:
-        config: The settings.
-        paths: Files, folders, globs or URLs; absolute.
+        listing: The files.
         output: The output directory, absolute.
+        reading: How structures are read.
+        rows_per_shard: Files, or table rows, that are read and written together.
+        limits: Limits of the processes that read them.
     """
 
-    config: IngestConfig
-    paths: tuple[str, ...]
-    output: Path
+    listing: FileListing
+    output: Location
+    reading: ReadingConfig
+    rows_per_shard: int
+    limits: ShardLimits
 
     @property
-    def _staged(self) -> Path:
-        return self.output / "staged"
+    def directory(self) -> RunDirectory:
+        """The output directory."""
+        return RunDirectory(self.output, MATERIALS)
 
-    def run(self) -> str:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that must stay the same when the ingestion is resumed."""
+        return {
+            "input": self.listing.fingerprint,
+            "reading": self.reading.model_dump(mode="json"),
+            "rows_per_shard": self.rows_per_shard,
+        }
+
+    def discard_other(self) -> None:
+        """Empty the output directory unless it holds this ingestion, for a caller to whom the directory belongs.
+
+        The record gets another identity before anything is removed, so that after a kill the rest is removed, too.
+        """
+        with storage_errors(self.output), store_errors_as_oserror():
+            if (self.output / RECORD).exists():
+                directory = self.directory
+                if directory.record["identity"] == self.identity:
+                    return
+                directory.note(identity={}, status="running")
+            remove_tree(self.output)
+
+    def run(self, config: dict[str, Any]) -> str:
         """Ingest the shards that are not done yet; return a line with the counts.
 
+        Args:
+            config: Settings of the command, for the record.
+
         Raises:
-            TableError: If there is nothing to read.
             RunError: If the directory holds something else.
             StorageError: If the directory can no longer be written.
+            UnfinishedError: If more files kill their process than the limits allow.
         """
-        start = time.perf_counter()
-        listing = list_sources(self.paths)
-        identity = {
-            "input": _fingerprint(listing),
-            "reading": self.config.reading.model_dump(mode="json"),
-            "rows_per_shard": self.config.rows_per_shard,
-        }
         details = {
-            "config": self.config.model_dump(mode="json"),
-            "files": len(listing.sources),
-            "ignored_files": sum(listing.ignored.values()),
-            "found": listing.summary(),
+            "config": config,
+            "files": len(self.listing.sources),
+            "ignored_files": sum(self.listing.ignored.values()),
+            "found": self.listing.summary(),
             "versions": environment(),
         }
-        final = RunDirectory(self.output, MATERIALS)
-        staged = RunDirectory(self._staged, MATERIALS)
-        final.claim(identity, details)
+        final = self.directory
+        staged = RunDirectory(self.output / STAGED, MATERIALS)
+        final.claim(self.identity, details)
         if final.record["status"] != "finished":
-            staged.claim(identity, {})
-            batches = make_batches(listing.sources, self.config.rows_per_shard)
-            list_seconds = time.perf_counter() - start
-            timing = {"list_seconds": list_seconds, **self._stage(staged, batches)}
-            finalize(staged, final, listing.rejects, timing)
+            staged.claim(self.identity, {})
+            start = time.perf_counter()
+            shards = plan_shards(self.listing.sources, self.rows_per_shard)
+            timing = {"plan_seconds": time.perf_counter() - start, **self._stage(staged, shards)}
+            finalize(staged, final, self.listing.rejects, timing)
         remove_staged(staged)
+        create_catalog(self.output, None, MATERIALS)
         return _summary(final.record, self.output)
 
-    def _stage(self, staged: RunDirectory, batches: list[Batch]) -> dict[str, float]:
+    def _stage(self, staged: RunDirectory, shards: list[Shard]) -> dict[str, float]:
         """Read the shards that are not staged yet; return seconds and rows."""
         committed = staged.committed()
-        missing = [batch for batch in batches if batch.name not in committed]
-        start = time.time()
-        started: list[float] = []
+        missing = [shard for shard in shards if shard.name not in committed]
+        start = time.perf_counter()
+        first_seconds = 0.0
         rows = 0
-        read = _read_in_process if len(missing) <= SHARDS_WITHOUT_RAY else _read_on_ray
-        with Progress(len(batches), "shard", initial=len(batches) - len(missing)) as progress:
-            for report in read(self._staged, missing, self.config.reading):
-                if report["failed"]:
-                    raise StorageError(
-                        f"{self.output}: {report['failed']}; finished work is kept, run the same command to resume"
-                    )
-                started.append(report["started"])
-                rows += report["rows"]
-                progress.step(row=report["rows"], reject=report["rejects"])
-        first_started = max(start, min(started, default=start))  # the clock of another machine may be behind
-        return {"start_seconds": first_started - start, "read_seconds": time.time() - first_started, "rows": rows}
+        step = ReadStep(str(staged.path), self.reading, self.limits)
+        with Progress(len(shards), "shard", initial=len(shards) - len(missing)) as progress:
+            for report in process_shards(step, missing, SHARDS_WITHOUT_RAY):
+                first_seconds = first_seconds or time.perf_counter() - start
+                rows += report.results
+                progress.step(row=report.results, reject=report.rejects)
+        return {"first_shard_seconds": first_seconds, "read_seconds": time.perf_counter() - start, "rows": rows}
 
 
-def _read_in_process(staged: Path, batches: Iterable[Batch], config: ReadingConfig) -> Iterator[dict[str, Any]]:
-    read = ReadShard(staged, config)
-    return (read({"batch": batch.to_json()}) for batch in batches)
-
-
-def _read_on_ray(staged: Path, batches: Sequence[Batch], config: ReadingConfig) -> Iterator[dict[str, Any]]:
-    with ray_session():
-        rows = [{"batch": batch.to_json()} for batch in batches]
-        shards = ray.data.from_items(rows, override_num_blocks=len(rows))
-        yield from shards.map(ReadShard(staged, config)).iter_rows()
-
-
-def _summary(record: dict[str, Any], output: Path) -> str:
+def _summary(record: dict[str, Any], output: Location) -> str:
     counts = record["counts"]
     return (
         f"{counted(counts['input'], 'structure')} in {record['found']}: {counted(counts[MATERIALS], 'row')} "
         f"({record['duplicates']} with the content of another), {counted(counts[REJECTS], 'reject')} in {output}"
     )
-
-
-def _fingerprint(listing: FileListing) -> str:
-    """SHA-256 that changes when a file is added, removed or changes its size."""
-    digest = hashlib.sha256()
-    for source in listing.sources:
-        digest.update(f"{source.url}\t{source.size}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

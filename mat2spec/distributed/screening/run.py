@@ -4,7 +4,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 from mat2spec.storage.progress import Progress
@@ -13,6 +13,7 @@ from mat2spec.storage.progress import Progress
 from mat2spec.config import ScreenConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import Shard
+from mat2spec.distributed.screening.inputs import INGEST, ScreeningInput, TableInput, find_input
 from mat2spec.distributed.screening.runner import memory_per_process, screening_runner
 from mat2spec.distributed.screening.tracking import Tracking
 from mat2spec.errors import counted
@@ -24,6 +25,20 @@ from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.location import Location, storage_errors
 from mat2spec.storage.lock import RunLock
 from mat2spec.storage.run_directory import RunDirectory
+
+
+class Plan(NamedTuple):
+    """What is to be screened.
+
+    Args:
+        shards: The rows, divided.
+        other_rows: Number of rows that are in no shard: done before rows were added, or rejected when they were read.
+        ingestion: Line with the counts of an ingestion, if there was one.
+    """
+
+    shards: list[Shard]
+    other_rows: int = 0
+    ingestion: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,25 +68,27 @@ class Screening:
         """
         start = time.perf_counter()
         checkpoint = Checkpoint.load(self.checkpoint)
-        materials = MaterialsInput.open(self.input, self.config.where)
+        source = find_input(self.input, self.config, self.output)
         run = RunDirectory(self.output)
-        identity = self._identity(checkpoint, materials)
+        identity = self._identity(checkpoint, source)
         new_rows = self.config.allow_new_rows
+        plan = None
         if not run.check(identity, new_rows=new_rows):
-            materials.shards(self.config.inference.rows_per_shard)  # refuses a bad condition before anything is written
+            plan = self._plan_new(source)  # refuses a bad condition before anything is written
         elif run.is_finished(identity):
             return self._summary(run)
         run.make_folders()
         with RunLock(run.path, force_unlock=self.config.force_unlock), storage_errors(self.output):
-            run.claim(identity, self._details(checkpoint, materials), new_rows=new_rows)
-            with Tracking(self.checkpoint, run) if self.config.track else nullcontext() as tracking:
-                shards, rows_before = self._shards(materials, run)
-                stages = self._screen(checkpoint, shards, start)
+            run.claim(identity, self._details(checkpoint, source), new_rows=new_rows)
+            tracked = Tracking(self.checkpoint, run) if self.config.track else nullcontext()
+            with tracked as tracking, source.session():
+                plan = plan or self._plan(checkpoint, source, run)
+                stages = self._screen(checkpoint, plan.shards, start)
                 create_catalog(run.path, checkpoint.grid)
                 if tracking:
                     tracking.wait()
-                run.finish(sum(map(len, shards)) + rows_before, {"stages": stages})
-        return "\n".join([*([summary(stages)] if stages else []), self._summary(run)])
+                run.finish(sum(map(len, plan.shards)) + plan.other_rows, {"stages": stages})
+        return "\n".join(filter(None, [plan.ingestion, summary(stages) if stages else "", self._summary(run)]))
 
     def _summary(self, run: RunDirectory) -> str:
         counts = run.record["counts"]
@@ -80,16 +97,15 @@ class Screening:
             f"{counted(counts['rejects'], 'reject')} in {self.output}"
         )
 
-    def _identity(self, checkpoint: Checkpoint, materials: MaterialsInput) -> dict[str, Any]:
+    def _identity(self, checkpoint: Checkpoint, source: ScreeningInput) -> dict[str, Any]:
         """Everything that must stay the same when the run is resumed."""
         return {
             "checkpoint": checkpoint.fingerprint,
-            "input": materials.fingerprint,
-            "where": self.config.where,
+            **source.identity,
             "rows_per_shard": self.config.inference.rows_per_shard,
         }
 
-    def _details(self, checkpoint: Checkpoint, materials: MaterialsInput) -> dict[str, Any]:
+    def _details(self, checkpoint: Checkpoint, source: ScreeningInput) -> dict[str, Any]:
         return {
             "config": self.config.model_dump(mode="json"),
             "checkpoint": {
@@ -98,22 +114,41 @@ class Screening:
                 "weights": checkpoint.card.weights,
             },
             "grid": checkpoint.grid.to_json(),
-            "input": {"path": str(self.input), "files": len(materials.files)},
+            "input": {"path": str(self.input), **source.details},
             "versions": environment() | {name: version(name) for name in ("ray", "pyarrow", "duckdb", "spglib")},
         }
 
-    def _shards(self, materials: MaterialsInput, run: RunDirectory) -> tuple[list[Shard], int]:
-        """Cut the input into shards; return them and the number of rows that need none.
+    def _plan_new(self, source: ScreeningInput) -> Plan | None:
+        """Plan a new run, if the table exists already; else only check the condition on its rows.
 
-        When rows were added to the input of a run, only the new rows are cut.
+        Raises:
+            ConfigError: If the condition is not valid SQL or names an unknown column.
         """
+        if isinstance(source, TableInput):
+            return Plan(source.materials.shards(self.config.inference.rows_per_shard))
+        source.check_condition()
+        return None
+
+    def _plan(self, checkpoint: Checkpoint, source: ScreeningInput, run: RunDirectory) -> Plan:
+        """Divide the rows into shards, after structure files have become a table.
+
+        When rows were added to the input of a run, only the new rows are divided.
+        """
+        if isinstance(source, TableInput):
+            return self._divide(source.materials, run)
+        materials, line = source.make_table(self.config)
+        plan = self._divide(materials, run)
+        rejects = source.commit_rejects(run, checkpoint, plan.shards[0])
+        return plan._replace(other_rows=plan.other_rows + rejects, ingestion=line)
+
+    def _divide(self, materials: MaterialsInput, run: RunDirectory) -> Plan:
         size = self.config.inference.rows_per_shard
         additions = len(run.record.get("additions", []))
         if not additions:
-            return materials.shards(size), 0
+            return Plan(materials.shards(size))
         prefix = f"added-{additions:03d}"
-        before = run.rows_by_id(name for name in run.committed() if not name.startswith(prefix))
-        return materials.shards(size, prefix, before), sum(before["rows"].to_pylist())
+        before = run.rows_by_id(name for name in run.committed() if not name.startswith((prefix, INGEST)))
+        return Plan(materials.shards(size, prefix, before), sum(before["rows"].to_pylist()))
 
     def _screen(self, checkpoint: Checkpoint, shards: list[Shard], start: float) -> dict[str, float | int | str]:
         """Process the shards that are not done yet; return the stage times."""

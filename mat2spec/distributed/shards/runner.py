@@ -71,6 +71,11 @@ class Workers(NamedTuple):
         num_gpus = 1 / math.ceil(size / gpus) if gpus else 0.0
         return cls(size, number, 1 / math.ceil(size / cores), num_gpus)
 
+    @classmethod
+    def on_cpus(cls) -> "Workers":
+        """One per core, whether there are GPUs or not."""
+        return cls(max(1, int(ray.cluster_resources().get("CPU", 1))), None, 1.0)
+
 
 class ShardRunner:
     """Processes shards on the cluster.

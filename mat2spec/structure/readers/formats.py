@@ -2,7 +2,6 @@
 
 import io
 import json
-import posixpath
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,30 +17,12 @@ from pymatgen.io.vasp.inputs import Poscar
 from mat2spec.config.ingestion import ReadingConfig
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.readers.archives import is_archive, suffixes, without_compression
+from mat2spec.structure.readers.archives import without_compression
 from mat2spec.structure.readers.cif import read_cif
 from mat2spec.structure.readers.disorder import ParsedStructure, check_size, parse_structure
-
-TABLES = (".parquet", ".csv")
-
-_VASP_NAMES = ("poscar", "contcar")
+from mat2spec.structure.readers.names import POSCAR, is_table, stem, structure_format
 
 _STRUCTURE_DOCUMENT = "a structure: pymatgen's as_dict or an OPTIMADE entry"
-
-
-def is_known(path: str) -> bool:
-    """Whether a name is that of a structure file, a table or an archive."""
-    return is_archive(path) or is_table(without_compression(path)) or _reader(path) is not None
-
-
-def is_table(path: str) -> bool:
-    """Whether a name is that of a table with one structure per row."""
-    return path.lower().endswith(TABLES)
-
-
-def stem(name: str) -> str:
-    """File name without folders and extensions: quartz for a/quartz.cif.gz."""
-    return posixpath.splitext(posixpath.basename(without_compression(name)))[0]
 
 
 def read_structures(
@@ -59,7 +40,7 @@ def read_structures(
         At least one entry; for a file that cannot be read, an error.
     """
     material_id = material_id or stem(name)
-    reader = _reader(name)
+    reader = _READERS.get(structure_format(name))
     if reader is None:
         unknown = "has no known extension: .cif, .vasp, .extxyz, .json, .csv, .parquet"
         rule = "is a compressed table; decompress it" if is_table(without_compression(name)) else unknown
@@ -83,13 +64,6 @@ def _text(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")  # for names of authors; everything else is ASCII in every format
-
-
-def _reader(name: str) -> Callable[[str, str, ReadingConfig], Iterator[ParsedStructure]] | None:
-    plain = without_compression(name)
-    if posixpath.basename(plain).lower().startswith(_VASP_NAMES):
-        return _poscar
-    return _READERS.get(suffixes(plain)[1])
 
 
 def _error(material_id: str, rule: str) -> ParsedStructure:
@@ -151,11 +125,11 @@ def _json_lines(text: str, material_id: str, config: ReadingConfig) -> Iterator[
         yield read_document(document, _name_in(document) or f"{material_id}-{index}", config)
 
 
-_READERS = {
+_READERS: dict[str | None, Callable[[str, str, ReadingConfig], Iterator[ParsedStructure]]] = {
     ".cif": _cif,
     ".mcif": _cif,
     ".vasp": _poscar,
-    ".poscar": _poscar,
+    POSCAR: _poscar,
     ".extxyz": _extxyz,
     ".xyz": _extxyz,
     ".json": _json,

@@ -28,7 +28,7 @@ def tables(tmp_path) -> dict[Path, pa.Table]:
 
 
 def test_first_row_of_an_id_remains_and_the_others_are_rejects(tables):
-    duplicates = find_duplicates(list(tables))
+    duplicates = find_duplicates(list(map(str, tables)))
     ids, rejects = [], []
     for position, table in enumerate(tables.values()):
         marked, rejected = duplicates.split(position, table)
@@ -39,7 +39,7 @@ def test_first_row_of_an_id_remains_and_the_others_are_rejects(tables):
 
 
 def test_duplicate_of_is_the_first_remaining_row_with_the_same_content(tables):
-    duplicates = find_duplicates(list(tables))
+    duplicates = find_duplicates(list(map(str, tables)))
     marked = pa.concat_tables([duplicates.split(position, table)[0] for position, table in enumerate(tables.values())])
     originals = dict(zip(marked["material_id"].to_pylist(), marked["duplicate_of"].to_pylist(), strict=True))
     assert originals == {"a": None, "b": None, "d": "a", "e": None, "f": "a"}, (
@@ -52,7 +52,7 @@ def test_table_without_duplicates_is_unchanged(tmp_path):
     path = tmp_path / "part.parquet"
     table = materials_table([crystal("a", 0), crystal("b", 1)], {"source": ["x", "y"]})
     pq.write_table(table, path)
-    marked, rejects = find_duplicates([path]).split(0, table)
+    marked, rejects = find_duplicates([str(path)]).split(0, table)
     assert rejects == []
     assert marked.drop_columns(["duplicate_of"]).equals(table)
     assert marked["duplicate_of"].null_count == 2

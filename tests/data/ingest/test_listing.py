@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,37 @@ def test_files_globs_and_urls_are_listed_once_each(folder):
     assert dict(list_sources([str(folder), str(folder / "a")]).ignored) == {".txt": 1}, "named twice"
     assert names(f"file://{folder}") == names(folder), "an URL lists what its path does"
     assert names(f"file://{folder}/a/*") == ["POSCAR"]
+
+
+def test_fingerprint_changes_with_names_sizes_and_times_and_reads_no_file(folder, tmp_path):
+    def fingerprint(path=folder) -> str:
+        return list_sources([str(path)]).fingerprint
+
+    first = fingerprint()
+    moved = shutil.copytree(folder, tmp_path / "moved", symlinks=True)
+    assert fingerprint(moved) == first, "a folder that is moved with its times is the same input"
+    (folder / "b.cif").chmod(0)
+    assert fingerprint() == first
+    seen = {first}
+    os.utime(folder / "b.cif", (1, 1))
+    seen.add(fingerprint())
+    (folder / "b.cif").rename(folder / "c.cif")
+    seen.add(fingerprint())
+    (folder / "d.cif").write_bytes(b"1")
+    seen.add(fingerprint())
+    assert len(seen) == 4
+
+
+def test_listing_of_tables_alone_holds_only_parquet(folder):
+    assert list_sources([str(folder / "*.parquet")]).holds_only_parquet
+    assert not list_sources([str(folder)]).holds_only_parquet
+    only = folder.parent / "only"
+    only.mkdir()
+    (only / "table.parquet").touch()
+    (only / "notes.txt").touch()
+    assert list_sources([str(only)]).holds_only_parquet, "files of no known format do not count"
+    (only / "gone").symlink_to(only / "nowhere")
+    assert not list_sources([str(only)]).holds_only_parquet, "something could be lost"
 
 
 def test_circular_and_broken_links_are_rejects_and_other_files_are_listed(folder):

@@ -16,7 +16,8 @@ from pymatgen.io.vasp.inputs import Poscar
 from mat2spec.config import ReadingConfig
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.readers.formats import is_known, read_structures, stem
+from mat2spec.structure.readers.formats import read_structures
+from mat2spec.structure.readers.names import is_known, stem
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 QUARTZ = Structure.from_spacegroup(

@@ -1,0 +1,55 @@
+"""Processing of the shards of an ingestion or a substitution: a few without Ray, more on Ray."""
+
+from collections.abc import Iterator, Sequence
+
+from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
+
+# isort: split
+from mat2spec.config import InferenceConfig, ProcessLimitsConfig
+from mat2spec.data.shards.isolation import TooManyFaultsError, isolate
+from mat2spec.data.shards.shard import Shard
+from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
+from mat2spec.distributed.shards.runner import ShardRunner, Workers
+from mat2spec.distributed.shards.worker import too_many_rows
+from mat2spec.errors import StorageError, UnfinishedError
+
+
+def shard_limits(config: ProcessLimitsConfig | InferenceConfig, setting: str = "limits") -> ShardLimits:
+    """Return the limits that a section of the configuration sets."""
+    memory = None if config.memory_per_process is None else int(config.memory_per_process * 1e9)
+    return ShardLimits(config.seconds_per_shard, memory, config.fault_limit, setting)
+
+
+def process_shards(step: ShardStep, shards: Sequence[Shard], without_ray: int) -> Iterator[ShardReport]:
+    """Process every shard; yield the report of each.
+
+    Args:
+        step: What is done with each.
+        shards: The shards.
+        without_ray: Up to so many are processed one after the other, in less time than Ray takes to start (12 s).
+
+    Raises:
+        StorageError: If the input cannot be read or the results not be written.
+        UnfinishedError: If more rows kill their process than the limits allow.
+    """
+    if len(shards) > without_ray:
+        with ray_session():
+            yield from ShardRunner(step, Workers.on_cpus()).run(shards)
+    else:
+        yield from _process_in_subprocess(step, shards)
+
+
+def _process_in_subprocess(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+    """Process shards in subprocesses from the start, because a file that kills its process must not end the job."""
+    faults = 0
+    for shard in shards:
+        try:
+            report = isolate(step, shard)
+        except TooManyFaultsError as error:
+            raise UnfinishedError(too_many_rows(shard.name, step.limits, f"the last one {error}")) from None
+        if report.failed:
+            raise StorageError(report.failed)
+        yield report
+        faults += report.faults or 0
+        if faults > step.limits.faults:
+            raise UnfinishedError(too_many_rows(shard.name, step.limits, "see the rejects"))
