@@ -1,10 +1,13 @@
 """Real crystals, small networks and small configurations that many tests share."""
 
 import atexit
+import multiprocessing.forkserver
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from faults import with_faults
 from hypothesis import settings
 from torch import nn
 
@@ -284,3 +288,23 @@ def contract() -> dict[str, pa.DataType]:
         "heat_capacity_300K": pa.float64(),
         "exceeds_grid": pa.bool_(),
     }
+
+
+@pytest.fixture
+def inject_faults(tmp_path, monkeypatch):
+    """Context manager that gives materials a fault, in every process that starts within the block."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+
+    @contextmanager
+    def inject(faults: dict[str, str]) -> Iterator[None]:
+        for name, value in with_faults(faults, folder).items():
+            monkeypatch.setenv(name, value)
+        server = multiprocessing.forkserver._forkserver
+        server._stop()  # a running one was started without the faults
+        try:
+            yield
+        finally:
+            server._stop()
+
+    return inject

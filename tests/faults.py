@@ -15,9 +15,12 @@ from pathlib import Path
 VARIABLE = "MAT2SPEC_TEST_FAULTS"
 """JSON object from material_id to a fault, with its argument after a colon if it has one.
 
-It happens when the graph is built; with "predict:" before its name, when the spectrum is predicted. The fault of
-"epoch 3, workers 2" happens when so many workers begin that epoch of a training; the first is 0.
+It happens when the graph is built; with "read:", "substitute:" or "predict:" before its name, when the structure is
+read from its file, candidates are made of it, or the spectrum is predicted. The fault of "epoch 3, workers 2" happens
+when so many workers begin that epoch of a training; the first is 0.
 """
+
+STAGES = ("read", "substitute", "predict")
 
 SITECUSTOMIZE = "import sys\nsys.path.append({folder!r})\nimport faults\nfaults.install()\n"
 
@@ -140,14 +143,31 @@ class Patch(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Inject the faults of VARIABLE into build_graph, prediction_table and the epochs of a training."""
+    """Inject the faults of VARIABLE into one function of each stage, and into the epochs of a training."""
     faults = json.loads(os.environ.get(VARIABLE, "{}"))
-    graph_faults = {name: fault for name, fault in faults.items() if not fault.startswith("predict:")}
-    predict_faults = {name: faults[name].removeprefix("predict:") for name in faults if name not in graph_faults}
+    by_stage: dict[str, dict[str, str]] = {stage: {} for stage in ("graph", *STAGES)}
+    for name, fault in faults.items():
+        stage, _, rest = fault.partition(":")
+        by_stage[stage if stage in STAGES else "graph"][name] = rest if stage in STAGES else fault
+
+    def faulty_reader(original):
+        def read_structures(name, content, config, material_id=None):
+            inject(by_stage["read"].get(material_id))
+            return original(name, content, config, material_id)
+
+        return read_structures
+
+    def faulty_substitution(original):
+        def substitute_rows(rows, *rest):
+            for material_id in rows.table["material_id"].to_pylist():
+                inject(by_stage["substitute"].get(material_id))
+            return original(rows, *rest)
+
+        return substitute_rows
 
     def faulty_graph(original):
         def build_graph(crystal, *rest):
-            inject(graph_faults.get(crystal.material_id))
+            inject(by_stage["graph"].get(crystal.material_id))
             return original(crystal, *rest)
 
         return build_graph
@@ -155,7 +175,7 @@ def install() -> None:
     def faulty_predict(original):
         def prediction_table(inputs, *rest):
             for material_id in inputs["material_id"].to_pylist():
-                inject(predict_faults.get(material_id))
+                inject(by_stage["predict"].get(material_id))
             return original(inputs, *rest)
 
         return prediction_table
@@ -168,6 +188,8 @@ def install() -> None:
 
         return Training
 
+    sys.meta_path.insert(0, Patch("mat2spec.structure.readers.formats", "read_structures", faulty_reader))
+    sys.meta_path.insert(0, Patch("mat2spec.data.substitution.candidates", "substitute_rows", faulty_substitution))
     sys.meta_path.insert(0, Patch("mat2spec.structure.graph", "build_graph", faulty_graph))
     sys.meta_path.insert(0, Patch("mat2spec.predict.table", "prediction_table", faulty_predict))
     sys.meta_path.insert(0, Patch("mat2spec.train.loop", "Training", faulty_training))

@@ -11,8 +11,9 @@ import pytest
 import mat2spec.distributed.ingest.substitute
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.config.validation import validate
-from mat2spec.distributed.ingest.substitute import Deduplicate, MakeCandidates, substitute
+from mat2spec.distributed.ingest.substitute import substitute
 from mat2spec.errors import ConfigError, RunError, TableError
+from mat2spec.storage.run_directory import RunDirectory
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own
@@ -105,29 +106,44 @@ def test_candidates_are_the_same_with_ray(whole, table, tmp_path):
 
 
 @pytest.mark.usefixtures("_without_ray")
-@pytest.mark.parametrize(("step", "shards"), [(MakeCandidates, 3), (Deduplicate, 1)])
+@pytest.mark.parametrize(("step", "shards"), [("candidates", 3), ("distinct", 1)])
 def test_interrupted_run_resumes_to_the_same_result(whole, table, tmp_path, monkeypatch, step, shards):
-    done = []
+    done: list[str] = []
+    again: list[str] = []
 
-    def interrupted(self, row, work=step.__call__):
-        if len(done) == shards:
+    def commit(self, name, results, rejects, commit=RunDirectory.commit):
+        is_step = self.path.name == step
+        if is_step and not again and len(done) == shards:
             raise KeyboardInterrupt
-        done.append(row["name"])
-        return work(self, row)
+        commit(self, name, results, rejects)
+        if is_step:
+            done.append(name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(step, "__call__", interrupted)
+        patch.setattr(RunDirectory, "commit", commit)
         with pytest.raises(KeyboardInterrupt):
             substitute(config_of(rows_per_shard=60), table, tmp_path / "out")
     assert not list((tmp_path / "out/materials").glob("*.parquet"))
-    again = []
+    first, done = done, []
+    again.append("now it may finish")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            step, "__call__", lambda self, row, work=step.__call__: again.append(row["name"]) or work(self, row)
-        )
+        patch.setattr(RunDirectory, "commit", commit)
         substitute(config_of(rows_per_shard=60), table, tmp_path / "out")
-    assert not set(done) & set(again), "finished shards are not done again"
+    assert done
+    assert not set(first) & set(done), "finished shards are not done again"
     assert rows_of(tmp_path / "out").equals(rows_of(whole))
+
+
+@pytest.mark.usefixtures("_without_ray")
+def test_parents_that_kill_their_process_are_rejects(whole, table, tmp_path, inject_faults):
+    victim = rows_of(whole)["parent_id"][0].as_py()
+    with inject_faults({victim: "substitute:segv"}):
+        substitute(config_of(), table, tmp_path / "out")
+    rejects = {row["material_id"]: row for row in rows_of(tmp_path / "out", "rejects").to_pylist()}
+    assert (rejects[victim]["error_type"], rejects[victim]["stage"]) == ("WorkerDiedError", "substitute")
+    parents, expected = (set(rows_of(output)["parent_id"].to_pylist()) for output in (tmp_path / "out", whole))
+    assert parents == expected - {victim}
+    assert counts_of(tmp_path / "out")["rejects"] == counts_of(whole)["rejects"] + 1
 
 
 def test_finished_run_prints_its_summary_again(whole, table):

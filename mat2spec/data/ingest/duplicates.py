@@ -13,8 +13,8 @@ from mat2spec.storage.rejects import Reject, reject
 _NUMBER_ROWS = """
     CREATE TEMP TABLE rows AS
     SELECT *, row_number() OVER (PARTITION BY material_id ORDER BY file, row) > 1 AS repeated
-    FROM (SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id, content_hash
-          FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true))"""
+    FROM (SELECT file_index AS file, file_row_number AS row, material_id, content_hash
+          FROM read_parquet($files, union_by_name = true))"""
 
 _SELECT_DUPLICATES = """
     SELECT file, row, repeated, first AS duplicate_of
