@@ -68,7 +68,7 @@ class ShardReport(NamedTuple):
         failed: Why the input could not be read or the results not be written; empty on success.
         faults: Number of rows that killed their process or exceeded its limits; None unless processed in isolation.
         lost: Whether it was not processed, because its process died each time.
-        worker: Process that did it, unique in the cluster.
+        worker: Which worker did it, if one did.
     """
 
     name: str

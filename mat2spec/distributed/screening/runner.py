@@ -101,10 +101,10 @@ class PredictWorker(ShardWorker):
 
     def _predict(self, row: pa.Table) -> ShardReport:
         name = row[_NAME][0].as_py()
-        if not self.job.may_try(name, ATTEMPTS):
-            return ShardReport(name, lost=True)
-        with self.watching(name):
-            timer = StageTimer()
-            featurized = FeaturizedShard.from_table(row, timer)
-            tables = self.processor.predict(featurized, timer)
-            return commit(self.step.run, name, tables, timer)
+        return self.try_shard(name, lambda: self._predict_and_commit(name, row))
+
+    def _predict_and_commit(self, name: str, row: pa.Table) -> ShardReport:
+        timer = StageTimer()
+        featurized = FeaturizedShard.from_table(row, timer)
+        tables = self.processor.predict(featurized, timer)
+        return commit(self.step.run, name, tables, timer)

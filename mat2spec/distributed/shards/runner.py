@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
-from ray.exceptions import ActorDiedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
@@ -88,7 +88,8 @@ class ShardRunner:
     def __init__(self, step: ShardStep, workers: Workers) -> None:
         self._limits = step.limits
         self.workers = workers
-        log = AttemptLog.remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        log = AttemptLog.options(scheduling_strategy=here).remote()  # on a node without which the job ends, too
         self.job = Job(ray.put(step), log, workers.min_size)
 
     def run(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
@@ -98,19 +99,17 @@ class ShardRunner:
             StorageError: If the input cannot be read or the results not be written.
             UnfinishedError: If no worker can be started, or more rows or shards are lost than `limits.faults`.
         """
+        if not shards:
+            return
         by_name = {shard.name: shard for shard in shards}
         lost: list[Shard] = []
-        try:
-            for report in _reports(self.process(_dataset(shards, self.workers.min_size))):
-                if report.lost:
-                    lost.append(by_name[report.name])
-                    if len(lost) > self._limits.faults:
-                        raise UnfinishedError(_too_many_shards(lost, self._limits))
-                else:
-                    yield report
-        except ActorDiedError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UnfinishedError(f"no worker can be started: {reason}") from None
+        for report in _reports(self.process(_dataset(shards, self.workers.min_size))):
+            if not report.lost:
+                yield report
+                continue
+            lost.append(by_name[report.name])
+            if len(lost) > CALLS_PER_WORKER * self._limits.faults:  # a row also loses what its process does besides
+                raise UnfinishedError(_too_many_shards(lost, self._limits))
         if lost:
             yield from self._isolate(lost)
 
@@ -120,8 +119,9 @@ class ShardRunner:
 
     def on_workers(self, dataset: Dataset, worker: type[ShardWorker]) -> Dataset:
         """Map blocks by workers, of which each holds a model."""
+        size = min(self.workers.min_size, dataset.num_blocks())
         pool = ActorPoolStrategy(
-            min_size=self.workers.min_size,
+            min_size=size,
             max_size=self.workers.max_size,
             max_tasks_in_flight_per_actor=QUEUED_PER_WORKER,
             max_concurrent_calls_per_actor=CALLS_PER_WORKER,

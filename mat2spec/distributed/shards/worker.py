@@ -1,11 +1,12 @@
 """What the processes of a cluster do: process shards, or bisect those whose process died."""
 
 import os
+import resource
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, limit_me
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, process_shard
 from mat2spec.distributed.shards.attempts import Job, get_step
-from mat2spec.errors import UnfinishedError, counted
+from mat2spec.errors import counted
 
 ATTEMPTS = 2
 """How often a shard is tried before it counts as lost: most processes die for another reason than their shard."""
@@ -64,36 +65,50 @@ class Watchdog:
 class ShardWorker:
     """What a worker does: process the shards of a block and commit them.
 
-    Raises:
-        UnfinishedError: If all workers died when they were started.
+    One that cannot start says so in the report of its first shard, which stops the job: an exception would reach the
+    user as the stack traces of several processes.
     """
 
     def __init__(self, job: Job) -> None:
-        if not job.may_try(_START, START_ATTEMPTS * job.workers):
-            raise UnfinishedError("each process died when it was started, most likely for lack of memory")
         self.job = job
         self.step = get_step(job)
+        self.cannot_start = ""
+        if job.may_try(_START, START_ATTEMPTS * job.workers):
+            self._start()
+            job.log.forget.remote(_START)
+        else:
+            self.cannot_start = "each process died when it was started, most likely for lack of memory"
+
+    def _start(self) -> None:
+        unlimited = resource.getrlimit(resource.RLIMIT_DATA)
         limit_memory(self.step.limits.memory)
         self._watchdog = Watchdog(self.step.limits.seconds)
-        with self._watchdog.watching():
-            self.processor = self.step.processor()
-        job.log.forget.remote(_START)
+        try:
+            with self._watchdog.watching():
+                self.processor = self.step.processor()
+        except Exception as error:  # of any kind
+            resource.setrlimit(resource.RLIMIT_DATA, unlimited)
+            traceback.print_exc()
+            self.cannot_start = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
     def __call__(self, block: pa.Table) -> pa.Table:
         return report_table(self._process(Shard.from_json(text)) for text in block[SHARD].to_pylist())
 
     def _process(self, shard: Shard) -> ShardReport:
-        if not self.job.may_try(shard.name, ATTEMPTS):
-            return ShardReport(shard.name, lost=True)
-        with self.watching(shard.name):
-            return process_shard(self.processor, self.step.run, shard)
+        return self.try_shard(shard.name, lambda: process_shard(self.processor, self.step.run, shard))
 
-    @contextmanager
-    def watching(self, name: str) -> Iterator[None]:
-        """Limit the time of the block; an error ends this process, which, or whose GPU, it may have left unusable."""
+    def try_shard(self, name: str, process: Callable[[], ShardReport]) -> ShardReport:
+        """Process a shard within its time limit, unless this worker cannot, or the shard was tried too often.
+
+        An error ends this process, because it may have left it, or its GPU, unusable.
+        """
+        if self.cannot_start:
+            return ShardReport(name, failed=f"no worker can be started: {self.cannot_start}")
+        if not self.job.may_try(name, ATTEMPTS):
+            return ShardReport(name, lost=True)
         with self._watchdog.watching():
             try:
-                yield
+                return process()
             except Exception:  # of any kind: isolation makes it the reason of a reject
                 traceback.print_exc()
                 print(f"{name}: this process ends", file=sys.stderr, flush=True)
@@ -120,8 +135,8 @@ class Isolation:
 
 
 def report_table(reports: Iterable[ShardReport]) -> pa.Table:
-    """Return the reports of a block, with the name of this process, as Ray Data hands them on."""
-    worker = f"{ray.get_runtime_context().get_node_id()[:8]}-{os.getpid()}"
+    """Return the reports of a block, with the name of this worker, as Ray Data hands them on."""
+    worker = ray.get_runtime_context().get_actor_id() or ""  # the same when Ray has restarted it
     return pa.table({REPORT: [report._replace(worker=worker).to_json() for report in reports]})
 
 
