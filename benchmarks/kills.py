@@ -30,7 +30,9 @@ import pyarrow.parquet as pq
 HOME = Path(__file__).parents[1]
 BUNDLED = HOME / "mat2spec/data/bundled/mp_structures.parquet"
 TARGETS = ("worker", "driver", "worker", "raylet", "worker", "driver", "worker", "raylet", "worker", "write")
-TITLES = {"worker": ("ray::Worker", "ray::isolate"), "raylet": ("raylet",)}
+TITLES = {"worker": ("ray::MapWorker", "ray::MapBatches"), "raylet": ("raylet",)}
+"""Beginnings of the titles of their processes: workers, and tasks of the second pass, have those of Ray Data."""
+
 TOLERANCE = 1e-6
 """[states per cm⁻¹ per atom] The same crystals may be batched differently."""
 

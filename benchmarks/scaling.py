@@ -4,8 +4,9 @@
 
 Predicted: the smallest of three rates. That of the nodes is their cores over the core-seconds of a shard. That of the
 driver is one over its CPU time per shard, measured with simulated workers that take no time, as many as there would
-be. That of the store is its bandwidth, which you give, over the bytes of a shard. Simulated: the real scheduler, with
-as many sleeping workers as the nodes have cores; one process stands for 128 of them.
+be. That of the store is its bandwidth, which you give, over the bytes of a shard. Simulated: the real engine, with as
+many sleeping workers as the nodes have cores; one process stands for 128 of them. At the end, how long many shards take
+to plan and start, and the memory of the driver.
 
 The simulation leaves out reading and writing, the nodes and worker processes that Ray has to look after, their start,
 stragglers and losses. On a machine with few cores the simulated workers' processes and Ray's take cores from the
@@ -31,12 +32,10 @@ from mat2spec.distributed.session import ray_session  # before ray itself: sets 
 # isort: split
 from simulated_workers import Measurement, simulate
 
-from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.shards.shard import Shard
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import ScreeningSpec
 from mat2spec.predict.predictor import Predictor
 from mat2spec.predict.table import prediction_table
 from mat2spec.provenance import environment
@@ -71,6 +70,7 @@ def main() -> None:
     parser.add_argument(
         "--store-mb", type=float, default=1000, help="[MB/s] bandwidth of the store that all nodes share"
     )
+    parser.add_argument("--many-shards", type=int, default=100_000, help="number of shards to plan and start; 0: none")
     parser.add_argument("--checkpoint", type=Path, default=HOME / "mat2spec/checkpoints/phdos")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -87,10 +87,10 @@ def main() -> None:
         print(" nodes  cores  predicted rows/s   limit  simulated rows/s  ratio  driver ms/shard  driver busy")
         for nodes in arguments.nodes:
             cores = nodes * arguments.cores
-            idle = simulate_on(cores, 0.0, checkpoint, rows)
+            idle = simulate_on(cores, 0.0, rows)
             limits = {"cores": cores / total, "driver": 1 / idle.driver_seconds, "store": store}
             limit = min(limits, key=limits.__getitem__)
-            measured = simulate_on(cores, total, checkpoint, rows)
+            measured = simulate_on(cores, total, rows)
             predicted = rows * limits[limit]
             simulated = rows * measured.shards_per_second
             busy = measured.driver_seconds * measured.shards_per_second
@@ -99,21 +99,30 @@ def main() -> None:
                 f"{1e3 * measured.driver_seconds:>17.2f}{busy:>12.0%}",
                 flush=True,
             )
+        if arguments.many_shards:
+            many = simulate(make_shards(arguments.many_shards, rows), 0.0, arguments.cores)
+            print(
+                f"\n{arguments.many_shards} shards: the first reported after {many.first_seconds:.1f} s, "
+                f"{many.driver_bytes / 1e9:.2f} GB in the driver, {many.shards_per_second:.0f} shards/s"
+            )
 
 
-SHARDS_PER_CORE = 6
-"""Shards for each core in a simulation."""
+SHARDS_PER_CORE = 24
+"""Shards for each core in a simulation: the first two of each are not measured, and the last end at different times."""
 
 MIN_SHARDS = 400
 """Number of shards in the smallest simulation with workers that take no time."""
 
 
-def simulate_on(cores: int, seconds: float, checkpoint: Checkpoint, rows: int) -> Measurement:
+def simulate_on(cores: int, seconds: float, rows: int) -> Measurement:
     """Simulate a screening of full shards on a number of cores."""
-    spec = ScreeningSpec(checkpoint, InferenceConfig(predictors=cores), "", None)
     count = max(SHARDS_PER_CORE * cores, MIN_SHARDS if not seconds else 0)
-    shards = [Shard(f"part-{i:06d}", (str(BUNDLED),), range(i * rows, (i + 1) * rows), ()) for i in range(count)]
-    return simulate(spec, shards, seconds)
+    return simulate(make_shards(count, rows), seconds, cores)
+
+
+def make_shards(count: int, rows: int) -> list[Shard]:
+    """Return full shards of a table that nobody reads."""
+    return [Shard(f"part-{i:06d}", (str(BUNDLED),), range(i * rows, (i + 1) * rows), ()) for i in range(count)]
 
 
 def time_shard(predictor: Predictor, rows: int, repeats: int) -> Cost:

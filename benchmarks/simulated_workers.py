@@ -1,88 +1,120 @@
-"""A screening with simulated workers: the real scheduler, and workers that only sleep for as long as a shard takes."""
+"""A screening with simulated workers: the real engine, and workers that only sleep for as long as a shard takes."""
 
+import math
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import psutil
-import ray
+import pyarrow as pa
+from ray.data import Dataset
 
 from mat2spec.data.shards.shard import Shard
-from mat2spec.distributed.screening.actors import SHARDS_PER_WORKER
-from mat2spec.distributed.screening.scheduler import Scheduler
-from mat2spec.predict.pipeline import ScreeningSpec, ShardReport
+from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardTables, StageTimer
+from mat2spec.distributed.shards.runner import CALLS_PER_WORKER, Pool, ShardRunner, Workers
+from mat2spec.distributed.shards.worker import SHARD, ShardWorker, report_table
+from mat2spec.storage.run_directory import RunDirectory
 
 WORKERS_PER_PROCESS = 128
 """Simulated workers in one process: one process each would take 100 MB, and load Ray with looking after it."""
+
+
+class Sleep(NamedTuple):
+    """A step that takes time and does nothing.
+
+    Args:
+        seconds: Time that a worker needs for a shard [s].
+    """
+
+    seconds: float
+
+    @property
+    def run(self) -> RunDirectory:
+        """Where nothing is committed."""
+        return RunDirectory(Path("/nowhere"))
+
+    @property
+    def limits(self) -> ShardLimits:
+        """Limits that are not reached."""
+        return ShardLimits(3600.0, None, 1)
+
+    def processor(self) -> "Sleep":
+        """Return itself: nothing is loaded."""
+        return self
+
+    def compute(self, shard: Shard, timer: StageTimer) -> ShardTables:
+        """Never called: simulated workers override what calls it."""
+        raise NotImplementedError
+
+
+class SimulatedWorkers(ShardWorker):
+    """Several workers in one process: each holds several shards and computes one of them at a time."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return report_table(self._sleep(Shard.from_json(text)) for text in block[SHARD].to_pylist())
+
+    def _sleep(self, shard: Shard) -> ShardReport:
+        return self.try_shard(shard.name, lambda: self._report(shard))
+
+    def _report(self, shard: Shard) -> ShardReport:
+        time.sleep(CALLS_PER_WORKER * self.step.seconds)
+        return ShardReport(shard.name, len(shard))
+
+
+class SimulatedRunner(ShardRunner):
+    """Runs shards on simulated workers.
+
+    Args:
+        seconds: Time that a worker needs for a shard [s].
+        workers: Number of workers.
+    """
+
+    def __init__(self, seconds: float, workers: int) -> None:
+        super().__init__(Sleep(seconds), Workers(workers, workers, 0.0))
+
+    def process(self, shards: Dataset) -> Dataset:
+        """Return the dataset of the reports of a dataset of shards."""
+        processes = math.ceil(self.workers.min_size / WORKERS_PER_PROCESS)
+        calls = CALLS_PER_WORKER * math.ceil(self.workers.min_size / processes)
+        return self.on_workers(shards, SimulatedWorkers, Pool(processes, processes, calls))
 
 
 class Measurement(NamedTuple):
     """Throughput of a simulated screening.
 
     Args:
+        first_seconds: Until the first shard was reported [s].
         shards_per_second: Rate after the first round, in which each worker takes its first shards at once.
         driver_seconds: CPU time of the driver's process per shard in the same period [s].
+        driver_bytes: Memory of the driver's process at the end.
     """
 
+    first_seconds: float
     shards_per_second: float
     driver_seconds: float
+    driver_bytes: int
 
 
-class SimulatedWorkers:
-    """Several workers in one process.
-
-    Args:
-        seconds: Time that a worker needs for a shard [s]. A worker holds several shards and computes one of them at a
-            time, so that each is held for a multiple of that.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = SHARDS_PER_WORKER * seconds
-
-    def initialize(self, spec: ScreeningSpec) -> None:
-        """Load nothing."""
-
-    def screen(self, shard: Shard) -> ShardReport:
-        """Sleep for the time of a shard and return a worker's report."""
-        time.sleep(self._seconds)
-        return ShardReport(len(shard), 0, {})
-
-
-SimulatedWorkersActor = ray.remote(num_cpus=0)(SimulatedWorkers)
-
-
-class SimulatedScheduler(Scheduler):
-    """A scheduler that starts simulated workers.
-
-    Args:
-        spec: The screening, with as many predictors as there shall be workers.
-        seconds: Time that a worker needs for a shard [s].
-    """
-
-    def __init__(self, spec: ScreeningSpec, seconds: float) -> None:
-        super().__init__(spec, heartbeat=lambda: None)
-        count = -(-self.layout.predictors // WORKERS_PER_PROCESS)
-        actor = SimulatedWorkersActor.options(max_concurrency=SHARDS_PER_WORKER * WORKERS_PER_PROCESS)
-        self._processes = [actor.remote(seconds) for _ in range(count)]
-
-    def _start_worker(self) -> Any:
-        return self._processes[len(self._workers) % len(self._processes)]
-
-
-def simulate(spec: ScreeningSpec, shards: Sequence[Shard], seconds: float) -> Measurement:
+def simulate(shards: Sequence[Shard], seconds: float, workers: int) -> Measurement:
     """Run a screening with simulated workers, within a `ray_session`.
 
     Args:
-        spec: The screening, with as many predictors as there shall be workers.
         shards: Shards for whole rounds, at least two.
         seconds: Time that a worker needs for a shard [s].
+        workers: Number of workers.
     """
     driver = psutil.Process()
-    scheduler = SimulatedScheduler(spec, seconds)
-    first_round = SHARDS_PER_WORKER * scheduler.layout.predictors  # simulated workers start together, and stay so
+    began = time.perf_counter()
+    first_round = min(CALLS_PER_WORKER * workers, len(shards) // 2)
     marks = []
-    for done, _ in enumerate(scheduler.run(shards), start=1):
-        if done in (first_round, len(shards)):
+    for done, _ in enumerate(SimulatedRunner(seconds, workers).run(shards), start=1):
+        if done in (1, first_round, len(shards)):
             marks.append((done, time.perf_counter(), sum(driver.cpu_times()[:2])))
-    (first, start, start_cpu), (last, end, end_cpu) = marks
-    return Measurement((last - first) / (end - start), (end_cpu - start_cpu) / (last - first))
+    (_, first_report, _), (first, start, start_cpu), (last, end, end_cpu) = marks
+    return Measurement(
+        first_report - began,
+        (last - first) / (end - start),
+        (end_cpu - start_cpu) / (last - first),
+        driver.memory_info().rss,
+    )

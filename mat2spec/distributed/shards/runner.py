@@ -34,15 +34,18 @@ from mat2spec.errors import StorageError, UnfinishedError, counted
 CALLS_PER_WORKER = 2
 """Shards that a worker processes at once: while it computes one, the other is read or written."""
 
-QUEUED_PER_WORKER = 4
-"""Shards that Ray Data gives to a worker at once: it starts more workers where queues are over 1.75 times as long."""
+QUEUED = 2
+"""Shards that Ray Data gives to a worker, as a multiple of those it processes: above 1.75, more workers are started."""
 
 MAX_BLOCKS = 10_000
 """Blocks of a dataset: the driver needs about 1 ms for each before the first is processed."""
 
 WORKERS_PER_SHARD = 256
-"""Workers above which blocks hold more than one shard: the driver schedules some 200 blocks per second, and a shard
+"""Workers above which blocks hold more than one shard: the driver schedules some 300 blocks per second, and a shard
 takes seconds."""
+
+BLOCKS_PER_WORKER = 8
+"""Blocks hold no more shards than leave each worker so many blocks, so that all end at about the same time."""
 
 
 class Workers(NamedTuple):
@@ -77,6 +80,30 @@ class Workers(NamedTuple):
         return cls(max(1, int(ray.cluster_resources().get("CPU", 1))), None, 1.0)
 
 
+class Pool(NamedTuple):
+    """How many processes Ray Data starts, and how much each does at once.
+
+    Args:
+        min_size: How many start.
+        max_size: How many there may be; None: as many as fit.
+        calls: Shards that each processes at once.
+    """
+
+    min_size: int
+    max_size: int | None
+    calls: int = CALLS_PER_WORKER
+
+    def strategy(self) -> ActorPoolStrategy:
+        """Return what Ray Data calls it."""
+        return ActorPoolStrategy(
+            min_size=self.min_size,
+            max_size=self.max_size,
+            max_tasks_in_flight_per_actor=QUEUED * self.calls,
+            max_concurrent_calls_per_actor=self.calls,
+            enable_true_multi_threading=True,
+        )
+
+
 class ShardRunner:
     """Processes shards on the cluster.
 
@@ -89,7 +116,8 @@ class ShardRunner:
         self._limits = step.limits
         self.workers = workers
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        log = AttemptLog.options(scheduling_strategy=here).remote()  # on a node without which the job ends, too
+        # On a node without which the job ends, too. A log that is killed counts from none again.
+        log = AttemptLog.options(scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote()
         self.job = Job(ray.put(step), log, workers.min_size)
 
     def run(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
@@ -117,20 +145,13 @@ class ShardRunner:
         """Return the dataset of the reports of a dataset of shards."""
         return self.on_workers(shards, ShardWorker)
 
-    def on_workers(self, dataset: Dataset, worker: type[ShardWorker]) -> Dataset:
+    def on_workers(self, dataset: Dataset, worker: type[ShardWorker], pool: Pool | None = None) -> Dataset:
         """Map blocks by workers, of which each holds a model."""
-        size = min(self.workers.min_size, dataset.num_blocks())
-        pool = ActorPoolStrategy(
-            min_size=size,
-            max_size=self.workers.max_size,
-            max_tasks_in_flight_per_actor=QUEUED_PER_WORKER,
-            max_concurrent_calls_per_actor=CALLS_PER_WORKER,
-            enable_true_multi_threading=True,
-        )
+        pool = pool or Pool(min(self.workers.min_size, dataset.num_blocks()), self.workers.max_size)
         return dataset.map_batches(
             worker,
             fn_constructor_args=(self.job,),
-            compute=pool,
+            compute=pool.strategy(),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=self.workers.num_cpus,
@@ -161,7 +182,8 @@ class ShardRunner:
 
 def _dataset(shards: Sequence[Shard], workers: int) -> Dataset:
     """One row per shard; one row per block, unless there are very many shards or workers."""
-    shards_per_block = max(math.ceil(len(shards) / MAX_BLOCKS), math.ceil(workers / WORKERS_PER_SHARD))
+    for_workers = min(math.ceil(workers / WORKERS_PER_SHARD), len(shards) // (BLOCKS_PER_WORKER * workers))
+    shards_per_block = max(1, math.ceil(len(shards) / MAX_BLOCKS), for_workers)
     rows = [{SHARD: shard.to_json()} for shard in shards]
     return ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / shards_per_block))
 

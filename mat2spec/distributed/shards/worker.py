@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 import ray
 
-from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, limit_memory
+from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, limit_memory, too_many_rows
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, process_shard
 from mat2spec.distributed.shards.attempts import Job, get_step
@@ -138,11 +138,3 @@ def report_table(reports: Iterable[ShardReport]) -> pa.Table:
     """Return the reports of a block, with the name of this worker, as Ray Data hands them on."""
     worker = ray.get_runtime_context().get_actor_id() or ""  # the same when Ray has restarted it
     return pa.table({REPORT: [report._replace(worker=worker).to_json() for report in reports]})
-
-
-def too_many_rows(name: str, limits: ShardLimits, where: str) -> str:
-    """Return the line that ends a job in which more rows failed than may."""
-    return (
-        f"{name}: more than {counted(limits.faults, 'row')} killed their process or exceeded its limits; {where}; "
-        f"if the rows are the cause, raise {limits.setting}.fault_limit"
-    )
