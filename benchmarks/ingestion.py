@@ -117,8 +117,8 @@ def measure_memory(count: int, folder: Path) -> None:
     job = ingest(files, folder / f"out-files-{count}", "--rows-per-shard", "200")
     stages = job.record["stages"]
     print(
-        f"{count} files: {job.seconds:.1f} s, listed in {stages['list_seconds']:.1f} s, "
-        f"Ray started in {stages['start_seconds']:.1f} s, "
+        f"{count} files: {job.seconds:.1f} s, planned in {stages['plan_seconds']:.1f} s, "
+        f"first shard {stages['first_shard_seconds']:.1f} s later, "
         f"first shard written after {job.first:.1f} s; peak {job.peak / MB:.0f} MB"
     )
     shutil.rmtree(files)

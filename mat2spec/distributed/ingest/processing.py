@@ -2,15 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
-
-# isort: split
 from mat2spec.config import InferenceConfig, ProcessLimitsConfig
-from mat2spec.data.shards.isolation import TooManyFaultsError, isolate
+from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, too_many_rows
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
-from mat2spec.distributed.shards.runner import ShardRunner, Workers
-from mat2spec.distributed.shards.worker import too_many_rows
 from mat2spec.errors import StorageError, UnfinishedError
 
 
@@ -32,14 +27,21 @@ def process_shards(step: ShardStep, shards: Sequence[Shard], without_ray: int) -
         StorageError: If the input cannot be read or the results not be written.
         UnfinishedError: If more rows kill their process than the limits allow.
     """
-    if len(shards) > without_ray:
-        with ray_session():
-            yield from ShardRunner(step, Workers.on_cpus()).run(shards)
-    else:
-        yield from _process_in_subprocess(step, shards)
+    process = _process_on_ray if len(shards) > without_ray else _process_in_subprocesses
+    yield from process(step, shards)
 
 
-def _process_in_subprocess(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+def _process_on_ray(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+    from mat2spec.distributed.session import ray_session  # Ray takes seconds to import
+
+    # isort: split
+    from mat2spec.distributed.shards.runner import ShardRunner, Workers
+
+    with ray_session():
+        yield from ShardRunner(step, Workers.on_cpus()).run(shards)
+
+
+def _process_in_subprocesses(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
     """Process shards in subprocesses from the start, because a file that kills its process must not end the job."""
     faults = 0
     for shard in shards:

@@ -14,9 +14,8 @@ import ray
 
 from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, limit_memory, too_many_rows
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardLimits, ShardReport, process_shard
+from mat2spec.data.shards.step import ShardReport, process_shard
 from mat2spec.distributed.shards.attempts import Job, get_step
-from mat2spec.errors import counted
 
 ATTEMPTS = 2
 """How often a shard is tried before it counts as lost: most processes die for another reason than their shard."""
