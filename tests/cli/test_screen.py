@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from faults import Gate, with_faults
-from pymatgen.core import Lattice, Structure
 from running import ROOT, environment, job_lines, wait_until
 
 from mat2spec.data.materials.schema import read_crystals
@@ -307,29 +306,6 @@ def test_relative_result_in_the_uploaded_copy_fails_with_the_way_out(home, head)
     assert re.search("^error: output lost .*MAT2SPEC_HOME", output, re.MULTILINE)
     assert "Traceback" not in output
     assert not (ROOT / "lost").exists()
-
-
-def test_folder_of_structure_files_is_screened(home, real_crystals, checkpoint):
-    folder = home / "structures"
-    folder.mkdir()
-    for crystal in real_crystals[:4]:
-        crystal.to_structure().to(str(folder / f"{crystal.material_id}.vasp"), fmt="poscar")
-    mixed = Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(5.64), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
-    )
-    mixed.to(str(folder / "mixed.cif"))
-    with start(home, "--input", "structures", "--output", "from-files") as process:
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert job_lines(err) == []
-    assert out.endswith(f"\n5 input rows: 4 predictions, 1 reject in {home / 'from-files'}\n")
-    (reject,) = read(home / "from-files", "rejects").to_pylist()
-    assert (reject["material_id"], reject["source"], reject["stage"]) == ("mixed", str(folder / "mixed.cif"), "read")
-    assert "is disordered (" in reject["error"]
-    found = {row["material_id"]: row["spectrum"] for row in read(home / "from-files", "predictions").to_pylist()}
-    expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(real_crystals[:4])
-    for crystal, spectrum in zip(real_crystals, expected, strict=False):
-        np.testing.assert_allclose(found[crystal.material_id], spectrum, atol=1e-4, err_msg="POSCAR keeps few digits")
 
 
 def test_rows_that_end_their_process_are_rejected_and_nothing_else_suffers(

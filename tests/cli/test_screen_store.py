@@ -146,6 +146,24 @@ def test_everything_may_be_in_an_object_store(
     assert job("query", "s3://lake/run", "@reject_reasons").code == 0
 
 
+def test_table_of_structure_files_is_made_in_the_store(client, variables, home, real_crystals):
+    client.create_bucket(Bucket="lake")
+    for crystal in real_crystals[:3]:
+        cif = crystal.to_structure().to(fmt="cif")
+        client.put_object(Bucket="lake", Key=f"files/{crystal.material_id}.cif", Body=cif.encode())
+    client.put_object(Bucket="lake", Key="files/bad.cif", Body=b"data_")
+    arguments = ("--input", "s3://lake/files", "--output", "s3://lake/from-files")
+    with start(home, *arguments, **variables) as process:
+        out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert "\n4 input rows: 3 predictions, 1 reject in s3://lake/from-files\n" in out
+    ids = {crystal.material_id for crystal in real_crystals[:3]}
+    assert {row["material_id"] for row in read("s3://lake/from-files/predictions")} == ids
+    assert {row["source"] for row in read("s3://lake/from-files/rejects")} == {"s3://lake/files/bad.cif"}
+    files = ("run.json", "catalog.duckdb", "materials/part-000000.parquet", "rejects/part-000000.parquet")
+    assert set(objects(client, "from-files/materials/")) == {f"from-files/materials/{file}" for file in files}
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

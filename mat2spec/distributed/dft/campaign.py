@@ -69,7 +69,7 @@ class Verification:
             )
         engine.check()
         sample = draw_sample(self.path, self.config)
-        materials = _input(record, self.path)
+        materials = screened_table(record, self.path)
         with RunLock(self.path, force_unlock=self.config.force_unlock), storage_errors(self.path):
             store = CalculationStore(self.path, grid)
             store.prepare()
@@ -167,7 +167,7 @@ def _grid(record: dict[str, Any], path: Path) -> SpectrumGrid:
     return SpectrumGrid.from_json(record["grid"])
 
 
-def _input(record: dict[str, Any], path: Path) -> MaterialsInput:
+def screened_table(record: dict[str, Any], path: Path) -> MaterialsInput:
     """Open the materials table that was screened: the input, or the one that the run holds of structure files.
 
     Raises:
