@@ -1,5 +1,6 @@
 """How often a shard was tried: what always kills its process must not be tried forever."""
 
+import sys
 from collections import Counter
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ class Attempts:
         """Count an attempt; return how many there were before."""
         self._attempts[name] += 1
         return self._attempts[name] - 1
+
+    def give_up(self, name: str) -> None:
+        """Allow no further attempt."""
+        self._attempts[name] = sys.maxsize
 
     def forget(self, name: str) -> None:
         """Start again at none, because an attempt succeeded."""

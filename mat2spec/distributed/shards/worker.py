@@ -111,6 +111,7 @@ class ShardWorker:
             except Exception:  # of any kind: isolation makes it the reason of a reject
                 traceback.print_exc()
                 print(f"{name}: this process ends", file=sys.stderr, flush=True)
+                ray.get(self.job.log.give_up.remote(name))
                 os._exit(1)
 
 
