@@ -73,7 +73,7 @@ class SimulatedRunner(ShardRunner):
     def __init__(self, seconds: float, workers: int) -> None:
         super().__init__(Sleep(seconds), Workers(workers, workers, 0.0))
 
-    def process(self, shards: Dataset) -> Dataset:
+    def process(self, shards: Dataset, pool: Pool) -> Dataset:
         """Return the dataset of the reports of a dataset of shards."""
         processes = math.ceil(self.workers.min_size / WORKERS_PER_PROCESS)
         calls = CALLS_PER_WORKER * math.ceil(self.workers.min_size / processes)

@@ -1,1 +1,1 @@
-"""Screening on Ray: the scheduler, its workers and their MLflow record."""
+"""Screening on Ray Data: the job, its runner and its MLflow record."""

@@ -10,7 +10,7 @@ from mat2spec.config import InferenceConfig
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardReport, StageTimer, commit
 from mat2spec.distributed.shards.attempts import Job, get_step
-from mat2spec.distributed.shards.runner import ShardRunner, Workers
+from mat2spec.distributed.shards.runner import Pool, ShardRunner, Workers
 from mat2spec.distributed.shards.worker import ATTEMPTS, SHARD, ShardWorker, Watchdog, report_table
 from mat2spec.errors import StorageError
 from mat2spec.predict.featurized import FeaturizedShard, featurize, read_rows
@@ -48,12 +48,12 @@ def memory_per_process(inference: InferenceConfig) -> int | None:
 class SeparateFeaturization(ShardRunner):
     """Builds graphs in tasks on any core, so that the workers, which hold the GPUs, only predict and commit."""
 
-    def process(self, shards: Dataset) -> Dataset:
+    def process(self, shards: Dataset, pool: Pool) -> Dataset:
         """Return the dataset of the reports of a dataset of shards."""
         graphs = shards.map_batches(
             GraphBuilder(self.job), compute=TaskPoolStrategy(), batch_format="pyarrow", num_cpus=1
         )
-        return self.on_workers(graphs, PredictWorker)
+        return self.on_workers(graphs, PredictWorker, pool)
 
 
 class GraphBuilder:

@@ -131,7 +131,9 @@ class ShardRunner:
             return
         by_name = {shard.name: shard for shard in shards}
         lost: list[Shard] = []
-        for report in _reports(self.process(_dataset(shards, self.workers.min_size))):
+        dataset = _dataset(shards, self.workers.min_size)
+        pool = Pool(min(self.workers.min_size, dataset.num_blocks()), self.workers.max_size)
+        for report in _reports(self.process(dataset, pool)):
             if not report.lost:
                 yield report
                 continue
@@ -141,13 +143,12 @@ class ShardRunner:
         if lost:
             yield from self._isolate(lost)
 
-    def process(self, shards: Dataset) -> Dataset:
+    def process(self, shards: Dataset, pool: Pool) -> Dataset:
         """Return the dataset of the reports of a dataset of shards."""
-        return self.on_workers(shards, ShardWorker)
+        return self.on_workers(shards, ShardWorker, pool)
 
-    def on_workers(self, dataset: Dataset, worker: type[ShardWorker], pool: Pool | None = None) -> Dataset:
+    def on_workers(self, dataset: Dataset, worker: type[ShardWorker], pool: Pool) -> Dataset:
         """Map blocks by workers, of which each holds a model."""
-        pool = pool or Pool(min(self.workers.min_size, dataset.num_blocks()), self.workers.max_size)
         return dataset.map_batches(
             worker,
             fn_constructor_args=(self.job,),
