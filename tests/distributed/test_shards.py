@@ -2,29 +2,42 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from faults import with_faults
 from steps import Step
 
+from mat2spec.config import InferenceConfig
+from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardReport
+from mat2spec.data.shards.step import ShardReport, StageTimer
+from mat2spec.distributed.screening.runner import SeparateFeaturization, screening_runner
 from mat2spec.distributed.session import ray_session
 from mat2spec.distributed.shards.runner import ShardRunner, Workers
 from mat2spec.errors import UnfinishedError
+from mat2spec.predict.pipeline import ScreeningSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, about its own settings
 
 ROWS_PER_SHARD = 10
 
 
+CRASHING = 40
+"""Row of the materials whose graph ends its process."""
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
+def _ray(materials: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    faults = with_faults({materials["material_id"][CRASHING].as_py(): "segv"}, tmp_path_factory.mktemp("site"))
+    faults["PYTHONPATH"] += f"{os.pathsep}{Path(__file__).parent}"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])]))
+        for name, value in faults.items():
+            patch.setenv(name, value)
         with ray_session():
             yield
 
@@ -101,3 +114,24 @@ def test_worker_that_cannot_start_stops_the_job_with_its_reason(process, fault):
     with pytest.raises(UnfinishedError, match=f"no worker can be started: {reason}") as caught:
         process(100, start=fault)
     assert "\n" not in str(caught.value)
+
+
+def test_graphs_built_in_tasks_of_their_own_give_the_same_spectra(materials, checkpoint, tmp_path):
+    table = materials.slice(0, 60)
+    pq.write_table(table, tmp_path / "input.parquet")
+    parts = MaterialsInput.open(tmp_path / "input.parquet").shards(ROWS_PER_SHARD)
+    missing = replace(parts[0], name="missing", files=(str(tmp_path / "gone.parquet"),))
+    spec = ScreeningSpec(checkpoint, InferenceConfig(predictors=1, separate_featurization=True), str(tmp_path), None)
+    spec.run.make_folders()
+    runner = screening_runner(spec)
+    assert isinstance(runner, SeparateFeaturization)
+    reports = {report.name: report for report in runner.run(parts)}
+    assert {name: report.rejects for name, report in reports.items() if report.rejects} == {"part-000004": 1}
+    assert reports["part-000004"].faults == 1, "the task that builds its graphs dies, not the worker"
+    pipeline = spec.processor()
+    for part in parts:
+        expected = pipeline.compute(part, StageTimer()).results if part.name != "part-000004" else None
+        written = pq.read_table(tmp_path / "predictions" / f"{part.name}.parquet")
+        assert expected is None or written.equals(expected)
+    with pytest.raises(UnfinishedError, match=r"gone.parquet: cannot be read"):
+        list(runner.run([missing]))
