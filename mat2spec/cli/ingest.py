@@ -21,7 +21,7 @@ def files(config: IngestConfig, _: str | None) -> None:
     from mat2spec.distributed.ingest.processing import shard_limits
 
     output = resolve_run(config.output)
-    listing = list_sources([path if is_url(path) else str(resolve(path)) for path in config.paths])
+    listing = list_sources([path if is_url(path) else str(resolve(path)) for path in config.paths], str(output))
     ingestion = Ingestion(listing, output, config.reading, config.rows_per_shard, shard_limits(config.limits))
     print(ingestion.run(config.model_dump(mode="json")))
 

@@ -53,8 +53,12 @@ class FileListing:
         return f"{files} ({counted(sum(self.ignored.values()), 'other')} ignored: {extensions})"
 
 
-def list_sources(paths: Sequence[str]) -> FileListing:
+def list_sources(paths: Sequence[str], output: str | None = None) -> FileListing:
     """List the files at paths: files, folders with all their subfolders, globs, and fsspec URLs (s3://, gs://, file://).
+
+    Args:
+        paths: The paths.
+        output: Directory of the job that reads them, which may be below a path; it is left out.
 
     Raises:
         TableError: If a path does not exist, cannot be read, or holds nothing of a known format.
@@ -68,6 +72,8 @@ def list_sources(paths: Sequence[str]) -> FileListing:
         for entry in list_remote_files(path) if is_url(path) else _list_local(path):
             if not isinstance(entry, ListedFile):
                 rejects.append(entry)
+            elif output and entry.url.startswith(f"{output}/") and not path.startswith(f"{output}/"):
+                continue
             elif is_known(entry.url):
                 sources.setdefault(entry.url, entry)
                 known += 1

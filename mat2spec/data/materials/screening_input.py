@@ -132,8 +132,12 @@ _TO_DO = """
     WHERE nth > coalesce(done.rows, 0) ORDER BY file, row"""
 
 
-def list_input(pattern: Location) -> tuple[FileListing, Location]:
+def list_input(pattern: Location, output: Location | None = None) -> tuple[FileListing, Location]:
     """List the files of an input; of an ingestion, or a screening of structure files, those of its table.
+
+    Args:
+        pattern: File, folder, glob or directory of an ingestion.
+        output: Directory of the job that reads them, which may be below the input; it is left out.
 
     Returns:
         The files, and the folder or pattern that was listed.
@@ -148,7 +152,7 @@ def list_input(pattern: Location) -> tuple[FileListing, Location]:
                 pattern = pattern / MATERIALS
     except OSError as error:
         raise TableError(f"{pattern}: cannot be read ({error})") from None
-    return list_sources([str(pattern)]), pattern
+    return list_sources([str(pattern)], None if output is None else str(output)), pattern
 
 
 def _check_finished(directory: Location) -> None:

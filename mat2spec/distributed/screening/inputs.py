@@ -117,7 +117,7 @@ def find_input(pattern: Location, config: ScreenConfig, run: Location) -> Screen
     Raises:
         TableError: If there is nothing to read, or a Parquet file cannot be read or lacks a column.
     """
-    listing, pattern = list_input(pattern)
+    listing, pattern = list_input(pattern, run)
     if listing.holds_only_parquet:
         return TableInput(MaterialsInput.from_listing(listing, pattern, config.where))
     inference = config.inference

@@ -71,6 +71,13 @@ def test_fingerprint_changes_with_names_sizes_and_times_and_reads_no_file(folder
     assert len(seen) == 4
 
 
+def test_output_of_the_job_is_left_out_wherever_it_is(folder):
+    for root in (str(folder), f"file://{folder}"):
+        listing = list_sources([root], f"{root}/a")
+        assert [source.name for source in listing.sources] == ["all.tar.zst", "b.cif", "table.parquet"]
+        assert listing.ignored == {}
+
+
 def test_listing_of_tables_alone_holds_only_parquet(folder):
     assert list_sources([str(folder / "*.parquet")]).holds_only_parquet
     assert not list_sources([str(folder)]).holds_only_parquet
