@@ -3,7 +3,7 @@
 import multiprocessing
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -22,7 +22,7 @@ from mat2spec.data.shards.step import (
     StageTimer,
     commit,
 )
-from mat2spec.errors import StorageError, counted
+from mat2spec.errors import StorageError, UnfinishedError, counted
 from mat2spec.storage.rejects import reject_table
 
 CONFIRMATIONS = 3
@@ -55,8 +55,24 @@ class TooManyFaultsError(Exception):
     """More rows failed than `ShardLimits.faults` allows."""
 
 
-def too_many_rows(name: str, limits: ShardLimits, where: str) -> str:
-    """Return the line that ends a job in which more rows failed than may."""
+def checked(reports: Iterable[ShardReport], limits: ShardLimits) -> Iterator[ShardReport]:
+    """Yield reports until one says that the job cannot go on.
+
+    Raises:
+        StorageError: If the input cannot be read or the results not be written.
+        UnfinishedError: If more rows failed than may.
+    """
+    faults = 0
+    for report in reports:
+        if report.failed:
+            raise StorageError(report.failed)
+        yield report
+        faults += report.faults or 0
+        if faults > limits.faults:
+            raise UnfinishedError(_too_many_rows(report.name, limits, "see its rejects"))
+
+
+def _too_many_rows(name: str, limits: ShardLimits, where: str) -> str:
     return (
         f"{name}: more than {counted(limits.faults, 'row')} killed their process or exceeded its limits; {where}; "
         f"if the rows are the cause, raise {limits.setting}.fault_limit"
@@ -110,8 +126,7 @@ def _compute_part(part: Shard, compute: Callable[[Shard], ShardTables | Fault]) 
 def isolate(step: ShardStep, shard: Shard) -> ShardReport:
     """Process a shard in which rows may kill their process or exceed the limits of time or memory; reject those rows.
 
-    Raises:
-        TooManyFaultsError: If more rows fail than the limits allow.
+    If more rows fail than the limits allow, or the input cannot be read, nothing is committed, and the report says so.
     """
     try:
         with IsolatedProcess(step, len(shard)) as process:
@@ -119,6 +134,8 @@ def isolate(step: ShardStep, shard: Shard) -> ShardReport:
             tables = tables or [process.compute_empty(shard)]
     except StorageError as error:
         return ShardReport(shard.name, failed=str(error))
+    except TooManyFaultsError as error:
+        return ShardReport(shard.name, failed=_too_many_rows(shard.name, step.limits, f"the last one {error}"))
     fault_rejects = reject_table(_reject(shard, position, fault) for position, fault in faults.items())
     results, rejects = (pa.concat_tables(parts) for parts in zip(*tables, strict=True))
     joined = ShardTables(results, pa.concat_tables([rejects, fault_rejects]))

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from mat2spec.config import InferenceConfig, ProcessLimitsConfig
-from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, too_many_rows
+from mat2spec.data.shards.isolation import checked, isolate
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
-from mat2spec.errors import StorageError, UnfinishedError
 
 
 def shard_limits(config: ProcessLimitsConfig | InferenceConfig, setting: str = "limits") -> ShardLimits:
@@ -43,15 +42,4 @@ def _process_on_ray(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardR
 
 def _process_in_subprocesses(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
     """Process shards in subprocesses from the start, because a file that kills its process must not end the job."""
-    faults = 0
-    for shard in shards:
-        try:
-            report = isolate(step, shard)
-        except TooManyFaultsError as error:
-            raise UnfinishedError(too_many_rows(shard.name, step.limits, f"the last one {error}")) from None
-        if report.failed:
-            raise StorageError(report.failed)
-        yield report
-        faults += report.faults or 0
-        if faults > step.limits.faults:
-            raise UnfinishedError(too_many_rows(shard.name, step.limits, "see the rejects"))
+    return checked((isolate(step, shard) for shard in shards), step.limits)

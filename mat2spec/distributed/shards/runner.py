@@ -17,6 +17,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mat2spec.data.shards.isolation import checked
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
 from mat2spec.distributed.shards.attempts import AttemptLog, Job
@@ -27,9 +28,8 @@ from mat2spec.distributed.shards.worker import (
     SHARD,
     Isolation,
     ShardWorker,
-    too_many_rows,
 )
-from mat2spec.errors import StorageError, UnfinishedError, counted
+from mat2spec.errors import UnfinishedError, counted
 
 CALLS_PER_WORKER = 2
 """Shards that a worker processes at once: while it computes one, the other is read or written."""
@@ -133,7 +133,7 @@ class ShardRunner:
         lost: list[Shard] = []
         dataset = _dataset(shards, self.workers.min_size)
         pool = Pool(min(self.workers.min_size, dataset.num_blocks()), self.workers.max_size)
-        for report in _reports(self.process(dataset, pool)):
+        for report in checked(_reports(self.process(dataset, pool)), self._limits):
             if not report.lost:
                 yield report
                 continue
@@ -169,16 +169,12 @@ class ShardRunner:
             num_cpus=1,
             num_gpus=self.workers.num_gpus,
         )
-        faults = 0
-        for report in _reports(dataset):
+        for report in checked(_reports(dataset), self._limits):
             if report.lost:
                 raise UnfinishedError(
                     f"{report.name}: its processes were killed {ISOLATION_ATTEMPTS} times; run the same command again"
                 )
-            faults += report.faults or 0
             yield report
-            if faults > self._limits.faults:
-                raise UnfinishedError(too_many_rows(report.name, self._limits, "see its rejects"))
 
 
 def _dataset(shards: Sequence[Shard], workers: int) -> Dataset:
@@ -190,19 +186,11 @@ def _dataset(shards: Sequence[Shard], workers: int) -> Dataset:
 
 
 def _reports(dataset: Dataset) -> Iterator[ShardReport]:
-    """Yield the reports of a dataset as they arrive.
-
-    Raises:
-        StorageError: At the first shard that could not be read or written.
-    """
+    """Yield the reports of a dataset as they arrive."""
     dataset.context.enable_progress_bars = False
     batch: pa.Table
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for text in batch[REPORT].to_pylist():
-            report = ShardReport.from_json(text)
-            if report.failed:
-                raise StorageError(report.failed)
-            yield report
+        yield from map(ShardReport.from_json, batch[REPORT].to_pylist())
 
 
 def _too_many_shards(lost: Sequence[Shard], limits: ShardLimits) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 import ray
 
-from mat2spec.data.shards.isolation import TooManyFaultsError, isolate, limit_memory, too_many_rows
+from mat2spec.data.shards.isolation import isolate, limit_memory
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardReport, process_shard
 from mat2spec.distributed.shards.attempts import Job, get_step
@@ -127,11 +127,7 @@ class Isolation:
     def _isolate(self, shard: Shard) -> ShardReport:
         if not self._job.may_try(f"isolation of {shard.name}", ISOLATION_ATTEMPTS):
             return ShardReport(shard.name, lost=True)
-        step = get_step(self._job)
-        try:
-            return isolate(step, shard)
-        except TooManyFaultsError as error:
-            return ShardReport(shard.name, failed=too_many_rows(shard.name, step.limits, f"the last one {error}"))
+        return isolate(get_step(self._job), shard)
 
 
 def report_table(reports: Iterable[ShardReport]) -> pa.Table:
