@@ -92,6 +92,29 @@ def test_spectra_are_those_of_the_predictor(screen, table_with_bad_rows, checkpo
     assert others["nsites_primitive"].to_pylist() == [primitive_nsites(crystal) for crystal in first]
 
 
+@pytest.mark.parametrize("kind", [pa.int32(), pa.uint8()])
+def test_sites_of_the_primitive_cell_are_those_of_the_input_where_it_has_them(screen, materials, kind, monkeypatch):
+    counted = []
+    count = mat2spec.predict.featurized.primitive_nsites
+    monkeypatch.setattr(
+        mat2spec.predict.featurized, "primitive_nsites", lambda crystal: counted.append(crystal) or count(crystal)
+    )
+    table = materials.slice(0, 3).append_column("nsites_primitive", pa.array([40, None, 41], kind))
+    predictions, _, _ = screen(table)
+    (crystal,) = counted
+    assert crystal.material_id == table["material_id"][1].as_py()
+    assert predictions["nsites_primitive"].to_pylist() == [40, count(crystal), 41]
+    assert predictions.schema.field("nsites_primitive").type == pa.int32()
+    assert "input_nsites_primitive" not in predictions.schema.names
+
+
+def test_column_of_that_name_that_holds_no_integers_is_one_of_the_users(screen, materials):
+    table = materials.slice(0, 3).append_column("nsites_primitive", pa.array(["few", "some", "many"]))
+    predictions, _, _ = screen(table)
+    assert predictions["input_nsites_primitive"].to_pylist() == ["few", "some", "many"]
+    assert predictions.schema.field("nsites_primitive").type == pa.int32()
+
+
 def test_shard_with_nothing_but_rejects_still_has_both_files(screen, table_with_bad_rows, contract):
     table, reasons = table_with_bad_rows
     bad = table.filter(pa.array([name in reasons and name != "mp-1000" for name in table["material_id"].to_pylist()]))
