@@ -29,10 +29,14 @@ _HEAD_PORT = "RAY_GCS_SERVER_PORT"
 
 
 @contextmanager
-def ray_session() -> Iterator[None]:
+def ray_session(*, dashboard: bool = False) -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS (set in every submitted job), or else start a local Ray that ends with the block.
 
     Inside another session, the block uses that one.
+
+    Args:
+        dashboard: Whether a local Ray gets a dashboard: ten processes, whose start takes longer than all the rest. Ray
+            Train needs it: it asks the dashboard whether the controller is alive, and stops the workers if it is not.
 
     Raises:
         RunError: If no Ray answers at RAY_ADDRESS.
@@ -44,7 +48,7 @@ def ray_session() -> Iterator[None]:
     if address := os.environ.get("RAY_ADDRESS"):
         _join(address)
     else:
-        _start_local()
+        _start_local(dashboard)
     try:
         yield
     finally:
@@ -143,17 +147,14 @@ def _is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _start_local() -> None:
-    """Start a Ray that ends with this process.
-
-    It needs the dashboard: Ray Train asks it whether the controller is alive, and stops the workers if it is not.
-    """
+def _start_local(dashboard: bool) -> None:
+    """Start a Ray that ends with this process."""
     (port,) = _free_ports(1)
     os.environ[_HEAD_PORT] = str(port)
     try:
         ray.init(
             address="local",
-            include_dashboard=True,
+            include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,

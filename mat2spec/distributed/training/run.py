@@ -82,7 +82,7 @@ class TrainingRun:
         if (self.output / RESULT).exists():
             return self.checkpoint
         provenance = environment()  # before training, during which the checkout may change
-        with ray_session():
+        with ray_session(dashboard=True):
             scaling, cpus = self._scaling()
             self.output.mkdir(parents=True, exist_ok=True)
             write_json(self.output / CONFIG, identity)
