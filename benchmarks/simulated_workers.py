@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,9 +109,10 @@ def simulate(shards: Sequence[Shard], seconds: float, workers: int) -> Measureme
     began = time.perf_counter()
     first_round = min(CALLS_PER_WORKER * workers, len(shards) // 2)
     marks = []
-    for done, _ in enumerate(SimulatedRunner(seconds, workers).run(shards), start=1):
-        if done in (1, first_round, len(shards)):
-            marks.append((done, time.perf_counter(), sum(driver.cpu_times()[:2])))
+    with closing(SimulatedRunner(seconds, workers).run(shards)) as reports:
+        for done, _ in enumerate(reports, start=1):
+            if done in (1, first_round, len(shards)):
+                marks.append((done, time.perf_counter(), sum(driver.cpu_times()[:2])))
     (_, first_report, _), (first, start, start_cpu), (last, end, end_cpu) = marks
     return Measurement(
         first_report - began,

@@ -47,6 +47,7 @@ def test_run_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(
     with start(home, "--output", made) as process:
         _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
+    assert len(job_lines(err)) == 1, err
     (line,) = job_lines(err)
     assert str(made) in line
     assert "No space left on device" in line
@@ -63,6 +64,7 @@ def test_run_on_a_full_disk_stops_in_one_line_and_goes_on_when_there_is_room(
             gate.open()
             _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
+    assert len(job_lines(err)) == 1, err
     (line,) = job_lines(err)
     assert "Read-only file system" in line
     with start(home, "--output", made) as process:

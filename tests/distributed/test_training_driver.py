@@ -44,7 +44,7 @@ def built(monkeypatch) -> list[str]:
 @pytest.fixture
 def without_ray(monkeypatch) -> None:
     @contextmanager
-    def no_session() -> Iterator[None]:
+    def no_session(**_: object) -> Iterator[None]:
         yield
 
     monkeypatch.setattr(mat2spec.distributed.training.run, "ray_session", no_session)

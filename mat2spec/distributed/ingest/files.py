@@ -1,6 +1,7 @@
 """Ingestion: every structure in a user's files becomes one row of a materials table or one reject."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +111,11 @@ class Ingestion:
         first_seconds = 0.0
         rows = 0
         step = ReadStep(str(staged.path), self.reading, self.limits)
-        with Progress(len(shards), "shard", initial=len(shards) - len(missing)) as progress:
-            for report in process_shards(step, missing, SHARDS_WITHOUT_RAY):
+        with (
+            Progress(len(shards), "shard", initial=len(shards) - len(missing)) as progress,
+            closing(process_shards(step, missing, SHARDS_WITHOUT_RAY)) as reports,
+        ):
+            for report in reports:
                 first_seconds = first_seconds or time.perf_counter() - start
                 rows += report.results
                 progress.step(row=report.results, reject=report.rejects)

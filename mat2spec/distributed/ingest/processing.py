@@ -1,6 +1,7 @@
 """Processing of the shards of an ingestion or a substitution: a few without Ray, more on Ray."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 
 from mat2spec.config import InferenceConfig, ProcessLimitsConfig
 from mat2spec.data.shards.isolation import checked, isolate
@@ -14,8 +15,8 @@ def shard_limits(config: ProcessLimitsConfig | InferenceConfig, setting: str = "
     return ShardLimits(config.seconds_per_shard, memory, config.fault_limit, setting)
 
 
-def process_shards(step: ShardStep, shards: Sequence[Shard], without_ray: int) -> Iterator[ShardReport]:
-    """Process every shard; yield the report of each.
+def process_shards(step: ShardStep, shards: Sequence[Shard], without_ray: int) -> Generator[ShardReport]:
+    """Process every shard; yield the report of each. To be closed, as by `contextlib.closing`.
 
     Args:
         step: What is done with each.
@@ -26,20 +27,17 @@ def process_shards(step: ShardStep, shards: Sequence[Shard], without_ray: int) -
         StorageError: If the input cannot be read or the results not be written.
         UnfinishedError: If more rows kill their process than the limits allow.
     """
-    process = _process_on_ray if len(shards) > without_ray else _process_in_subprocesses
-    yield from process(step, shards)
+    if len(shards) > without_ray:
+        yield from _process_on_ray(step, shards)
+    else:  # in subprocesses from the start, because a file that kills its process must not end the job
+        yield from checked((isolate(step, shard) for shard in shards), step.limits)
 
 
-def _process_on_ray(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+def _process_on_ray(step: ShardStep, shards: Sequence[Shard]) -> Generator[ShardReport]:
     from mat2spec.distributed.session import ray_session  # Ray takes seconds to import
 
     # isort: split
     from mat2spec.distributed.shards.runner import ShardRunner, Workers
 
-    with ray_session():
-        yield from ShardRunner(step, Workers.on_cpus()).run(shards)
-
-
-def _process_in_subprocesses(step: ShardStep, shards: Sequence[Shard]) -> Iterator[ShardReport]:
-    """Process shards in subprocesses from the start, because a file that kills its process must not end the job."""
-    return checked((isolate(step, shard) for shard in shards), step.limits)
+    with ray_session(), closing(ShardRunner(step, Workers.on_cpus()).run(shards)) as reports:
+        yield from reports

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,8 +138,11 @@ def _process(step: ShardStep, shards: Sequence[Shard]) -> None:
     """Process the shards that are not in the directory of a step yet."""
     committed = step.run.committed()
     missing = [shard for shard in shards if shard.name not in committed]
-    with Progress(len(shards), "shard", initial=len(shards) - len(missing)) as progress:
-        for report in process_shards(step, missing, SHARDS_WITHOUT_RAY):
+    with (
+        Progress(len(shards), "shard", initial=len(shards) - len(missing)) as progress,
+        closing(process_shards(step, missing, SHARDS_WITHOUT_RAY)) as reports,
+    ):
+        for report in reports:
             progress.step(candidate=report.results, reject=report.rejects)
 
 

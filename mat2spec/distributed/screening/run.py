@@ -1,7 +1,7 @@
 """A screening on Ray: every input row becomes one prediction or one reject, however often the job is interrupted."""
 
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -161,8 +161,11 @@ class Screening:
             times = StageTimes(start, time.perf_counter())
             spec = ScreeningSpec(checkpoint, inference, str(self.output), memory_per_process(inference))
             rows = sum(map(len, shards))
-            with Progress(rows, "row", initial=rows - sum(map(len, missing))) as progress:
-                for report in screening_runner(spec).run(missing):
+            with (
+                Progress(rows, "row", initial=rows - sum(map(len, missing))) as progress,
+                closing(screening_runner(spec).run(missing)) as reports,
+            ):
+                for report in reports:
                     times.add(report)
                     progress.step(report.results + report.rejects, reject=report.rejects)
         return times.record()

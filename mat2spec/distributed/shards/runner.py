@@ -5,13 +5,13 @@ and reports.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
 
 from mat2spec.distributed.session import ray_session  # noqa: F401  before ray itself: sets how Ray starts
 
 # isort: split
-import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
@@ -120,8 +120,10 @@ class ShardRunner:
         log = AttemptLog.options(scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote()
         self.job = Job(ray.put(step), log, workers.min_size)
 
-    def run(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+    def run(self, shards: Sequence[Shard]) -> Generator[ShardReport]:
         """Process every shard once, in any order; yield the report of each.
+
+        To be closed while Ray runs: an iterator of Ray Data that is abandoned stops later, and starts a new Ray for it.
 
         Raises:
             StorageError: If the input cannot be read or the results not be written.
@@ -133,13 +135,15 @@ class ShardRunner:
         lost: list[Shard] = []
         dataset = _dataset(shards, self.workers.min_size)
         pool = Pool(min(self.workers.min_size, dataset.num_blocks()), self.workers.max_size)
-        for report in checked(_reports(self.process(dataset, pool)), self._limits):
-            if not report.lost:
-                yield report
-                continue
-            lost.append(by_name[report.name])
-            if len(lost) > CALLS_PER_WORKER * self._limits.faults:  # a row also loses what its process does besides
-                raise UnfinishedError(_too_many_shards(lost, self._limits))
+        with _reports(self.process(dataset, pool), self._limits) as reports:
+            for report in reports:
+                if not report.lost:
+                    yield report
+                    continue
+                lost.append(by_name[report.name])
+                # A row that ends its process also loses what the process does besides.
+                if len(lost) > CALLS_PER_WORKER * self._limits.faults:
+                    raise UnfinishedError(_too_many_shards(lost, self._limits))
         if lost:
             yield from self._isolate(lost)
 
@@ -159,7 +163,7 @@ class ShardRunner:
             num_gpus=self.workers.num_gpus,
         )
 
-    def _isolate(self, shards: Sequence[Shard]) -> Iterator[ShardReport]:
+    def _isolate(self, shards: Sequence[Shard]) -> Generator[ShardReport]:
         """Process shards whose process died; the rows that kill it become rejects."""
         dataset = _dataset(shards, 1).map_batches(
             Isolation(self.job),
@@ -169,12 +173,12 @@ class ShardRunner:
             num_cpus=1,
             num_gpus=self.workers.num_gpus,
         )
-        for report in checked(_reports(dataset), self._limits):
-            if report.lost:
-                raise UnfinishedError(
-                    f"{report.name}: its processes were killed {ISOLATION_ATTEMPTS} times; run the same command again"
-                )
-            yield report
+        with _reports(dataset, self._limits) as reports:
+            for report in reports:
+                if report.lost:
+                    deaths = f"its processes were killed {ISOLATION_ATTEMPTS} times"
+                    raise UnfinishedError(f"{report.name}: {deaths}; run the same command again")
+                yield report
 
 
 def _dataset(shards: Sequence[Shard], workers: int) -> Dataset:
@@ -185,12 +189,14 @@ def _dataset(shards: Sequence[Shard], workers: int) -> Dataset:
     return ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / shards_per_block))
 
 
-def _reports(dataset: Dataset) -> Iterator[ShardReport]:
-    """Yield the reports of a dataset as they arrive."""
+@contextmanager
+def _reports(dataset: Dataset, limits: ShardLimits) -> Iterator[Iterator[ShardReport]]:
+    """Start a dataset, whose reports are yielded as they arrive, and stop it."""
     dataset.context.enable_progress_bars = False
-    batch: pa.Table
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from map(ShardReport.from_json, batch[REPORT].to_pylist())
+    batches: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    with closing(batches):
+        texts = (text for batch in batches for text in batch[REPORT].to_pylist())
+        yield checked(map(ShardReport.from_json, texts), limits)
 
 
 def _too_many_shards(lost: Sequence[Shard], limits: ShardLimits) -> str:

@@ -184,7 +184,7 @@ def test_a_material_with_invalid_documents_is_a_row_or_a_reject(in_summary, in_e
     for what in ("edos", "phdos"):
         config = MaterialsProjectConfig(what=what, output="")
         tables = ShardFetcher(project, config, "fuzz").fetch([crystal.material_id])
-        assert len(tables.materials) + len(tables.rejects) == 1
+        assert len(tables.results) + len(tables.rejects) == 1
         for reject in tables.rejects.to_pylist():
             assert reject["error"].startswith(f"{crystal.material_id}: ")
             assert "\n" not in reject["error"]
