@@ -35,8 +35,9 @@ def ray_session(*, dashboard: bool = False) -> Iterator[None]:
     Inside another session, the block uses that one.
 
     Args:
-        dashboard: Whether a local Ray gets a dashboard: ten processes, whose start takes longer than all the rest. Ray
-            Train needs it: it asks the dashboard whether the controller is alive, and stops the workers if it is not.
+        dashboard: Whether a local Ray gets a dashboard: ten processes, which on two cores delay the first shard of a
+            screening from 18.5 to 20.6 s. Ray Train needs it: it asks the dashboard whether the controller is alive,
+            and stops the workers if it is not.
 
     Raises:
         RunError: If no Ray answers at RAY_ADDRESS.
