@@ -14,13 +14,15 @@ labels of the result:
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import spglib
+from numpy.typing import NDArray
 from pymatgen.symmetry.groups import SpaceGroup
 
 from mat2spec.config import GpawConfig
@@ -48,32 +50,50 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A crystal that could be computed, as its standardized primitive cell."""
+    """A crystal that could be computed.
+
+    Args:
+        crystal: Its standardized primitive cell.
+        space_group: International number.
+        cost: Estimated core-seconds.
+    """
 
     crystal: Crystal
+    space_group: int
+    cost: float
 
-    @cached_property
-    def space_group(self) -> int:
-        return space_group_number(self.crystal)
+    @classmethod
+    def of(cls, crystal: Crystal) -> "Candidate":
+        """Find symmetry and cost; most of the time is spglib's, so it is asked for each cell once."""
+        crystal = standard_primitive(crystal)
+        cell = (crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
+        symmetry = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
+        number, rotations = (
+            (1, np.eye(3, dtype=np.intc)[None]) if symmetry is None else (symmetry.number, symmetry.rotations)
+        )
+        return cls(crystal, number, estimated_cost(crystal, rotations))
 
     @property
     def stratum(self) -> tuple[str, int]:
         """Crystal system, and number of elements (four stands for four or more)."""
-        return SpaceGroup.from_int_number(self.space_group).crystal_system, min(len(self.crystal.elements), 4)
+        return crystal_system(self.space_group), min(len(self.crystal.elements), 4)
 
-    @cached_property
-    def cost(self) -> float:
-        """Estimated core-seconds: irreducible k-points of both meshes, weighted by passes, × bands × plane waves."""
-        crystal, settings = self.crystal, Gpaw(GpawConfig()).settings(self.crystal)
-        cell = (crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
-        points = 0
-        for density, passes in PASSES.items():
-            mesh = k_mesh(crystal.lattice, len(crystal), settings[density], settings["even_mesh"])
-            points += passes * len(
-                np.unique(spglib.get_ir_reciprocal_mesh(mesh, cell, is_shift=[0, 0, 0], symprec=SYMPREC)[0])
-            )
-        bands = 4 * len(crystal) + 0.08 * crystal.volume
-        return float(2.5 + points * bands * crystal.volume * (settings["cutoff_ev"] / 350) ** 1.5 * COST_UNIT)
+
+@cache
+def crystal_system(space_group: int) -> str:
+    return SpaceGroup.from_int_number(space_group).crystal_system
+
+
+def estimated_cost(crystal: Crystal, rotations: NDArray[np.intc]) -> float:
+    """Core-seconds: irreducible k-points of both meshes, weighted by passes, × bands × plane waves."""
+    settings = Gpaw(GpawConfig()).settings(crystal)
+    points = 0
+    for density, passes in PASSES.items():
+        mesh = k_mesh(crystal.lattice, len(crystal), settings[density], settings["even_mesh"])
+        reduced = spglib.get_stabilized_reciprocal_mesh(mesh, rotations, is_shift=[0, 0, 0])
+        points += passes * (len(np.unique(reduced[0])) if reduced else int(np.prod(mesh)))
+    bands = 4 * len(crystal) + 0.08 * crystal.volume
+    return float(2.5 + points * bands * crystal.volume * (settings["cutoff_ev"] / 350) ** 1.5 * COST_UNIT)
 
 
 def main() -> None:
@@ -82,7 +102,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1500)
     parser.add_argument("--max-cost", type=float, default=40.0, help="[core-seconds] largest estimated cost")
     arguments = parser.parse_args()
-    done = list(read("edos_gpaw.parquet"))
+    done = [crystal for table in ("edos_gpaw.parquet", "edos_gpaw") for crystal in read(table)]
     available = list(candidates(done, arguments.max_cost))
     chosen = select(available, done, arguments.limit)
     pq.write_table(materials_table([candidate.crystal for candidate in chosen]), arguments.output, compression="zstd")
@@ -98,15 +118,19 @@ def candidates(done: list[Crystal], max_cost: float) -> Iterator[Candidate]:
     """Crystals that can be computed at that cost; one of those with the same formula and space group."""
     seen = {(crystal.formula, space_group_number(crystal)) for crystal in done}
     usable = setups()
-    for crystal in read("mp_structures.parquet"):
-        elements = set(crystal.atomic_numbers.tolist())
-        if len(crystal) > MAX_SITES or elements & (NEEDS_SPIN | NOBLE_GASES) or not usable.issuperset(crystal.elements):
-            continue
-        candidate = Candidate(standard_primitive(crystal))
-        key = (crystal.formula, candidate.space_group)
-        if key not in seen and candidate.cost <= max_cost:
-            seen.add(key)
-            yield candidate
+    computable = (
+        crystal
+        for crystal in read("mp_structures.parquet")
+        if len(crystal) <= MAX_SITES
+        and (NEEDS_SPIN | NOBLE_GASES).isdisjoint(crystal.atomic_numbers.tolist())
+        and usable.issuperset(crystal.elements)
+    )
+    with ProcessPoolExecutor() as pool:
+        for candidate in pool.map(Candidate.of, computable, chunksize=100):
+            key = (candidate.crystal.formula, candidate.space_group)
+            if key not in seen and candidate.cost <= max_cost:
+                seen.add(key)
+                yield candidate
 
 
 def select(available: list[Candidate], done: list[Crystal], limit: int) -> list[Candidate]:

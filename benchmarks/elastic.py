@@ -23,9 +23,11 @@ import psutil
 import yaml
 from training_kills import HOME, SETTINGS
 
-from mat2spec.distributed.mlflow import RUN_ID_FILE, TrackedRun, store_uri
+from mat2spec.distributed.mlflow.runs import TrackedRun
+from mat2spec.distributed.mlflow.store import store_uri
 from mat2spec.distributed.session import Head, local_head
 from mat2spec.provenance import environment
+from mat2spec.train.result import RUN_ID_FILE
 
 WORKERS = {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1, "resize_interval": 2, "max_failures": 5}
 SHORT_TIMEOUTS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
+
+from mat2spec.dos.figures import MARKERS, PAGE_WIDTH, SERIES, figure_file
 
 Round = dict[str, Any]
 """One round: seed, rule, number of labels, and errors on the validation and test rows."""
@@ -99,14 +100,14 @@ def _percent(share: float) -> str:
 
 def draw(rounds: list[Round], part: str, file: Path) -> None:
     """Plot means over seeds, with bands of one standard deviation."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
     budgets = label_counts(rounds)
-    for axes, metric in zip(figure.subplots(1, 2), ("mae", "cv"), strict=True):
-        for number, (rule, errors) in enumerate(curves(rounds, part, metric).items()):
-            mean, spread = errors.mean(axis=0), errors.std(axis=0)
-            axes.plot(budgets, mean, color=f"C{number}", marker=".", label=rule)
-            axes.fill_between(budgets, mean - spread, mean + spread, color=f"C{number}", alpha=0.15, linewidth=0)
-        axes.set_xlabel("labels", fontsize=9)
-        axes.set_ylabel(f"{METRICS[metric]}, {part} rows", fontsize=9)
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(file, dpi=120)
+    with figure_file(file, PAGE_WIDTH, 3.2) as figure:
+        for axes, metric in zip(figure.subplots(1, 2), ("mae", "cv"), strict=True):
+            styles = zip(curves(rounds, part, metric).items(), SERIES, MARKERS, strict=False)
+            for (rule, errors), color, marker in styles:
+                mean, spread = errors.mean(axis=0), errors.std(axis=0)
+                axes.plot(budgets, mean, color=color, marker=marker, label=rule)
+                axes.fill_between(budgets, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+            axes.set_xlabel("labels")
+            axes.set_ylabel(f"{METRICS[metric]}, {part} rows")
+        axes.legend()

@@ -39,8 +39,9 @@ from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.predict.table import prediction_table
 from mat2spec.provenance import environment
-from mat2spec.storage.parquet_rows import read_parquet_rows
+from mat2spec.storage.tables import read_parquet_rows
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.empty_space import empty_radius
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.symmetry import primitive_nsites
 
@@ -144,11 +145,11 @@ def run_stages(predictor: Predictor, rows: range, path: Path, seconds: dict[str,
     with timed(seconds["read"]):
         table = read_parquet_rows(str(BUNDLED), tuple(rows))
     with timed(seconds["featurize"]):
-        inputs, usable, graphs, nsites_primitive = featurize(table, predictor)
+        inputs, usable, graphs, nsites_primitive, empty_radii = featurize(table, predictor)
     with timed(seconds["predict"]):
         prediction = predictor.predict_graphs(graphs)
     with timed(seconds["write"]):
-        predictions = prediction_table(inputs, usable, nsites_primitive, prediction, predictor.checkpoint)
+        predictions = prediction_table(inputs, usable, nsites_primitive, empty_radii, prediction, predictor.checkpoint)
         pq.write_table(predictions, path)
     return path.stat().st_size + table.nbytes
 
@@ -161,8 +162,10 @@ def timed(seconds: list[float]) -> Iterator[None]:
     seconds.append(time.process_time() - start)
 
 
-def featurize(table: pa.Table, predictor: Predictor) -> tuple[pa.Table, list[Crystal], list[CrystalGraph], list[int]]:
-    """Build the graphs of a table; return the usable rows, their crystals, graphs and sizes of the primitive cell."""
+def featurize(
+    table: pa.Table, predictor: Predictor
+) -> tuple[pa.Table, list[Crystal], list[CrystalGraph], list[int], list[float]]:
+    """Build the graphs of a table; return the usable rows, their crystals, graphs, primitive sites and empty radii."""
     positions, usable, graphs = [], [], []
     for position, crystal in enumerate(read_crystals(table)):
         if isinstance(crystal, Crystal):
@@ -172,7 +175,8 @@ def featurize(table: pa.Table, predictor: Predictor) -> tuple[pa.Table, list[Cry
                 continue
             positions.append(position)
             usable.append(crystal)
-    return table.take(positions), usable, graphs, [primitive_nsites(crystal) for crystal in usable]
+    sizes, radii = [primitive_nsites(crystal) for crystal in usable], [empty_radius(crystal) for crystal in usable]
+    return table.take(positions), usable, graphs, sizes, radii
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def process_part(part: int, rows: int, checkpoint: Path) -> None:
     from mat2spec.predict.predictor import Predictor
     from mat2spec.predict.table import prediction_table
     from mat2spec.structure.crystal import Crystal
+    from mat2spec.structure.empty_space import empty_radius
     from mat2spec.structure.graph import build_graph
     from mat2spec.structure.symmetry import primitive_nsites
 
@@ -138,6 +139,7 @@ def process_part(part: int, rows: int, checkpoint: Path) -> None:
                 inputs.take(pa.array(positions)),
                 usable,
                 [primitive_nsites(crystal) for crystal in usable],
+                [empty_radius(crystal) for crystal in usable],
                 predictor.predict_graphs(graphs),
                 predictor.checkpoint,
             )

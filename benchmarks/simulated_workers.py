@@ -2,26 +2,27 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-import pyarrow as pa
 from ray.data import Dataset
 
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardTables, StageTimer
+from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep, ShardTables, StageTimer
 from mat2spec.distributed.shards.runner import CALLS_PER_WORKER, Pool, ShardRunner, Workers
-from mat2spec.distributed.shards.worker import SHARD, ShardWorker, report_table
+from mat2spec.distributed.shards.worker import ShardWorker
 from mat2spec.storage.run_directory import RunDirectory
 
 WORKERS_PER_PROCESS = 128
 """Simulated workers in one process: one process each would take 100 MB, and load Ray with looking after it."""
 
 
-class Sleep(NamedTuple):
+@dataclass(frozen=True)
+class Sleep(ShardStep):
     """A step that takes time and does nothing.
 
     Args:
@@ -29,16 +30,6 @@ class Sleep(NamedTuple):
     """
 
     seconds: float
-
-    @property
-    def run(self) -> RunDirectory:
-        """Where nothing is committed."""
-        return RunDirectory(Path("/nowhere"))
-
-    @property
-    def limits(self) -> ShardLimits:
-        """Limits that are not reached."""
-        return ShardLimits(3600.0, None, 1)
 
     def processor(self) -> "Sleep":
         """Return itself: nothing is loaded."""
@@ -52,13 +43,10 @@ class Sleep(NamedTuple):
 class SimulatedWorkers(ShardWorker):
     """Several workers in one process: each holds several shards and computes one of them at a time."""
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return report_table(self._sleep(Shard.from_json(text)) for text in block[SHARD].to_pylist())
+    def _processing(self, shard: Shard) -> Callable[[], ShardReport]:
+        return lambda: self._sleep(shard)
 
     def _sleep(self, shard: Shard) -> ShardReport:
-        return self.try_shard(shard.name, lambda: self._report(shard))
-
-    def _report(self, shard: Shard) -> ShardReport:
         time.sleep(CALLS_PER_WORKER * self.step.seconds)
         return ShardReport(shard.name, len(shard))
 
@@ -72,7 +60,8 @@ class SimulatedRunner(ShardRunner):
     """
 
     def __init__(self, seconds: float, workers: int) -> None:
-        super().__init__(Sleep(seconds), Workers(workers, workers, 0.0))
+        nowhere = RunDirectory(Path("/nowhere"))
+        super().__init__(Sleep(nowhere, ShardLimits(3600.0, None, 1), seconds), Workers(workers, workers, 0.0))
 
     def process(self, shards: Dataset, pool: Pool) -> Dataset:
         """Return the dataset of the reports of a dataset of shards."""
