@@ -1,4 +1,4 @@
-# make install | demo | check | test | ui | dft: each sets up .venv first, with nothing but python3, venv and pip.
+# make install | demo | check | test | docs | ui | explore | dft: each sets up .venv first, with nothing but python3, venv and pip.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -51,12 +51,24 @@ test-distributed: install
 test-library: install
 	$(BIN)/python -m pytest --ignore=tests/distributed --ignore=tests/cli
 
+# The site, in build/site: the tutorial is run, then all pages are built; a link to nowhere is an error.
+docs: install
+	rm -rf build/tutorial
+	mkdir -p build
+	$(BIN)/marimo export ipynb examples/tutorial.py --force --include-outputs --output build/tutorial.ipynb -- --folder $(CURDIR)/build/tutorial
+	$(BIN)/python docs/write_pages.py build/docs build/tutorial.ipynb
+	$(BIN)/zensical build --strict
+	@echo "Open build/site/index.html, or for the search: $(BIN)/python -m http.server --directory build/site"
+
 ui: install
-	mkdir -p runs
-	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/runs/mlflow.db} --artifacts-destination runs/mlflow-artifacts --workers 1 --port $${PORT:-5000}
+	$(BIN)/mat2spec ui --port $${PORT:-5000}
 
 # GPAW itself is the system's: apt-get install gpaw (Debian, Ubuntu), or a Python that has it in MAT2SPEC_GPAW_PYTHON.
 dft: install
 	$(BIN)/python -m mat2spec.dft.gpaw_engine
 
-.PHONY: install demo lint check check-structures check-spectra test test-screening test-stores test-cli test-distributed test-library ui dft
+# A page over a run: make explore RUN=runs/demo PORT=8050
+explore: install
+	$(BIN)/mat2spec explore $(RUN) --port $${PORT:-8050}
+
+.PHONY: install demo lint check check-structures check-spectra test test-screening test-stores test-cli test-distributed test-library docs ui explore dft
