@@ -13,11 +13,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
     from mat2spec.predict.predictor import Predictor
     from mat2spec.predict.spectrum import Spectrum
+    from mat2spec.storage.location import Location
     from mat2spec.structure.crystal import Crystal
 
     __version__: str
@@ -43,6 +42,7 @@ def load(model: "str | os.PathLike[str]", device: str | None = None) -> "Predict
 
     Raises:
         CheckpointError: If there is no such checkpoint, it is damaged, or it predicts no spectra.
+        ConfigError: If there is no such device.
         MissingExtraError: If MLflow is needed and not installed.
     """
     from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint
@@ -53,13 +53,13 @@ def load(model: "str | os.PathLike[str]", device: str | None = None) -> "Predict
     return Predictor(Checkpoint.load(directory), device)
 
 
-def _fetch_registered(uri: str) -> "Path":
+def _fetch_registered(uri: str) -> "Location":
     """Download a registered model, beside the trainings that runs/ holds."""
     from mat2spec.errors import MissingExtraError
     from mat2spec.storage.paths import resolve
 
     try:
-        from mat2spec.distributed.mlflow import fetch_checkpoint
+        from mat2spec.distributed.mlflow.store import fetch_checkpoint
     except ModuleNotFoundError as error:
         if error.name != "mlflow":
             raise

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, Int
 
 MAX_ATOMIC_NUMBER = 100
 """Heaviest element with a feature row (fermium)."""
@@ -99,3 +99,34 @@ def atomic_masses() -> Float32[np.ndarray, " elements"]:
     """Standard atomic mass [u] by atomic number; index 0 belongs to no element and is 1."""
     masses = [float(row["atomic_mass"]) for row in _rows()[:MAX_ATOMIC_NUMBER]]
     return np.array([1.0, *masses], np.float32)
+
+
+@cache
+def outer_electrons() -> Int[np.ndarray, " elements"]:
+    """Electrons of an atom whose bands are near the Fermi level in any crystal, by atomic number; index 0 is 0.
+
+    The s² of the p block and the d¹⁰ of group 12 may be deep and do not count; an f element counts as 3.
+    """
+    return np.array([0, *(_outer_electrons(row) for row in _rows())])
+
+
+def _outer_electrons(row: dict[str, str]) -> int:
+    group = int(row["group"])
+    if row["symbol"] == "He":
+        return 0
+    if row["block"] == "f":
+        return 3
+    if row["block"] == "p":
+        return group - 12
+    return 2 if group == 12 else group
+
+
+@cache
+def covalent_radii() -> Float64[np.ndarray, " elements"]:
+    """Covalent radius [Å] by atomic number; index 0 belongs to no element and is 0.
+
+    Cordero's table ends with curium, whose radius is taken for the four elements after it.
+    """
+    known = [float(row["covalent_radius"] or "nan") for row in _rows()[:MAX_ATOMIC_NUMBER]]
+    radii = np.array([0.0, *known])
+    return np.where(np.isnan(radii), radii[96], radii)

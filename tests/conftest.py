@@ -27,6 +27,7 @@ from mat2spec.config import (
     GraphConfig,
     Mat2SpecConfig,
     NetworkConfig,
+    ProjectedConfig,
     TrainConfig,
     TrainingConfig,
 )
@@ -38,7 +39,9 @@ from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.gatgnn import GATGNN
 from mat2spec.model.mat2spec import Mat2Spec
+from mat2spec.model.projected import ProjectedDOS
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import TrainingStructures
 from mat2spec.provenance import environment
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
@@ -159,10 +162,14 @@ def networks(network: Mat2Spec, real_graphs: list[CrystalGraph]) -> dict[str, Sp
     torch.manual_seed(0)
     gatgnn = GATGNN(GATGNNConfig(architecture="gatgnn"), len(PHDOS_GRID), "sum", "kl")
     additive = Additive(AdditiveConfig(architecture="additive", width=32, head=64), 8.0, PHDOS_GRID, "sum", "kl")
+    projected = ProjectedDOS(
+        ProjectedConfig(architecture="projected", width=32, head=64), 8.0, len(PHDOS_GRID), "sum", "kl"
+    )
     return {
         "mat2spec": network,
         "gatgnn": with_batchnorm_statistics(gatgnn, real_graphs, spread=0.5),
         "additive": with_batchnorm_statistics(additive, real_graphs, spread=1.0),
+        "projected": with_batchnorm_statistics(projected, real_graphs, spread=1.0),
     }
 
 
@@ -183,6 +190,7 @@ def small_configs(train_config: TrainConfig) -> dict[str, TrainConfig]:
         train_config.model.model_copy(update={"dropout": 0.0}),
         GATGNNConfig(architecture="gatgnn", layers=2, heads=2, width=16),
         AdditiveConfig(architecture="additive", layers=2, width=16, head=32, dropout=0.0),
+        ProjectedConfig(architecture="projected", layers=2, width=16, head=32, dropout=0.0),
     ]
     return {model.architecture: train_config.model_copy(update={"model": model}) for model in models}
 
@@ -205,7 +213,7 @@ def table_with_bad_rows(materials: pa.Table) -> tuple[pa.Table, dict[str | None,
     bad = [
         ("nan", {"frac_coords": [0.0, 0, 0, 0.5, 0.5, np.nan]}, "read", "site 1"),
         ("flat", {"lattice": [1.0, 0, 0, 0, 1, 0, 1, 1, 0]}, "read", "0 Å³ per atom"),
-        ("overlap", {"frac_coords": [0.0, 0, 0, 0.01, 0.01, 0.01]}, "graph", "0.5 Å"),
+        ("overlap", {"frac_coords": [0.0, 0, 0, 0.01, 0.01, 0.01]}, "graph", "1.34 Å"),
         ("isolated", helium | {"lattice": (20 * np.eye(3)).ravel().tolist()}, "graph", "8 Å"),
         ("huge box", helium | {"lattice": (40 * np.eye(3)).ravel().tolist()}, "read", "6.4e+04 Å³ per atom"),
         ("vacancy", {"atomic_numbers": [0, 17]}, "read", "atomic number 0"),
@@ -262,7 +270,8 @@ def checkpoint_directory(
     """The untrained network as `jobs/train.py` leaves a trained one."""
     directory = tmp_path_factory.mktemp("checkpoints") / "small"
     ids = splits.train.material_ids + splits.valid.material_ids
-    write_checkpoint(directory, "small", train_config, small_network.state_dict(), training_record, ids)
+    structures = TrainingStructures.from_crystals([*splits.train.crystals, *splits.valid.crystals])
+    write_checkpoint(directory, "small", train_config, small_network.state_dict(), training_record, ids, structures)
     return directory
 
 
@@ -273,19 +282,25 @@ def checkpoint(checkpoint_directory: Path) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def contract() -> dict[str, pa.DataType]:
-    """Columns of every phonon run, in order: section 4 of the design, and the flag of weight in the last bin."""
+    """Columns of every phonon run, in order: section 4 of the design, and those that warn."""
     return {
         "material_id": pa.string(),
         "formula_pretty": pa.string(),
         "nsites": pa.int32(),
         "nsites_primitive": pa.int32(),
+        "volume_per_atom": pa.float32(),
+        "empty_radius": pa.float32(),
         "elements": pa.list_(pa.string()),
         "spectrum": pa.list_(pa.float32(), 51),
         "spread": pa.float32(),
         "seen_in_training": pa.bool_(),
+        "id_in_training": pa.bool_(),
         "unseen_elements": pa.list_(pa.string()),
         "mean_frequency": pa.float64(),
+        "max_frequency": pa.float64(),
         "heat_capacity_300K": pa.float64(),
+        "entropy_300K": pa.float64(),
+        "free_energy_300K": pa.float64(),
         "exceeds_grid": pa.bool_(),
     }
 

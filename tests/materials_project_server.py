@@ -32,13 +32,15 @@ class Server:
         documents: Summaries, as emmet's SummaryDoc.
         faults: Next failures of /materials/summary/: a status, or a name that `_Handler._fail` handles.
         requests: Queries of /materials/summary/ received, including failed ones.
-        gate: Answers wait until it is set.
+        gate: Until it is set, requests for structures wait.
+        before_gate: The first so many requests for structures do not wait.
     """
 
     documents: list[dict[str, Any]]
     faults: list[int | str] = field(default_factory=list)
     requests: list[dict[str, str]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    before_gate: int = 0
     heartbeat: int = 200
     release: str = RELEASE
     url: str = ""
@@ -55,14 +57,13 @@ class Server:
             "meta": {"total_doc": len(matches)},
         }
 
+    def for_structures(self) -> list[dict[str, str]]:
+        """Those of the requests that ask for structures."""
+        return [query for query in self.requests if "structure" in query["_fields"]]
+
     def fetched(self) -> list[str]:
         """Ids of requested structures, in order and with repetitions."""
-        return [
-            name
-            for query in self.requests
-            if "structure" in query["_fields"]
-            for name in query["material_ids"].split(",")
-        ]
+        return [name for query in self.for_structures() for name in query["material_ids"].split(",")]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -86,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             query = {name: values[0] for name, values in parse_qs(split.query).items()}
             self.state.requests.append(query)
-            self.state.gate.wait(60)
+            if len(self.state.for_structures()) > self.state.before_gate:
+                self.state.gate.wait(60)
             if self.state.faults:
                 self._fail(self.state.faults.pop(0), query)
             else:

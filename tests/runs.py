@@ -17,6 +17,7 @@ from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.rejects import REJECT_COLUMNS
 from mat2spec.storage.run_directory import RunDirectory
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.empty_space import empty_radius
 
 SHARD = 600
 
@@ -34,7 +35,12 @@ def dft_run(bundled: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
         rows = inputs.slice(start, SHARD)
         crystals = [row for row in read_crystals(rows) if isinstance(row, Crystal)]
         predictions = prediction_table(
-            rows, crystals, rows["nsites"].to_pylist(), Prediction(spectra[start : start + SHARD]), checkpoint
+            rows,
+            crystals,
+            rows["nsites"].to_pylist(),
+            [empty_radius(crystal) for crystal in crystals],
+            Prediction(spectra[start : start + SHARD]),
+            checkpoint,
         )
         rejects = _rejects() if start == 0 else REJECT_COLUMNS.empty_table()
         run.commit(f"part-{start // SHARD:06d}", predictions, rejects)
@@ -62,6 +68,9 @@ def rows(dft_run: Path) -> list[dict]:
 SCALES = (0.25, 0.5, 1.0)
 """Factors on every electronic spectrum, so that there are gaps of all kinds, and three materials per system."""
 
+
+UNSEEN = {"Tl", "Ru", "Cd", "Ca"}
+"""Elements that the electronic run counts as absent from training."""
 
 SPECTRA = 157
 """Number of electronic spectra; with all factors they have every kind of gap."""
@@ -94,11 +103,16 @@ def _electronic(table: pa.Table, scale: float) -> pa.Table:
         "formula_pretty": table["formula_pretty"],
         "nsites": table["nsites"].cast(pa.int32()),
         "nsites_primitive": table["nsites"].cast(pa.int32()),
+        "volume_per_atom": pa.array([crystal.volume / len(crystal) for crystal in crystals], pa.float32()),
+        "empty_radius": pa.array([empty_radius(crystal) for crystal in crystals], pa.float32()),
         "elements": pa.array([crystal.elements for crystal in crystals], pa.list_(pa.string())),
         "spectrum": pa.FixedSizeListArray.from_arrays(pa.array(spectra.ravel()), len(EDOS_GRID)),
         "spread": pa.nulls(len(crystals), pa.float32()),
         "seen_in_training": pa.array([len(name) % 2 == 0 for name in ids]),
-        "unseen_elements": pa.array([[]] * len(crystals), pa.list_(pa.string())),
+        "id_in_training": pa.array([len(name) % 2 == 0 for name in ids]),
+        "unseen_elements": pa.array(
+            [sorted(UNSEEN & {*crystal.elements}) for crystal in crystals], pa.list_(pa.string())
+        ),
         "dos_sum": pa.array(spectra.sum(axis=1, dtype=np.float64)),
         "vb_mask": pa.array(below),
         "cb_mask": pa.array(above),
@@ -110,7 +124,16 @@ def _electronic(table: pa.Table, scale: float) -> pa.Table:
     for band, numbers in gaps.items():
         for part, column in zip(("lower", "upper", "width"), numbers.T, strict=True):
             columns[f"{band}_gap_{part}"] = pa.array(column, from_pandas=True)
+        inside = [mean_between(spectrum, *gap[:2]) for spectrum, gap in zip(spectra, numbers, strict=True)]
+        columns[f"{band}_gap_density"] = pa.array(inside, from_pandas=True)
     return pa.table(columns | _band_gaps(table["band_gap"].to_numpy(), round(4 * scale)))
+
+
+def mean_between(spectrum: np.ndarray, lower: float, upper: float) -> float:
+    """Mean density of the bins between two energies; NaN between none."""
+    centers = np.array(EDOS_GRID.centers)
+    inside = spectrum[(centers > lower) & (centers < upper)]
+    return float(inside.mean(dtype=np.float64)) if len(inside) else np.nan
 
 
 def _band_gaps(true: np.ndarray, seed: int) -> dict[str, pa.Array]:

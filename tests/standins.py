@@ -47,9 +47,12 @@ folder = {folder!r}
 with open(folder + "/requests.jsonl", "a") as requests:
     requests.write(json.dumps({{"material_id": name, **request["settings"]}}) + "\\n")
 with open(folder + "/requests.jsonl") as file:
-    attempt = sum(json.loads(line)["material_id"] == name for line in file)
+    names = [json.loads(line)["material_id"] for line in file]
+attempt = names.count(name)
 with open(folder + "/plan.json") as file:
     plan = json.load(file)
+while len(names) > plan.get("before_gate", len(names)) and not os.path.exists(folder + "/open"):
+    wait(0.1)
 steps = plan.get(name, plan.get("*", ["answer"]))
 action = steps[min(attempt, len(steps)) - 1]
 wait(600 if action == "hang" else plan.get("seconds", 0))
@@ -94,12 +97,18 @@ class FakeGpaw:
         """Environment variables that select it and its setups."""
         return {"MAT2SPEC_GPAW_PYTHON": str(self.python), "GPAW_SETUP_PATH": str(self.setups)}
 
-    def set_plan(self, plan: dict[str, list[str]], seconds: float = 0) -> None:
+    def set_plan(self, plan: dict[str, list[str]], seconds: float = 0, before_gate: int | None = None) -> None:
         """Set what it does at each attempt at a material (*: any), and how long it takes [s].
 
-        Actions: answer, no gap, unconverged, memory, hang, crash, kill (itself), kill the worker.
+        Actions: answer, no gap, unconverged, memory, hang, crash, kill (itself), kill the worker. Requests after the
+        first `before_gate` wait until `open_gate`.
         """
-        (self.folder / "plan.json").write_text(json.dumps({**plan, "seconds": seconds}))
+        gate = {} if before_gate is None else {"before_gate": before_gate}
+        (self.folder / "plan.json").write_text(json.dumps({**plan, "seconds": seconds, **gate}))
+
+    def open_gate(self) -> None:
+        """Let every request through."""
+        (self.folder / "open").touch()
 
     @property
     def plan(self) -> dict:

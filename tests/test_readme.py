@@ -1,115 +1,197 @@
-"""The README and the pages of docs/ are true: the example runs, and what they name exists."""
+"""The README and the pages of docs/ are true: code blocks run, and what the text names exists."""
 
 import ast
+import builtins
 import importlib
 import re
-import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from pymatgen.core import Lattice, Structure
+import yaml
+from pages import (
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    inline_code,
+    links,
+    mat2spec_words,
+)
+from pydantic import ValidationError
+from pymatgen.core import Structure
 
 from mat2spec.cli.command import read_settings
-from mat2spec.cli.main import COMMANDS, GROUPS
+from mat2spec.cli.main import COMMANDS, GROUPS, run
 from mat2spec.config import DataConfig, InferenceConfig, Section, TrainingConfig, WorkersConfig
-from mat2spec.query.catalog import cookbook
+from mat2spec.query.catalog import cookbook, run_query
 
-ROOT = Path(__file__).parents[1]
-PAGES = {
-    str(path.relative_to(ROOT)): path.read_text()
-    for path in (
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        *sorted((ROOT / "docs").glob("*.md")),
-        ROOT / "mat2spec/data/bundled/README.md",
-    )
+OTHER_OPTIONS = {
+    "--app-name",
+    "--cpus-per-task",
+    "--env-manager",
+    "--seeds",
+    "--time",
+    "--tyro-print-completion",
+    "--working-dir",
 }
-README = PAGES["README.md"]
-OTHER_OPTIONS = {"--app-name", "--cpus-per-task", "--seeds", "--time", "--tyro-print-completion", "--working-dir"}
 """Of MLflow, SLURM, a benchmark, tyro and Ray."""
+
+WITHOUT_RAY = {"predict", "query", "propose", "evaluate", "ingest files", "ingest split"}
+"""Commands that take seconds and start no cluster."""
+
+LANGUAGES = {"sh", "python", "sql", "yaml", "text"}
+"""Languages of code blocks; text is output and is not checked."""
+
+READERS_FILES = {"my_cifs", "my_structures", "my-labels.parquet", "my-split.parquet", "Si.cif", "NaCl.cif"}
+"""Files that a reader has, or has made by an earlier command of the page."""
 
 every_page = pytest.mark.parametrize("page", PAGES)
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 
+def each(language: str, *, run: bool) -> pytest.MarkDecorator:
+    """One test per block of a language that is run, or that is not."""
+    chosen = [block for block in blocks(language) if (block.reason is None) == run]
+    return pytest.mark.parametrize("block", chosen, ids=str)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory, dft_run, edos_run) -> Path:
+    """A folder like that of a reader: a checkout with structures, curves, labels and runs."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name in ("mat2spec", "configs"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "runs").mkdir()
+    (folder / "runs/screen-edos").symlink_to(edos_run)
+    for name in ("demo", "mine", "screen-phdos"):
+        (folder / "runs" / name).symlink_to(dft_run)
+    fcc = 5.5 * np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    silicon = Structure(fcc, ["Si", "Si"], [[0, 0, 0], [0.25, 0.25, 0.25]])
+    salt = Structure(fcc, ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    for name, structure, highest in (("Si", silicon, 16), ("NaCl", salt, 8)):
+        structure.to(str(folder / f"{name}.cif"))
+        calculation = folder / "calculations" / name
+        calculation.mkdir(parents=True)
+        for file in ("POSCAR", "CONTCAR"):
+            structure.to(str(calculation / file), fmt="poscar")
+        terahertz = np.linspace(0, highest, 200)
+        np.savetxt(calculation / "total_dos.dat", np.stack([terahertz, np.sin(np.pi * terahertz / highest)], axis=1))
+    shutil.copytree(folder, folder / "my_structures", ignore=lambda path, names: {n for n in names if "cif" not in n})
+    labels = pq.read_table(ROOT / "mat2spec/data/bundled/phdos_petretto.parquet").drop_columns(["split"])
+    pq.write_table(labels, folder / "my-labels.parquet")
+    return folder
+
+
 @pytest.fixture
-def folder_with_silicon(tmp_path, monkeypatch):
-    """The current directory holds Si.cif, as the reader of the README has it."""
-    silicon = Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]])
-    silicon.to(filename=str(tmp_path / "Si.cif"))
-    monkeypatch.chdir(tmp_path)
+def readers_folder(template, tmp_path, monkeypatch) -> Path:
+    """The current directory, as the reader of the documentation has it."""
+    folder = tmp_path / "reader"
+    shutil.copytree(template, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MAT2SPEC_HOME", raising=False)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return folder
 
 
-@pytest.mark.usefixtures("folder_with_silicon")
-def test_example_of_the_readme_predicts_the_phonons_of_silicon():
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_every_block_names_its_language():
+    languages = {match for text in PAGES.values() for match in re.findall(r"^```(\w*)\n(?:.*\n)*?```$", text, re.M)}
+    assert languages <= LANGUAGES
+    assert not [
+        page for page, text in PAGES.items() if page != "mat2spec/data/bundled/README.md" and "\n\n    " in text
+    ]
+
+
+@each("sh", run=True)
+def test_commands_run(block, readers_folder, capfd):
+    """Those of the pages, in a folder like the reader's; a command that takes longer says why it is not run."""
+    for words in block.commands:
+        ours = mat2spec_words(words)
+        assert ours, f"{block}: {words} needs a reason not to be run"
+        assert name_of_command(ours) in WITHOUT_RAY, f"{block}: {words} needs a reason not to be run"
+        assert run(ours) == 0, capfd.readouterr().err
+
+
+@each("sh", run=False)
+def test_commands_that_are_not_run_are_accepted(block, monkeypatch):
+    """Their configuration file is read, and the command has their options and allows their values."""
+    monkeypatch.chdir(ROOT)
+    for words in block.commands:
+        ours = mat2spec_words(words)
+        if ours and "…" not in ours:
+            name = name_of_command(ours)
+            read_settings(COMMANDS[name].settings, ours[len(name.split()) :], name, "")
+
+
+@each("sh", run=False)
+def test_inputs_of_commands_that_are_not_run_exist(block):
+    """Files of the checkout, of the reader, or made by an earlier line; runs and URLs are the reader's."""
+    for words in block.commands:
+        for word in words:
+            if re.match(r"(configs|jobs|cluster|benchmarks|examples|mat2spec)/", word):
+                assert (ROOT / word).exists(), f"{block}: {word}"
+            elif re.fullmatch(r"[\w-]+(\.cif|\.parquet|/)", word) and "--output" not in words:
+                assert word.rstrip("/") in READERS_FILES, f"{block}: {word}"
+
+
+@each("python", run=True)
+def test_python_runs(block, readers_folder):
+    exec(compile(block.text, str(block), "exec"), {})
+
+
+def test_example_of_the_readme_predicts_the_phonons_of_silicon(readers_folder):
+    (example,) = [block for block in blocks("python") if block.page == "README.md"]
     names: dict = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example.text, "README.md", "exec"), names)
     spectrum = names["spectrum"]
     assert spectrum.formula == "Si"
-    assert spectrum.densities.shape == (len(spectrum.grid),)
     assert spectrum.grid.integrate(spectrum.densities[None])[0] == pytest.approx(3, rel=1e-4)
+    assert len([line for line in example.text.splitlines() if line]) <= 5
 
 
-@every_page
-def test_every_make_target_exists(page):
-    named = set(re.findall(r"(?<=[ `])make ([a-z]+)(?=[`:]|  | PIP|$)", PAGES[page], flags=re.MULTILINE))
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert named <= targets
-    assert page != "README.md" or {"demo", "check", "test", "ui"} <= named
+@each("python", run=False)
+def test_names_in_python_that_is_not_run_exist(block):
+    tree = ast.parse(block.text, str(block))
+    known = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    known |= set(dir(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                module = importlib.import_module(getattr(node, "module", None) or alias.name)
+                assert isinstance(node, ast.Import) or hasattr(module, alias.name), f"{block}: {alias.name}"
+                known.add((alias.asname or alias.name).split(".")[0])
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert used <= known
 
 
-@every_page
-def test_every_path_exists(page):
-    folders = r"(?<![\w/.~-])(?:benchmarks|cluster|configs|docs|examples|jobs|mat2spec|tests)/[\w./-]*"
-    named = {path.rstrip(".") for path in re.findall(folders, PAGES[page])}
-    assert not [path for path in named if not (ROOT / path).exists()]
-    assert page != "README.md" or {"configs/screen-phdos.yaml", "jobs/screen.py"} <= named
+@each("sql", run=True)
+def test_sql_runs(block, dft_run, edos_run):
+    """On the run that its first line names."""
+    runs = {"runs/screen-phdos": dft_run, "runs/screen-edos": edos_run}
+    answer = run_query(runs[block.text.split(":")[0].removeprefix("-- ")], block.text)
+    assert len(answer) > 0
 
 
-def test_every_bundled_table_that_a_configuration_names_exists():
-    named = [path for file in ROOT.glob("configs/*.yaml") for path in re.findall(r": (mat2spec\b.*)", file.read_text())]
-    assert len(named) > 10
-    assert not [path for path in named if not (ROOT / path).exists()]
+@each("yaml", run=True)
+def test_yaml_is_a_configuration(block):
+    values = yaml.safe_load(block.text)
+    refusals = []
+    for command in COMMANDS.values():
+        try:
+            command.settings.model_validate(values)
+            return
+        except ValidationError as error:
+            refusals.append(str(error))
+    pytest.fail(f"{block}: the settings of no command: {refusals}")
 
 
-@every_page
-def test_every_link_leads_to_a_file(page):
-    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", PAGES[page])
-    assert not [path for path in linked if not (ROOT / page).parent.joinpath(path).exists()]
-
-
-@every_page
-def test_every_name_of_the_package_can_be_imported(page):
-    for name in re.findall(r"`(mat2spec(?:\.\w+)+)", PAGES[page]):
-        module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute), name
-
-
-@every_page
-def test_every_question_is_in_the_cookbook(page):
-    named = set(re.findall(r"(?<=[ `])@(\w+)", PAGES[page]))
-    assert named <= set(cookbook())
-    assert page != "README.md" or len(named) >= 5
-
-
-def blocks(text: str) -> str:
-    """Lines of the indented code blocks; a line that ends in a backslash continues on the next one."""
-    return "\n".join(re.findall(r"^    (.*)", text, flags=re.MULTILINE)).replace("\\\n", " ")
-
-
-def command_lines(text: str) -> list[list[str]]:
-    """Words after `mat2spec` of every command that a page shows, as a command or as a script for `ray job submit`."""
-    command = r"(?:^|-- +|slurm\.sh +)(?:mat2spec +|(?:python )?jobs/(?=\w+\.py))(.+)"
-    lines = re.findall(command, blocks(text), flags=re.MULTILINE)
-    words = [shlex.split(line, comments=True) for line in lines]
-    return [[first.removesuffix(".py"), *others] for first, *others in words if "…" not in others]
-
-
-def inline_code(text: str) -> list[str]:
-    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"\n(?=\S)", " ", text))
+@pytest.mark.parametrize("language", ["sql", "yaml"])
+def test_sql_and_yaml_are_always_checked(language):
+    assert not [block for block in blocks(language) if block.reason]
 
 
 def name_of_command(words: list[str]) -> str:
@@ -127,15 +209,61 @@ def options(kind: type[Section], prefix: str = "--") -> Iterator[str]:
             yield option.replace(name.replace("_", "-"), f"no-{name.replace('_', '-')}")
 
 
+def test_every_command_is_shown():
+    shown = {
+        name_of_command(ours) for block in blocks("sh") for words in block.commands if (ours := mat2spec_words(words))
+    }
+    assert shown >= set(COMMANDS)
+
+
+def test_readme_is_short():
+    lines = PAGES["README.md"].splitlines()
+    assert len(lines) <= 80
+    assert not [line for line in lines if len(line) > 100 and not line.startswith(("[!", "|"))]
+
+
 @every_page
-def test_every_command_line_is_accepted(page, monkeypatch):
-    """Its configuration file is read, and the command has its options and allows their values."""
-    monkeypatch.chdir(ROOT)
-    lines = command_lines(PAGES[page])
-    for words in lines:
-        name = name_of_command(words)
-        read_settings(COMMANDS[name].settings, words[len(name.split()) :], name, "")
-    assert page != "README.md" or {words[0] for words in lines} == {name.split()[0] for name in COMMANDS}
+def test_every_make_target_exists(page):
+    named = set(re.findall(r"(?:^|[ `])make ([a-z]+)(?=[`:]|  | PIP|$)", PAGES[page], flags=re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert named <= targets
+    assert page != "README.md" or {"demo", "test", "docs"} <= named
+
+
+@every_page
+def test_every_path_exists(page):
+    folders = r"(?<![\w/.~-])(?:benchmarks|cluster|configs|docs|examples|jobs|mat2spec|tests)/[\w./-]*"
+    named = {path.rstrip(".") for path in re.findall(folders, PAGES[page])}
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_bundled_table_that_a_configuration_names_exists():
+    named = [path for file in ROOT.glob("configs/*.yaml") for path in re.findall(r": (mat2spec\b.*)", file.read_text())]
+    assert len(named) > 10
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+@every_page
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for path, anchor in links(PAGES[page]):
+        target = (ROOT / page).parent.joinpath(path).resolve() if path else ROOT / page
+        assert target.exists(), path
+        if anchor:
+            text = PAGES[str(target.relative_to(ROOT))]
+            generated = re.search(r"<!-- from the code", text)  # its headings are checked when the site is built
+            assert anchor in anchors(text) or generated, f"{path}#{anchor}"
+
+
+@every_page
+def test_every_name_of_the_package_can_be_imported(page):
+    for name in re.findall(r"(?:`|::: )(mat2spec(?:\.\w+)+)", PAGES[page]):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute) or importlib.import_module(name), name
+
+
+@every_page
+def test_every_question_is_in_the_cookbook(page):
+    assert set(re.findall(r"(?<=[ `])@(\w+)", PAGES[page])) <= set(cookbook())
 
 
 @every_page
@@ -147,7 +275,7 @@ def test_every_command_and_option_in_the_text_exists(page):
         if words[:1] == ["mat2spec"] and words[1:] and not words[1].startswith("-") and words[1] != "COMMAND":
             assert name_of_command(words[1:]) in {*COMMANDS, *GROUPS}, code
         if words and (words[0] in {"mat2spec", "python"} or words[0].startswith("--")):
-            assert {word for word in words if word.startswith("--")} <= known, code
+            assert {word for word in words if word.startswith("--") and "…" not in word} <= known, code
 
 
 @every_page

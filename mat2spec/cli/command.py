@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from mat2spec.config import AnyConfig, load_config, read_options
@@ -29,6 +28,12 @@ EXTRAS = {
     "gcsfs": "gcs",
     "e3nn": "e3nn",
     "phonopy": "dft",
+    "dash": "explore",
+    "dash_ag_grid": "explore",
+    "dash_mantine_components": "explore",
+    "flask": "explore",
+    "plotly": "explore",
+    "werkzeug": "explore",
 }
 """Extra that installs each optional package."""
 
@@ -66,8 +71,7 @@ def with_extras_named(name: str, command: Callable[[], None]) -> None:
 
 def exit_at_once(code: int) -> NoReturn:
     """End the process without Python's shutdown, during which DuckDB complains of objects that are still alive."""
-    with suppress(BrokenPipeError):  # `| head` has seen enough
-        sys.stdout.flush()
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
@@ -98,13 +102,13 @@ def find_checkpoint(name: str, output: "Location") -> "Location":
 
     Args:
         name: Name of a checkpoint that ships, path or URL of a directory, or a models:/ URI.
-        output: Where the results go: MLflow's store is beside them unless MLFLOW_TRACKING_URI names another.
+        output: Where the results go: beside them is MLflow's store if there is no other (`store_uri`).
 
     Raises:
         CheckpointError: If there is none.
     """
     if name.startswith("models:/"):
-        from mat2spec.distributed.mlflow import fetch_checkpoint  # MLflow takes seconds to import
+        from mat2spec.distributed.mlflow.store import fetch_checkpoint  # MLflow takes seconds to import
 
         return fetch_checkpoint(name, output)
     from mat2spec.model.checkpoint import resolve_checkpoint
@@ -114,28 +118,18 @@ def find_checkpoint(name: str, output: "Location") -> "Location":
 
 def print_rows(table: "pa.Table", form: Literal["table", "csv", "json"]) -> None:
     """Print all rows of a table: as DuckDB's shell does, as CSV with lists as JSON text, or as a JSON array."""
-    with suppress(BrokenPipeError):  # `| head` has seen enough
-        if form == "json":
-            print(json.dumps(table.to_pylist(), default=str, ensure_ascii=False))
-        elif form == "csv":
-            import pyarrow.csv
+    if form == "json":
+        print(json.dumps(table.to_pylist(), default=str, ensure_ascii=False))
+    elif form == "csv":
+        import pyarrow.csv
 
-            pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-        else:
-            import duckdb
+        from mat2spec.query.flat import flat_batch, flat_schema
 
-            duckdb.from_arrow(table).show(max_rows=len(table) + 1, max_width=220)
+        with pyarrow.csv.CSVWriter(sys.stdout.buffer, flat_schema(table.schema)) as writer:
+            for batch in table.to_batches():
+                writer.write_batch(flat_batch(batch))
+        sys.stdout.buffer.flush()
+    else:
+        import duckdb
 
-
-def _flat(table: "pa.Table") -> "pa.Table":
-    """Lists and structs as JSON text, which CSV can hold."""
-    import pyarrow as pa
-
-    columns = [
-        pa.array([json.dumps(value, default=str) for value in column.to_pylist()])
-        if pa.types.is_nested(column.type)
-        else column
-        for column in table.columns
-    ]
-    return pa.table(columns, names=table.column_names)
+        duckdb.from_arrow(table).show(max_rows=len(table) + 1, max_width=220)

@@ -28,7 +28,7 @@ def main(config: EvaluateConfig, _: str | None) -> None:
     splits = TrainingInputs.from_config(training).splits(training)
     crystals = getattr(splits, config.split)
     evaluation = evaluate(checkpoint, crystals, torch.device("cpu"), held_out=config.split == "test")
-    fitted = [crystal for crystal in splits.train.crystals if crystal.material_id in checkpoint.training_ids]
+    fitted = [crystal for crystal in splits.train.crystals if checkpoint.has_seen(crystal)]
     materials = evaluation.material_table(fitted)
     scores = evaluation.scores_by_scaling()
     record = _record(config, checkpoint, training.data.table, splits.fingerprint, crystals)
@@ -46,6 +46,10 @@ def main(config: EvaluateConfig, _: str | None) -> None:
         f"{record['checkpoint']} (commit {record['commit']}): {config.split}, {record['materials']} materials, "
         f"{record['seen_in_training']} seen in training"
     )
+    if checkpoint.note_on_names:
+        print(checkpoint.note_on_names)
+    elif record["seen_in_training"] and config.split == "test":
+        print("note: scores on materials seen in training say nothing about new ones")
     rounded = [
         {"scaling": name} | {key: float(f"{value:.4g}") for key, value in row.items()} for name, row in scores.items()
     ]
@@ -76,7 +80,8 @@ def _record(
         "split": config.split,
         "perturbed": {"strain": config.strain, "displacement": config.displacement},
         "materials": len(crystals),
-        "seen_in_training": len(checkpoint.training_ids.intersection(crystals.material_ids)),
+        "seen_in_training": sum(checkpoint.has_seen(crystal) for crystal in crystals.crystals),
+        "ids_in_training": len(checkpoint.training_ids.intersection(crystals.material_ids)),
     }
 
 

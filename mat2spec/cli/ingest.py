@@ -17,12 +17,13 @@ from mat2spec.storage.run_directory import MATERIALS
 def files(config: IngestConfig, _: str | None) -> None:
     """Read structure files, archives and tables."""
     from mat2spec.data.ingest.listing import list_sources
+    from mat2spec.data.shards.step import ShardLimits
     from mat2spec.distributed.ingest.files import Ingestion
-    from mat2spec.distributed.ingest.processing import shard_limits
 
     output = resolve_run(config.output)
     listing = list_sources([path if is_url(path) else str(resolve(path)) for path in config.paths], str(output))
-    ingestion = Ingestion(listing, output, config.reading, config.rows_per_shard, shard_limits(config.limits))
+    limits = ShardLimits.from_config(config.limits, "limits")
+    ingestion = Ingestion(listing, output, config.reading, config.rows_per_shard, limits)
     print(ingestion.run(config.model_dump(mode="json")))
 
 

@@ -14,8 +14,10 @@ import tyro
 import mat2spec
 from mat2spec.cli.command import exit_at_once, exit_code, read_settings
 from mat2spec.cli.help import EVALUATION, ready_queries
+from mat2spec.cli.process import name_home_and_user, outlive_readers
 from mat2spec.config import (
     EvaluateConfig,
+    ExploreConfig,
     IngestConfig,
     LabelsConfig,
     MaterialsProjectConfig,
@@ -28,6 +30,7 @@ from mat2spec.config import (
     SubstituteConfig,
     TableConfig,
     TrainConfig,
+    UiConfig,
     VerifyConfig,
 )
 from mat2spec.config.options import plain_values
@@ -58,6 +61,7 @@ COMMANDS = {
     "query": Command(
         "ask a run with SQL or a ready query, and plot spectra", RunQueryConfig, "query:main", details=ready_queries
     ),
+    "explore": Command("open a page over a run: table, spectra, structures", ExploreConfig, "explore:main"),
     "propose": Command("select the materials of a run to compute next", ProposeConfig, "propose:main"),
     "verify": Command("compute materials of a run by DFT and score the predictions", VerifyConfig, "verify:main"),
     "ingest files": Command(
@@ -88,6 +92,7 @@ COMMANDS = {
         "evaluate:main",
         details=lambda: EVALUATION,
     ),
+    "ui": Command("show trainings, screenings and registered models in MLflow's pages", UiConfig, "ui:main"),
     "reproduce": Command("run all trainings of a benchmark table and write the table", TableConfig, "reproduce:main"),
 }
 """Every subcommand, by the words that select it."""
@@ -106,6 +111,8 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     Args:
         words: The words after `mat2spec`; default: those of this process.
     """
+    outlive_readers()
+    name_home_and_user()
     exit_at_once(run(sys.argv[1:] if words is None else words))
 
 

@@ -20,8 +20,17 @@ from mat2spec.structure.crystal import Crystal
 MAX_PANELS = 50
 """Structures in one figure."""
 
-FOR_MACROS = ("vb_mask", "cb_mask")
-"""Columns that only SQL macros read."""
+DETAILS = {
+    "vb_mask",
+    "cb_mask",
+    "nsites_primitive",
+    "volume_per_atom",
+    "empty_radius",
+    "id_in_training",
+    "vb_gap_density",
+    "cb_gap_density",
+}
+"""Columns that the printed table leaves out, so that it fits; CSV and JSON have them."""
 
 
 def main(config: PredictConfig, _: str | None) -> None:
@@ -76,7 +85,7 @@ def _table(spectra: list[Spectrum], *, with_spectra: bool) -> pa.Table:
     columns = {
         name: _rounded(column)
         for name, column in zip(rows.column_names, rows.columns, strict=True)
-        if name not in FOR_MACROS and not pa.types.is_nested(column.type) and column.null_count < len(column)
+        if name not in DETAILS and not pa.types.is_nested(column.type) and column.null_count < len(column)
     }
     return pa.table(columns)
 

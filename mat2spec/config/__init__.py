@@ -4,27 +4,35 @@ from mat2spec.config.active_learning import ProposeConfig
 from mat2spec.config.base import Section
 from mat2spec.config.benchmark_table import TableConfig, TableRow
 from mat2spec.config.evaluation import EvaluateConfig
+from mat2spec.config.explore import ExploreConfig
 from mat2spec.config.ingestion import IngestConfig, ProcessLimitsConfig, ReadingConfig
 from mat2spec.config.labels import LabelsConfig
 from mat2spec.config.loading import load_config, read_options
 from mat2spec.config.materials_project import DownloadConfig, MaterialsProjectConfig, QueryConfig
 from mat2spec.config.networks import (
     AdditiveConfig,
+    AnyGapConfig,
     CombinedConfig,
     E3NNConfig,
     ElementalConfig,
     EnsembleConfig,
+    FeaturesConfig,
     GapConfig,
+    GappedConfig,
     GATGNNConfig,
     Mat2SpecConfig,
     MeanConfig,
     NetworkConfig,
+    ProjectedConfig,
+    VectorConfig,
+    VectorGapConfig,
 )
 from mat2spec.config.prediction import PredictConfig
 from mat2spec.config.query import RunQueryConfig
 from mat2spec.config.screening import InferenceConfig, ScreenConfig
 from mat2spec.config.splits import SplitConfig
 from mat2spec.config.substitution import SubstituteConfig
+from mat2spec.config.tracking import UiConfig
 from mat2spec.config.training import DataConfig, GraphConfig, TrainConfig, TrainingConfig, WorkersConfig
 from mat2spec.config.validation import AnyConfig, validate
 from mat2spec.config.verification import GpawConfig, LimitsConfig, PhononConfig, VerifyConfig
@@ -32,6 +40,7 @@ from mat2spec.config.verification import GpawConfig, LimitsConfig, PhononConfig,
 __all__ = [
     "AdditiveConfig",
     "AnyConfig",
+    "AnyGapConfig",
     "CombinedConfig",
     "DataConfig",
     "DownloadConfig",
@@ -39,8 +48,11 @@ __all__ = [
     "ElementalConfig",
     "EnsembleConfig",
     "EvaluateConfig",
+    "ExploreConfig",
+    "FeaturesConfig",
     "GATGNNConfig",
     "GapConfig",
+    "GappedConfig",
     "GpawConfig",
     "GraphConfig",
     "InferenceConfig",
@@ -54,6 +66,7 @@ __all__ = [
     "PhononConfig",
     "PredictConfig",
     "ProcessLimitsConfig",
+    "ProjectedConfig",
     "ProposeConfig",
     "QueryConfig",
     "ReadingConfig",
@@ -66,6 +79,9 @@ __all__ = [
     "TableRow",
     "TrainConfig",
     "TrainingConfig",
+    "UiConfig",
+    "VectorConfig",
+    "VectorGapConfig",
     "VerifyConfig",
     "WorkersConfig",
     "load_config",

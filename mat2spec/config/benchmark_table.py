@@ -1,5 +1,6 @@
 """Settings of a benchmark table: trainings to compare with each other and with published numbers."""
 
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -9,8 +10,8 @@ from mat2spec.config.base import Positive, Section
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """One name, or several."""
 
-_DEPENDENCIES = {"train": (0, 1), "ensemble": (1,), "evaluate": (1,), "combine": (3,)}
-"""Numbers of rows that a row may depend on, by its kind."""
+_DEPENDENCIES = {"train": (0, 1), "ensemble": (1, inf), "evaluate": (1, 1), "combine": (2, 3)}
+"""Fewest and most rows that a row may depend on, by its kind."""
 
 
 class TableRow(Section):
@@ -32,8 +33,9 @@ class TableRow(Section):
     )
     kind: Literal["train", "ensemble", "evaluate", "combine"] = Field(
         "train",
-        description="train; or use the checkpoints of `depends_on`: make an ensemble of its seeds, "
-        "evaluate each on this data, or combine three rows (shape, scale and gap)",
+        description="train; or use the checkpoints of `depends_on`: make an ensemble of its seeds (of several rows: of "
+        "their runs with the same seed), evaluate each on this data, or combine rows (spectrum and gap; or shape, "
+        "scale and gap)",
     )
     scaling: Literal["true-sum", "unit-max", "self"] = Field(
         "true-sum", description="how predictions are brought to the scale of the labels before scoring"
@@ -43,6 +45,11 @@ class TableRow(Section):
         description="compare with every other cross-validated row of the group, by paired bootstrap over materials",
     )
     published: dict[str, float] = Field({}, description="numbers of the paper, by metric")
+
+    @property
+    def joins_seeds(self) -> bool:
+        """Whether it is one run of all seeds together, an ensemble of one row."""
+        return self.kind == "ensemble" and len(self.depends_on) == 1
 
 
 class TableConfig(Section):
@@ -69,11 +76,12 @@ class TableConfig(Section):
         for row in self.rows:
             if row.name in seeds:
                 raise ValueError(f"two rows are called {row.name}; row names must be unique")
-            allowed = _DEPENDENCIES[row.kind]
-            if len(row.depends_on) not in allowed:
+            fewest, most = _DEPENDENCIES[row.kind]
+            if not fewest <= len(row.depends_on) <= most:
+                needed = f"{fewest} row" if fewest == most else f"{fewest} to {most} rows"
+                needed = f"at least {fewest} row" if most == inf else needed
                 raise ValueError(
-                    f"row {row.name}: kind {row.kind} needs {' or '.join(map(str, allowed))} "
-                    f"row{'s' * (max(allowed) > 1)} in depends_on, got {len(row.depends_on)}"
+                    f"row {row.name}: kind {row.kind} needs {needed} in depends_on, got {len(row.depends_on)}"
                 )
             for name in row.depends_on:
                 if len(seeds.get(name, ())) != 1 and not set(row.seeds) <= set(seeds.get(name, ())):

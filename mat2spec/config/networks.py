@@ -65,19 +65,44 @@ class E3NNConfig(Section):
     pooling: Literal["mean", "sum"] = Field("mean", description="how outputs of the atoms are combined")
 
 
-class AdditiveConfig(Section):
-    """Equivariant network that predicts one spectrum per atom from edge vectors and masses, and adds them up."""
+class VectorConfig(Section):
+    """Sizes of equivariant networks that read features of atoms off edge vectors."""
 
-    architecture: Literal["additive"] = Field(description="equivariant network that adds up spectra of atoms")
     layers: Positive = Field(3, description="message-passing layers")
     width: Positive = Field(128, description="scalar features, and vector features, per atom")
     gaussians: int = Field(32, gt=1, description="Gaussians in the expansion of a distance, from 0.5 Å to the cutoff")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate in message updates and in the head")
+
+
+class AdditiveConfig(VectorConfig):
+    """Equivariant network that predicts one spectrum per atom from edge vectors and masses, and adds them up."""
+
+    architecture: Literal["additive"] = Field(description="equivariant network that adds up spectra of atoms")
     head: Positive = Field(256, description="hidden neurons between the features of an atom and its spectrum")
     peaks: int = Field(12, gt=1, description="Gaussians that make up the spectrum of an atom")
     transport_weight: float = Field(
         0.03, ge=0, description="weight of the Wasserstein distance, in bins, added to the loss; 0 turns it off"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate in message updates and in the head")
+
+
+class ProjectedConfig(VectorConfig):
+    """Equivariant network for electronic spectra: one non-negative density per atom, added up."""
+
+    architecture: Literal["projected"] = Field(description="equivariant network that adds up densities of atoms")
+    head: Positive = Field(256, description="hidden neurons between the features of an atom and its density")
+    transport_weight: float = Field(
+        0.003, ge=0, description="weight of the Wasserstein distance, in bins, added to the loss; 0 turns it off"
+    )
+
+
+class FeaturesConfig(VectorConfig):
+    """Encoder of the equivariant networks, distilled from another model: it predicts that model's features of atoms."""
+
+    architecture: Literal["features"] = Field(
+        description="features of atoms from another model; trained on a column with a list of them per crystal, atom "
+        "by atom"
+    )
+    features: Positive = Field(66, description="numbers in the label of an atom")
 
 
 class GapConfig(Section):
@@ -92,6 +117,18 @@ class GapConfig(Section):
     gaussians: int = Field(41, gt=1, description="Gaussians in the expansion of a distance, from 0 to 8 Å")
     head: Positive = Field(128, description="hidden neurons between the vector of a crystal and its gap")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate in the head")
+
+
+class VectorGapConfig(VectorConfig):
+    """Band-gap network on the encoder of the equivariant networks, which one that is distilled or pre-trained fits."""
+
+    architecture: Literal["vector-gap"] = Field(
+        description="metal or not, and band gap, from edge vectors; trained on a column with one number per crystal"
+    )
+    head: Positive = Field(128, description="hidden neurons between the features of an atom and the gap")
+
+
+AnyGapConfig = GapConfig | VectorGapConfig
 
 
 class MeanConfig(Section):
@@ -117,7 +154,14 @@ _BY_NAME = Discriminator(
     _architecture,
     custom_error_type="architecture",
     custom_error_message="architecture must be one of "
-    "mat2spec, gatgnn, e3nn, additive, mean, elemental, gap, ensemble, combined",
+    "mat2spec, gatgnn, e3nn, additive, projected, mean, elemental, gap, vector-gap, features, ensemble, combined, "
+    "gapped",
+)
+
+_GAP_BY_NAME = Discriminator(
+    _architecture,
+    custom_error_type="architecture",
+    custom_error_message="architecture must be one of gap, vector-gap",
 )
 
 _Single = (
@@ -125,6 +169,7 @@ _Single = (
     | Annotated[GATGNNConfig, Tag("gatgnn")]
     | Annotated[E3NNConfig, Tag("e3nn")]
     | Annotated[AdditiveConfig, Tag("additive")]
+    | Annotated[ProjectedConfig, Tag("projected")]
     | Annotated[MeanConfig, Tag("mean")]
     | Annotated[ElementalConfig, Tag("elemental")]
 )
@@ -154,11 +199,28 @@ class CombinedConfig(Section):
     gap: GapConfig = Field(description="network that predicts metal or not, and the gap")
 
 
+class GappedConfig(Section):
+    """Electronic predictor made of finished trainings: spectra that keep the number of states, and band gap."""
+
+    architecture: Literal["gapped"] = Field(
+        description="electronic spectra with gap; made of finished trainings, not trained itself"
+    )
+    spectrum: Annotated[_Single | Annotated[EnsembleConfig, Tag("ensemble")], _BY_NAME] = Field(
+        description="network, or ensemble, that predicts spectra in the unit of the labels"
+    )
+    gap: Annotated[Annotated[GapConfig, Tag("gap")] | Annotated[VectorGapConfig, Tag("vector-gap")], _GAP_BY_NAME] = (
+        Field(description="network that predicts metal or not, and the gap")
+    )
+
+
 NetworkConfig = Annotated[
     _Single
     | Annotated[GapConfig, Tag("gap")]
+    | Annotated[VectorGapConfig, Tag("vector-gap")]
+    | Annotated[FeaturesConfig, Tag("features")]
     | Annotated[EnsembleConfig, Tag("ensemble")]
-    | Annotated[CombinedConfig, Tag("combined")],
+    | Annotated[CombinedConfig, Tag("combined")]
+    | Annotated[GappedConfig, Tag("gapped")],
     _BY_NAME,
 ]
 
@@ -167,10 +229,14 @@ NETWORKS: dict[str, type[Section]] = {
     "gatgnn": GATGNNConfig,
     "e3nn": E3NNConfig,
     "additive": AdditiveConfig,
+    "projected": ProjectedConfig,
     "mean": MeanConfig,
     "elemental": ElementalConfig,
     "gap": GapConfig,
+    "vector-gap": VectorGapConfig,
+    "features": FeaturesConfig,
     "ensemble": EnsembleConfig,
     "combined": CombinedConfig,
+    "gapped": GappedConfig,
 }
 """Section of each architecture."""

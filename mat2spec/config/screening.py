@@ -3,10 +3,10 @@
 from pydantic import Field
 
 from mat2spec.config.base import Positive, Section
-from mat2spec.config.ingestion import ReadingConfig
+from mat2spec.config.ingestion import ProcessLimitsConfig, ReadingConfig
 
 
-class InferenceConfig(Section):
+class InferenceConfig(ProcessLimitsConfig):
     """Shards, worker processes and their limits."""
 
     rows_per_shard: Positive = Field(
@@ -23,19 +23,11 @@ class InferenceConfig(Section):
         description="build graphs in separate tasks on any core instead of in the predicting process; "
         "if not set: only when there are GPUs",
     )
-    seconds_per_shard: float = Field(
-        600,
-        gt=0,
-        description="time limit of a shard [s]; after it the rows responsible are isolated and rejected",
-    )
     memory_per_process: float | None = Field(
         None,
         gt=0,
         description="memory limit of a worker process [GB]; if not set: its share of the memory known to Ray, "
         "no limit with GPUs",
-    )
-    fault_limit: Positive = Field(
-        100, description="rows that may crash their process or exceed its time or memory limit before the job stops"
     )
 
 

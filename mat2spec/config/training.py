@@ -65,8 +65,8 @@ class DataConfig(Section):
     table: str = Field(description="materials table (Parquet) with a column of labels and a column `split`")
     extra_train: str | None = Field(
         None,
-        description="table of additional training rows; those with the reduced composition of a validation or test row "
-        "are left out",
+        description="table of additional training rows, or a folder of them; those with the reduced composition, or in "
+        "a fold's chemical system, of a validation or test row are left out",
     )
     exclude_systems_of: str | None = Field(
         None,
@@ -76,6 +76,11 @@ class DataConfig(Section):
         "phdos",
         description="column of labels: one spectrum per row on the grid, or one number per row "
         "(rows with NULL are left out)",
+    )
+    level: Literal["dft", "surrogate"] = Field(
+        "dft",
+        description="surrogate: labels for pre-training, such as tight binding; a network that is trained further on "
+        "labels of DFT has not seen their materials",
     )
     splits: tuple[str, str, str] = Field(
         ("train", "valid", "test"), description="values of column `split` for training, validation and test rows"
@@ -140,13 +145,18 @@ class WorkersConfig(Section):
         return self
 
 
+WITH_ENCODER = frozenset({"mat2spec", "gatgnn", "gap", "vector-gap", "additive", "projected", "features"})
+"""Architectures whose encoder another training can start from, or freeze."""
+
+
 class TrainConfig(Section):
     """A training; the name of the YAML file is the name of the run and of the checkpoint."""
 
     grid: Literal["phdos", "edos"] = Field("phdos", description="grid of the spectra: phonon or electronic DOS")
-    normalization: Literal["sum", "max", "standard"] = Field(
+    normalization: Literal["sum", "max", "standard", "none"] = Field(
         "sum",
-        description="scale of the spectra in training: sum 1, maximum 1, or mean 0 and variance 1 in each bin",
+        description="scale of the spectra in training: sum 1, maximum 1, mean 0 and variance 1 in each bin, or that of "
+        "the labels",
     )
     loss: Literal["mse", "mae", "kl", "wasserstein"] = Field(
         "kl", description="loss between predicted and true normalized spectra"
@@ -179,17 +189,25 @@ class TrainConfig(Section):
                 f"loss {self.loss} compares distributions, but normalization standard has negative values; "
                 "use loss mae or mse, or normalization sum or max"
             )
-        if self.normalization == "standard" and self.model.architecture == "additive":
+        if self.normalization in ("standard", "none") and self.model.architecture == "additive":
+            has = "negative values" if self.normalization == "standard" else "the number of states"
             raise ValueError(
-                "architecture additive predicts distributions, but normalization standard has negative values; "
+                f"architecture additive predicts distributions, but normalization {self.normalization} has {has}; "
                 "use normalization sum or max"
             )
         return self
 
     @model_validator(mode="after")
+    def _features_come_from_one_table(self) -> "TrainConfig":
+        if self.model.architecture == "features" and self.data.extra_train:
+            raise ValueError("architecture features has labels of atoms, from one table; remove data.extra_train")
+        return self
+
+    @model_validator(mode="after")
     def _only_some_have_an_encoder(self) -> "TrainConfig":
-        has_encoder = self.model.architecture in ("mat2spec", "gatgnn", "gap")
-        if not has_encoder and (self.training.freeze_encoder or self.start_with == "encoder"):
+        if self.model.architecture not in WITH_ENCODER and (
+            self.training.freeze_encoder or self.start_with == "encoder"
+        ):
             raise ValueError(
                 f"architecture {self.model.architecture} has no separate crystal encoder; "
                 "remove freeze_encoder and start_with"

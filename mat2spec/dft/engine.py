@@ -56,7 +56,7 @@ class Calculation:
         if grid.per_cell:
             spectrum = resample(name, self.axis, self.densities, self.numbers["vbm"], self.numbers["cbm"]).spectrum
         else:
-            spectrum = grid.to_states(resample_phonons(name, self.axis, self.densities).spectrum[None])[0]
+            spectrum = grid.to_states(resample_phonons(name, self.axis, self.densities, self.crystal).spectrum[None])[0]
         return spectrum.astype(np.float32)
 
 

@@ -5,14 +5,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Vasprun
 from pymatgen.io.vasp.sets import MPNonSCFSet, MPStaticSet, VaspInputSet
 
 from mat2spec.dft.engine import Calculation, Limits, PendingError, calculation_key
-from mat2spec.dos.electronic import METAL_GAP, band_edges
+from mat2spec.dft.vasp_bands import curve_of, vasp_band_edges
 from mat2spec.errors import CalculationError
 from mat2spec.structure.crystal import Crystal
 
@@ -83,12 +82,14 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
     """Read the density of states of a finished calculation.
 
     Raises:
-        CalculationError: If it is damaged or not converged, or its structure is not the crystal.
+        CalculationError: If it is damaged or not converged, its structure is not the crystal, or its bands and its
+            curve disagree.
+        SpectrumError: If its Fermi level is missing or not among its states.
     """
     run = _parse(crystal.material_id, file)
     _check_structure(crystal, run.final_structure, file)
-    dos = run.tdos
-    vbm, cbm = _band_edges(run)
+    energies, channels = curve_of(run)
+    vbm, cbm = vasp_band_edges(crystal.material_id, run)
     numbers = {
         "efermi": float(run.efermi),
         "vbm": vbm,
@@ -100,8 +101,8 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
     parameters = {name: run.parameters[name] for name in _RECORDED_PARAMETERS if name in run.parameters}
     return Calculation(
         crystal,
-        np.asarray(dos.energies, np.float64),
-        np.asarray(dos.get_densities(), np.float64) * len(crystal) / len(run.final_structure),
+        energies,
+        channels.sum(axis=0) * len(crystal) / len(run.final_structure),
         numbers,
         f"vasp {run.vasp_version}",
         "dft",
@@ -136,9 +137,3 @@ def _check_structure(crystal: Crystal, structure: Structure, file: Path) -> None
         raise CalculationError(crystal.material_id, f"{file} is for {formula}, not {crystal.formula}")
     if not StructureMatcher(scale=False).fit(crystal.to_structure(), structure):
         raise CalculationError(crystal.material_id, f"{file} is for another structure of {crystal.formula}; replace it")
-
-
-def _band_edges(run: Any) -> tuple[float, float]:
-    """VBM and CBM from the eigenvalues if there is a gap between them, else from the curve."""
-    gap, cbm, vbm, _ = run.eigenvalue_band_properties
-    return (float(vbm), float(cbm)) if gap >= METAL_GAP and vbm <= cbm else band_edges(run.tdos)

@@ -1,10 +1,14 @@
 """Ray's authentication token, set explicitly so that no session depends on a file that another has left at home."""
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 MODE, TOKEN, TOKEN_FILE, ADDRESS = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"
+
+STARTS_LOCAL = "local"
+"""Value of RAY_ADDRESS for a Ray that is started here."""
 
 DEFAULT_TOKEN_FILE = Path(".ray/auth_token")
 """Where Ray looks last, below the home directory."""
@@ -23,6 +27,7 @@ def token_settings(variables: Mapping[str, str]) -> dict[str, str]:
     """
     if MODE in variables:
         return {}
-    if TOKEN in variables or TOKEN_FILE in variables or (Path.home() / DEFAULT_TOKEN_FILE).exists():
+    if TOKEN in variables or TOKEN_FILE in variables or Path(os.path.expanduser("~"), DEFAULT_TOKEN_FILE).exists():
         return {MODE: "token"}
-    return {MODE: "disabled"} if variables.get(ADDRESS) else {MODE: "token", TOKEN: secrets.token_hex(32)}
+    joins = variables.get(ADDRESS, "") not in ("", STARTS_LOCAL)
+    return {MODE: "disabled"} if joins else {MODE: "token", TOKEN: secrets.token_hex(32)}

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -9,13 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import NamedTuple
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any, NamedTuple
 
 import psutil
 
-from mat2spec.distributed.auth_token import token_settings
-from mat2spec.errors import RunError
+from mat2spec.distributed.address import check_address, cluster_address, no_answer
+from mat2spec.distributed.auth_token import ADDRESS, token_settings
+from mat2spec.errors import RunError, UnfinishedError
 
 # Before Ray is imported, because it reads them once.
 os.environ.update(token_settings(os.environ))
@@ -23,9 +25,51 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # isort: split
 import ray
+from ray._common.utils import get_default_system_temp_dir
+
+START_ATTEMPTS = 4
+"""How often a local Ray is started before the job gives up."""
+
+_TIMED_OUT = "timed out during startup"
+"""In the message of Ray's exception."""
 
 _HEAD_PORT = "RAY_GCS_SERVER_PORT"
 """Variable with the port of the next head that this process starts."""
+
+_MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
+"""[bytes] Of the path of a Unix socket."""
+
+_HEAD_FOLDER = "ray-"
+"""What the name of that folder begins with for a head; eight characters follow."""
+
+
+def check_session() -> None:
+    """Check what can be known before Ray starts, so that a job is refused before it writes anything.
+
+    Raises:
+        RunError: If no Ray answers at RAY_ADDRESS, or the folder of temporary files has too long a name for a local
+            one.
+    """
+    if address := cluster_address():
+        check_address(address)
+    else:
+        _check_socket_paths("ray")
+
+
+def _check_socket_paths(name: str) -> None:
+    """Check that the sockets of a Ray whose folder has this name can be opened.
+
+    Raises:
+        RunError: If their paths are too long.
+    """
+    folder = get_default_system_temp_dir()
+    longest = f"session_2026-01-31_23-59-59_999999_{os.getpid()}/sockets/plasma_store"
+    length = len(os.fsencode(os.path.join(folder, name, longest)))
+    if length > _MAX_SOCKET_PATH:
+        raise RunError(
+            f"{folder}: too long for the paths of Ray's sockets, which would have {length} bytes "
+            f"({_MAX_SOCKET_PATH} are allowed); set RAY_TMPDIR to a directory with a shorter name, such as /tmp"
+        )
 
 
 @contextmanager
@@ -40,13 +84,15 @@ def ray_session(*, dashboard: bool = False) -> Iterator[None]:
             and stops the workers if it is not.
 
     Raises:
-        RunError: If no Ray answers at RAY_ADDRESS.
+        RunError: If `check_session` refuses.
+        UnfinishedError: If a local Ray does not start, because the machine is too busy.
     """
     if ray.is_initialized():
         yield
         return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if address := os.environ.get("RAY_ADDRESS"):
+    check_session()
+    if address := cluster_address():
         _join(address)
     else:
         _start_local(dashboard)
@@ -57,14 +103,11 @@ def ray_session(*, dashboard: bool = False) -> Iterator[None]:
 
 
 def _join(address: str) -> None:
+    os.environ[ADDRESS] = address  # Ray takes it from there, whatever its argument is
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env(address))
     except ConnectionError:  # also raised for a missing or wrong token, without saying so
-        mode = os.environ["RAY_AUTH_MODE"]
-        raise RunError(
-            f"RAY_ADDRESS {address}: no Ray answers; start the cluster, or pass this process the cluster's token "
-            f"(RAY_AUTH_MODE is {mode}; see docs/clusters.md)"
-        ) from None
+        raise no_answer(address) from None
 
 
 class Head(NamedTuple):
@@ -85,6 +128,8 @@ class Head(NamedTuple):
 def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None = None) -> Iterator[Head]:
     """Run `ray start --head` on free ports, so that other Rays may run beside it, for as long as the block lasts.
 
+    It has a folder of temporary files of its own: in a common one the next `ray start` would take over its jobs.
+
     Args:
         variables: Environment of the head and its jobs, which find this process's python first; None: this process's.
         num_cpus: Cores that the head offers; None: all.
@@ -103,10 +148,14 @@ def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None 
         *(f"--{name}={port}" for name, port in ports.items()),
     ]
     options += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]
+    _check_socket_paths(f"{_HEAD_FOLDER}12345678")
     with (
         TemporaryFile("w+") as log,
+        TemporaryDirectory(
+            prefix=_HEAD_FOLDER, dir=get_default_system_temp_dir(), ignore_cleanup_errors=True
+        ) as folder,
         subprocess.Popen(
-            [python / "ray", "start", "--head", *options],
+            [python / "ray", "start", "--head", f"--temp-dir={folder}", *options],
             env={**inherited, "PATH": f"{python}{os.pathsep}{inherited['PATH']}"},
             stdout=log,
             stderr=log,
@@ -149,7 +198,30 @@ def _is_listening(port: int) -> bool:
 
 
 def _start_local(dashboard: bool) -> None:
-    """Start a Ray that ends with this process."""
+    """Start a Ray that ends with this process; again if it takes longer than the 30 s for which Ray waits.
+
+    Raises:
+        RunError: If it cannot write its files.
+        UnfinishedError: If it takes longer each time.
+    """
+    before = set(psutil.Process().children())
+    for _ in range(START_ATTEMPTS):
+        try:
+            return _init_local(dashboard)
+        except Exception as error:  # Ray has no class for it
+            if _TIMED_OUT not in str(error):
+                if isinstance(error, OSError):  # else it would look as if the results could not be written
+                    reason = " ".join(str(error).split())
+                    raise RunError(f"Ray cannot start: {reason}; RAY_TMPDIR sets the folder of its files") from None
+                raise
+            for process in set(psutil.Process().children()) - before:
+                _kill_with_children(process.pid)
+    raise UnfinishedError(
+        f"Ray did not start within 30 s, {START_ATTEMPTS} times: this machine is too busy; run the same command again"
+    )
+
+
+def _init_local(dashboard: bool) -> None:
     (port,) = _free_ports(1)
     os.environ[_HEAD_PORT] = str(port)
     try:
@@ -165,10 +237,13 @@ def _start_local(dashboard: bool) -> None:
         del os.environ[_HEAD_PORT]
 
 
-def _runtime_env(address: str) -> dict[str, dict[str, str]]:
-    """Runtime environment that tells workers which cluster they belong to.
+def _runtime_env(address: str) -> dict[str, Any]:
+    """Runtime environment that tells workers which cluster they belong to, and, where needed, which Python they are.
 
     Where two clusters run on one machine, a worker asks whichever it finds for the state of the cluster: a training
     was stopped after five minutes because another cluster's dashboard did not know its controller.
+
+    Ray (2.60) starts workers by a shell and does not quote the path of Python: with a space in it none would start.
     """
-    return {"env_vars": {"RAY_ADDRESS": address}}
+    python = shlex.quote(sys.executable)
+    return {"env_vars": {ADDRESS: address}} | ({} if python == sys.executable else {"py_executable": python})

@@ -1,25 +1,42 @@
-"""Columns derived from spectra: heat capacity and mean frequency of phonons, gaps and metallicity of electrons."""
+"""Columns derived from spectra: frequencies and thermodynamics of phonons, gaps and metallicity of electrons."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, mean_densities, vb_gaps
 from mat2spec.dos.grid import Spectra, SpectrumGrid
 from mat2spec.dos.metrics import most_likely_gap
-from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
+from mat2spec.dos.thermodynamics import (
+    heat_capacity,
+    max_frequency,
+    mean_frequency,
+    vibrational_entropy,
+    vibrational_free_energy,
+)
 
 END_OF_GRID_FRACTION = 0.05
 """Phonon spectra with more than this fraction of their maximum in the last bin exceed the grid: 83 of 1,522 by DFT."""
 
+GAP_PARTS = ("lower", "upper", "width", "density")
+"""Columns of a gap: edges and width [eV], mean density inside [states/eV per primitive cell]."""
+
 
 def phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
-    """Return mean_frequency [cm⁻¹], heat_capacity_300K [J/K per mole of atoms] and exceeds_grid of phonon spectra."""
+    """Return the derived columns of phonon spectra, per mole of atoms where they are extensive.
+
+    mean_frequency and max_frequency [cm⁻¹], the latter NULL for a spectrum that exceeds the grid (exceeds_grid);
+    heat_capacity_300K and entropy_300K [J/K]; free_energy_300K [kJ].
+    """
+    exceeds_grid = spectra[:, -1] > END_OF_GRID_FRACTION * spectra.max(axis=1)
     return {
         "mean_frequency": pa.array(mean_frequency(spectra, grid), pa.float64()),
-        "heat_capacity_300K": pa.array(heat_capacity(spectra, grid, 300.0), pa.float64()),
-        "exceeds_grid": pa.array(spectra[:, -1] > END_OF_GRID_FRACTION * spectra.max(axis=1), pa.bool_()),
+        "max_frequency": pa.array(max_frequency(spectra, grid), pa.float64(), mask=exceeds_grid),
+        "heat_capacity_300K": pa.array(heat_capacity(spectra, grid), pa.float64()),
+        "entropy_300K": pa.array(vibrational_entropy(spectra, grid), pa.float64()),
+        "free_energy_300K": pa.array(vibrational_free_energy(spectra, grid), pa.float64()),
+        "exceeds_grid": pa.array(exceeds_grid, pa.bool_()),
     }
 
 
@@ -28,8 +45,9 @@ def electron_columns(
 ) -> dict[str, pa.Array]:
     """Return the derived columns of electronic spectra.
 
-    dos_sum is the sum of the bins. Edges and widths of vb_gap and cb_gap are in eV, NULL where there is no gap; a mask
-    has a bit for each bin of at most 1 state/eV. band_gap_pred [eV] and is_metal_prob are the network's; is_metal is
+    dos_sum is the sum of the bins. Edges and widths of vb_gap and cb_gap are in eV, their densities the mean inside the
+    gap [states/eV per primitive cell]; all NULL where there is no gap. A mask has a bit for each bin of at most
+    1 state/eV. band_gap_pred [eV] and is_metal_prob are the network's; is_metal is
     decided by the input's band_gap where it has one (gap_source "input"), else by the network ("predicted"), and is
     NULL without both.
 
@@ -49,11 +67,12 @@ def electron_columns(
 def _edge_gap_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
     vb_rule = ValenceBandRule()
     columns = {}
-    for name, edges in (
+    for name, gaps in (
         ("vb_gap", vb_gaps(spectra, grid, vb_rule)),
         ("cb_gap", cb_gaps(spectra, grid, ConductionBandRule())),
     ):
-        for part, values in zip(("lower", "upper", "width"), edges.T, strict=True):
+        parts = (*gaps.T, mean_densities(spectra, grid, gaps))
+        for part, values in zip(GAP_PARTS, parts, strict=True):
             columns[f"{name}_{part}"] = pa.array(values, pa.float64(), from_pandas=True)
     for name, mask in zip(("vb_mask", "cb_mask"), low_masks(spectra, vb_rule.threshold), strict=True):
         columns[name] = pa.array(mask, pa.int64())

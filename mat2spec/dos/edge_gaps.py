@@ -104,6 +104,16 @@ def cb_gaps(spectra: Spectra, grid: SpectrumGrid, rule: ConductionBandRule) -> G
     return _first_of_each(len(spectra), crystal[fits], lower[fits], upper[fits])
 
 
+def mean_densities(spectra: Spectra, grid: SpectrumGrid, gaps: Gaps) -> Float64[np.ndarray, " crystals"]:
+    """Return the mean density inside the gap of each spectrum, in its unit; NaN without a gap.
+
+    It tells a gap that is nearly empty from a spectrum that runs just below the threshold of the rule.
+    """
+    edges, lower, upper = np.array(grid.edges), gaps[:, :1], gaps[:, 1:2]
+    overlaps = np.clip(np.minimum(upper, edges[1:]) - np.maximum(lower, edges[:-1]), 0, None)
+    return np.einsum("ij,ij->i", spectra, overlaps, dtype=np.float64) / gaps[:, 2]
+
+
 def low_masks(
     spectra: Float[np.ndarray, "crystals 128"], threshold: float
 ) -> tuple[Int64[np.ndarray, " crystals"], Int64[np.ndarray, " crystals"]]:

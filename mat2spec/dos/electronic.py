@@ -3,11 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
+from numpy.typing import ArrayLike
 from pymatgen.electronic_structure.core import Spin
 from pymatgen.electronic_structure.dos import Dos
 from scipy.integrate import cumulative_trapezoid
 
+from mat2spec.dos.curves import as_numbers
+from mat2spec.dos.electronic_checks import (
+    Channels,
+    Energies,
+    check_curve,
+    check_electrons,
+    check_fermi_level,
+    check_nonmagnetic,
+    check_outer_electrons,
+    check_range,
+    first_point,
+    states_below,
+)
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.errors import SpectrumError
 
@@ -17,20 +31,6 @@ EDOS_GRID, and a narrower gap cannot be distinguished from the few points withou
 
 GAP_THRESHOLD = 1e-4
 """Densities below this fraction of the curve's mean are a gap: pymatgen's own default."""
-
-MAX_NEGATIVE = 1e-3
-"""Negative densities up to this fraction of the curve's maximum are noise and count as zero."""
-
-MAX_POLARIZATION = 0.01
-"""Fraction of the states in the 128 bins by which the spin channels of a non-magnetic material may differ."""
-
-_EDGE_TOLERANCE = 1e-4
-"""[eV] How much too early a curve may end: the last digit of energies that were written as text or float32."""
-
-_WAY_OUT = f"give a curve from {-EDOS_GRID.edges[0]:g} eV below the VBM to {EDOS_GRID.edges[-1]:g} eV above the CBM"
-
-Densities = Float[np.ndarray, " densities"] | Float[np.ndarray, "spins densities"]
-"""One curve, or one per spin channel. `check_curve` compares its length with that of the energies."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ class ElectronicDos:
 
 def resample(
     material_id: str,
-    energies: Float[np.ndarray, " points"],
-    densities: Densities,
+    energies: ArrayLike,
+    densities: ArrayLike,
     vbm: float,
     cbm: float,
     *,
     nonmagnetic: bool = False,
+    electrons: float | None = None,
 ) -> ElectronicDos:
     """Average a curve over the bins of EDOS_GRID (Kong et al., 10.1038/s41467-022-28543-x).
 
@@ -79,14 +80,19 @@ def resample(
         vbm: Valence band maximum; the Fermi level if the material is a metal [eV].
         cbm: Conduction band minimum; the Fermi level if the material is a metal [eV].
         nonmagnetic: Refuse spin channels that differ. An antiferromagnet has two equal channels and passes.
+        electrons: Number of electrons per cell whose bands the curve contains, if it is known: the curve must hold as
+            many states below the Fermi level.
 
     Raises:
-        SpectrumError: If the curve is invalid or ends within the bins, or its spin channels differ and must not.
+        SpectrumError: If the curve is invalid or ends within the bins, its spin channels differ and must not, or it
+            has another number of states than of electrons.
     """
-    channels = np.atleast_2d(densities).astype(np.float64)
-    energies = energies.astype(np.float64)
+    energies = as_numbers(material_id, "energies", energies)
+    channels = np.atleast_2d(as_numbers(material_id, "densities", densities))
     check_curve(material_id, energies, channels)
-    _check_range(material_id, energies, vbm, cbm)
+    check_range(material_id, energies, vbm, cbm, first_point(energies, channels))
+    if electrons is not None:
+        check_electrons(material_id, energies, channels, (vbm + cbm) / 2, electrons)
     per_channel = np.array([_bin_means(energies, np.maximum(channel, 0), vbm, cbm) for channel in channels])
     spectrum = per_channel.sum(axis=0)
     if not spectrum.any():
@@ -95,41 +101,70 @@ def resample(
             f"no states in the bins around {vbm:g} and {cbm:g} eV; do band edges and curve have the same zero?",
         )
     if nonmagnetic:
-        _check_nonmagnetic(material_id, per_channel)
+        check_nonmagnetic(material_id, per_channel)
     return ElectronicDos(spectrum, vbm, cbm)
 
 
-def resample_pymatgen(material_id: str, dos: Dos, *, nonmagnetic: bool = False) -> ElectronicDos:
+def resample_pymatgen(
+    material_id: str, dos: Dos, *, nonmagnetic: bool = False, electrons: float | None = None
+) -> ElectronicDos:
     """Average a pymatgen `Dos` or `CompleteDos` over the bins of EDOS_GRID, per cell of the calculation.
 
+    The number of states of a `CompleteDos` is compared with the electrons of its atoms, if only roughly: one that was
+    normalized to its volume and stored no longer says so.
+
+    Args:
+        material_id: Name of the material in errors.
+        dos: Total density of states; its Fermi level has the same zero as its energies.
+        nonmagnetic: As for `resample`.
+        electrons: As for `resample`.
+
     Raises:
-        SpectrumError: As `resample` does.
+        SpectrumError: As `resample` does, or if there is no Fermi level among the states.
     """
     volume = dos.norm_vol or 1.0  # pymatgen has divided the densities by it: states/eV/Å³
-    curves = [dos.densities[spin] * volume for spin in (Spin.up, Spin.down) if spin in dos.densities]
-    if len(lengths := {len(curve) for curve in curves}) != 1:
+    spins = [spin for spin in (Spin.up, Spin.down) if spin in (dos.densities or {})]
+    curves = [as_numbers(material_id, "densities", dos.densities[spin]) * volume for spin in spins]
+    if len(lengths := {curve.size for curve in curves}) != 1:
         raise SpectrumError(
             material_id, f"{len(curves)} spin channels of {sorted(lengths)} densities; give one or two of equal length"
         )
-    energies, channels = np.asarray(dos.energies, np.float64), np.array(curves, np.float64)
+    energies, channels = as_numbers(material_id, "energies", dos.energies), np.array(curves)
     check_curve(material_id, energies, channels)
-    vbm, cbm = band_edges(dos)
-    return resample(material_id, energies, channels, vbm, cbm, nonmagnetic=nonmagnetic)
+    vbm, cbm = band_edges(material_id, energies, channels, dos.efermi)
+    structure = getattr(dos, "structure", None)
+    if structure is not None and structure.is_ordered:
+        middle = (vbm + cbm) / 2
+        check_outer_electrons(
+            material_id, states_below(energies, channels, middle), np.array(structure.atomic_numbers), middle
+        )
+    return resample(material_id, energies, channels, vbm, cbm, nonmagnetic=nonmagnetic, electrons=electrons)
 
 
-def band_edges(dos: Dos) -> tuple[float, float]:
-    """VBM and CBM as pymatgen finds them [eV]; both the Fermi level if they are closer than METAL_GAP.
+def band_edges(material_id: str, energies: Energies, channels: Channels, fermi: float | None) -> tuple[float, float]:
+    """VBM and CBM as pymatgen finds them in a curve [eV]; both the Fermi level if they are closer than METAL_GAP.
 
     pymatgen searches outward from the Fermi level for densities above GAP_THRESHOLD. So it misses the onset of a light
     band (in the 40 bundled insulators with a Fermi level in the gap, edges are up to 63 meV off), and takes an
     insulator whose Fermi level lies in a band for a metal: where the edges are known from the bands, pass them to
     `resample`.
+
+    Args:
+        material_id: Name of the material in errors.
+        energies: Of a curve that `check_curve` has accepted [eV].
+        channels: Its densities.
+        fermi: Its Fermi level [eV].
+
+    Raises:
+        SpectrumError: If the Fermi level is missing or not among the states.
     """
-    fermi = float(dos.efermi)
-    densities = np.asarray(dos.get_densities())
-    if (densities[dos.energies == fermi] > GAP_THRESHOLD * densities.mean()).any():
+    first = first_point(energies, channels)
+    energies, channels = energies[first:], channels[:, first:]
+    fermi = check_fermi_level(material_id, energies, channels, fermi)
+    densities = channels.sum(axis=0)
+    if (densities[energies == fermi] > GAP_THRESHOLD * densities.mean()).any():
         return fermi, fermi  # pymatgen skips this point, sees a gap there, and fails
-    cbm, vbm = dos.get_cbm_vbm(GAP_THRESHOLD)
+    cbm, vbm = Dos(fermi, energies, {Spin.up: densities}).get_cbm_vbm(GAP_THRESHOLD)
     return (fermi, fermi) if cbm - vbm < METAL_GAP else (float(vbm), float(cbm))
 
 
@@ -143,58 +178,3 @@ def _bin_means(
     states = cumulative_trapezoid(np.interp(points, energies, densities), points, initial=0.0)
     per_bin = [np.diff(states[np.searchsorted(points, side)]) for side in sides]
     return np.concatenate(per_bin) / EDOS_GRID.widths
-
-
-def check_curve(material_id: str, energies: np.ndarray, channels: Float[np.ndarray, "spins densities"]) -> None:
-    """Check that energies and densities form a density of states.
-
-    Raises:
-        SpectrumError: If lengths differ, energies do not ascend, or a number is not finite or too negative.
-    """
-    if energies.ndim != 1 or len(energies) < 2 or channels.shape[1] != len(energies):
-        raise SpectrumError(
-            material_id,
-            f"{channels.shape[1]} densities at {len(energies)} energies; give one for each, and at least two",
-        )
-    if len(channels) not in (1, 2):
-        raise SpectrumError(material_id, f"{len(channels)} spin channels; give one or two")
-    if not np.isfinite(energies).all():
-        raise SpectrumError(
-            material_id, f"energy {np.flatnonzero(~np.isfinite(energies))[0]} is not finite; remove the point"
-        )
-    if (falls := np.flatnonzero(np.diff(energies) <= 0)).size:
-        i = int(falls[0])
-        raise SpectrumError(
-            material_id, f"energies must ascend, got {energies[i]:g} ≥ {energies[i + 1]:g} eV; sort the curve"
-        )
-    if not np.isfinite(channels).all():
-        i = int(np.flatnonzero(~np.isfinite(channels).all(axis=0))[0])
-        raise SpectrumError(material_id, f"the density at {energies[i]:g} eV is not finite; compute it again")
-    lowest = channels.min()
-    highest = channels.max()
-    if lowest < -MAX_NEGATIVE * max(highest, 0.0):
-        limit = f"noise may reach −{MAX_NEGATIVE:g} of the maximum, which is {highest:g}"
-        rule = f"a density is {lowest:g} states/eV; {limit}"
-        raise SpectrumError(material_id, f"{rule}; use tetrahedra or Gaussians")
-
-
-def _check_range(material_id: str, energies: Float64[np.ndarray, " points"], vbm: float, cbm: float) -> None:
-    """Refuse a curve that does not cover all bins."""
-    if not (np.isfinite([vbm, cbm]).all() and vbm <= cbm):
-        raise SpectrumError(
-            material_id,
-            f"the VBM, {vbm:g} eV, must not lie above the CBM, {cbm:g} eV; give a metal's Fermi level as both",
-        )
-    if energies[0] > vbm + EDOS_GRID.edges[0] + _EDGE_TOLERANCE:
-        raise SpectrumError(material_id, f"the curve begins {vbm - energies[0]:.3f} eV below the VBM; {_WAY_OUT}")
-    if energies[-1] < cbm + EDOS_GRID.edges[-1] - _EDGE_TOLERANCE:
-        raise SpectrumError(material_id, f"the curve ends {energies[-1] - cbm:.3f} eV above the CBM; {_WAY_OUT}")
-
-
-def _check_nonmagnetic(material_id: str, per_channel: Float64[np.ndarray, "spins bins"]) -> None:
-    """Refuse spin channels that differ."""
-    share = np.abs(per_channel[0] - per_channel[-1]).sum() / per_channel.sum()
-    if share > MAX_POLARIZATION:
-        limit = f"a non-magnetic material has at most {MAX_POLARIZATION:.0%}"
-        rule = f"the spin channels differ by {share:.1%} of the states; {limit}"
-        raise SpectrumError(material_id, f"{rule}; leave it out")

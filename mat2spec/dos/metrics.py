@@ -100,6 +100,13 @@ def score(predicted: Spectra, true: Spectra, grid: SpectrumGrid) -> dict[str, fl
     }
 
 
+def feature_scores(
+    predicted: Float[np.ndarray, "crystals features"], true: Float[np.ndarray, "crystals features"]
+) -> dict[str, float]:
+    """Return R² and MAE of features on a scale that they share."""
+    return {"r2": r2_score(predicted, true), "mae": mean_absolute_error(predicted, true)}
+
+
 def classification_scores(
     predicted: Bool[np.ndarray, " crystals"], true: Bool[np.ndarray, " crystals"]
 ) -> dict[str, float]:

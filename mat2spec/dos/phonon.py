@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
+from numpy.typing import ArrayLike
 from scipy.constants import c
 
+from mat2spec.dos.curves import as_numbers, check_noise, check_points
 from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.dos.vibrations import check_scale
 from mat2spec.errors import SpectrumError
+from mat2spec.structure.crystal import Crystal
 
 WAVENUMBERS_PER_THZ = 1e12 / (100 * c)
 """[cm⁻¹/THz]"""
@@ -23,6 +27,9 @@ MAX_UNSTABLE = 1e-3
 
 MAX_NEGATIVE = 1e-2
 """Negative densities up to this fraction of the curve's maximum are noise and count as zero."""
+
+_REACH = 10 * BROADENING
+"""[cm⁻¹] Farther from the grid's ends than this, the Gaussian is zero and a curve need not be evaluated."""
 
 _STEP = 1.0
 """[cm⁻¹] Points that are farther apart get more between them by interpolation: a tenth of the Gaussian's width."""
@@ -44,7 +51,7 @@ class PhononSpectrum:
 
 
 def resample_phonons(
-    material_id: str, frequencies: Float[np.ndarray, " points"], densities: Float[np.ndarray, " densities"]
+    material_id: str, frequencies: ArrayLike, densities: ArrayLike, crystal: Crystal | None = None
 ) -> PhononSpectrum:
     """Smooth a curve with a Gaussian of BROADENING, evaluate it on PHDOS_GRID and divide by its maximum there.
 
@@ -54,12 +61,14 @@ def resample_phonons(
         material_id: Name of the material in errors.
         frequencies: Ascending; imaginary ones are negative [cm⁻¹].
         densities: One for each frequency.
+        crystal: The crystal, if it is known: its masses and density show whether frequencies are in cm⁻¹.
 
     Raises:
-        SpectrumError: If the curve is invalid or has no states on the grid, or the crystal is unstable.
+        SpectrumError: If the curve is invalid, in another unit or has no states on the grid, or the crystal is
+            unstable.
     """
-    frequencies = frequencies.astype(np.float64)
-    densities = densities.astype(np.float64)
+    frequencies = as_numbers(material_id, "frequencies", frequencies)
+    densities = as_numbers(material_id, "densities", densities)
     _check_curve(material_id, frequencies, densities)
     densities = densities.clip(0)
     weights = densities * np.gradient(frequencies)
@@ -69,11 +78,10 @@ def resample_phonons(
         limit = f"a stable crystal has at most {MAX_UNSTABLE:.2%}"
         rule = f"{unstable:.2%} of the modes are below {LOWEST_FREQUENCY:g} cm⁻¹; {limit}"
         raise SpectrumError(material_id, f"{rule}; leave it out, or relax it to a stable structure")
+    check_scale(material_id, frequencies, densities, crystal)
     spectrum = _smoothed(frequencies, densities)
     if not spectrum.max() > 0:
-        raise SpectrumError(
-            material_id, f"no states on the grid, 0 … {PHDOS_GRID.centers[-1]:g} cm⁻¹; are frequencies in THz?"
-        )
+        raise SpectrumError(material_id, f"no states on the grid, 0 … {PHDOS_GRID.centers[-1]:g} cm⁻¹; leave it out")
     above = weights[frequencies > PHDOS_GRID.centers[-1]].sum() / weights.sum()
     return PhononSpectrum(spectrum / spectrum.max(), lowest, float(above))
 
@@ -82,32 +90,21 @@ def _smoothed(
     frequencies: Float64[np.ndarray, " points"], densities: Float64[np.ndarray, " points"]
 ) -> Float64[np.ndarray, " bins"]:
     """Convolve the curve, zero beyond its ends, with the Gaussian; return it at the points of the grid."""
-    count = int(np.ceil((frequencies[-1] - frequencies[0]) / _STEP)) + 1
-    fine = np.union1d(frequencies, np.linspace(frequencies[0], frequencies[-1], count))
+    first, last = max(frequencies[0], -_REACH), min(frequencies[-1], PHDOS_GRID.centers[-1] + _REACH)
+    count = max(int(np.ceil((last - first) / _STEP)), 0) + 1
+    near = frequencies[(frequencies >= first) & (frequencies <= last)]
+    fine = np.union1d(near, np.linspace(first, last, count))
     gaussian = np.exp(-0.5 * ((PHDOS_GRID.points[:, None] - fine) / BROADENING) ** 2)
     return np.trapezoid(gaussian * np.interp(fine, frequencies, densities), fine, axis=1)
 
 
 def _check_curve(
-    material_id: str, frequencies: Float64[np.ndarray, " points"], densities: Float64[np.ndarray, " densities"]
+    material_id: str, frequencies: Float64[np.ndarray, "..."], densities: Float64[np.ndarray, "..."]
 ) -> None:
     """Check that frequencies and densities form a density of states."""
-    if len(frequencies) != len(densities) or len(frequencies) < 2:
-        raise SpectrumError(
-            material_id,
-            f"{len(densities)} densities at {len(frequencies)} frequencies; give one for each, and at least two",
-        )
-    if not (np.isfinite(frequencies).all() and np.isfinite(densities).all()):
-        raise SpectrumError(material_id, "a frequency or density is not finite; compute it again")
-    if (falls := np.flatnonzero(np.diff(frequencies) <= 0)).size:
-        i = int(falls[0])
-        raise SpectrumError(
-            material_id,
-            f"frequencies must ascend, got {frequencies[i]:g} ≥ {frequencies[i + 1]:g} cm⁻¹; sort the curve",
-        )
-    if densities.min() < -MAX_NEGATIVE * max(densities.max(), 0.0):
-        limit = f"noise may reach −{MAX_NEGATIVE:g} of the maximum, which is {densities.max():g}"
-        rule = f"a density is {densities.min():g}; {limit}"
-        raise SpectrumError(material_id, f"{rule}; use tetrahedra or Gaussians")
+    if densities.ndim != 1:
+        raise SpectrumError(material_id, f"densities have {densities.ndim} axes; give one curve, the sum over atoms")
+    check_points(material_id, "frequencies", "cm⁻¹", frequencies, densities)
+    check_noise(material_id, "", densities, MAX_NEGATIVE)
     if not densities.max() > 0:
         raise SpectrumError(material_id, "the curve is zero everywhere; compute it again")

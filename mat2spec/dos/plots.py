@@ -1,6 +1,7 @@
 """Figures of spectra: one on the axes of a notebook, or a page of panels in a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,19 +9,18 @@ import numpy as np
 from jaxtyping import Float
 
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
+from mat2spec.dos.figures import COMPUTED, GAP, PREDICTED, figure_file, styled
 from mat2spec.dos.grid import Spectra, SpectrumGrid
-from mat2spec.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 AXIS_LABELS = {"phdos": "frequency (cm⁻¹)", "edos": "energy, gap cut out (eV)"}
 
 PREDICTION_UNITS = {"phdos": "states per cm⁻¹ per atom", "edos": "states/eV per primitive cell"}
 
-PANEL_SIZE = (3.2, 2.4)
-"""[inch]"""
+PANEL_SIZE = (2.8, 2.0)
+"""Largest width and the height of a panel [inch]."""
 
 
 def plot_spectrum(
@@ -43,11 +43,10 @@ def plot_spectrum(
         MissingExtraError: If matplotlib is not installed.
     """
     if ax is None:
-        try:
+        with styled():
             from matplotlib import pyplot
-        except ModuleNotFoundError:
-            raise MissingExtraError("plotting spectra", "plot") from None
-        _, ax = pyplot.subplots(layout="constrained")
+
+            _, ax = pyplot.subplots(figsize=(5, 3))
     _draw(ax, densities, grid, gaps)
     ax.set(title=title, xlabel=AXIS_LABELS[grid.name], ylabel=PREDICTION_UNITS[grid.name])
     ax.set_ylim(bottom=0)
@@ -70,45 +69,44 @@ def predicted_spectra(
         MissingExtraError: If matplotlib is not installed.
     """
     gaps = vb_gaps(spectra, grid, ValenceBandRule()) if grid.per_cell else np.full((len(spectra), 3), np.nan)
-    figure, panels = make_panels(len(spectra), columns=min(5, len(spectra)))
     references = computed or [None] * len(spectra)
-    for axes, spectrum, title, reference, gap in zip(panels, spectra, titles, references, gaps, strict=True):
-        if reference is not None:
-            axes.fill_between(grid.points, reference, color="0.8", label="computed")
-        lower, upper, _ = gap
-        shaded = [(lower, upper)] if np.isfinite(upper) else []
-        _draw(axes, spectrum, grid, shaded, filled=reference is None)
-        axes.set_title(title, fontsize=9)
-    if any(reference is not None for reference in references):
-        panels[0].legend(frameon=False, fontsize=8)
-    save_panels(figure, grid, PREDICTION_UNITS[grid.name], file)
+    with panels_file(file, len(spectra), grid, PREDICTION_UNITS[grid.name]) as panels:
+        for axes, spectrum, title, reference, gap in zip(panels, spectra, titles, references, gaps, strict=True):
+            if reference is not None:
+                axes.fill_between(grid.points, reference, color=COMPUTED, label="computed")
+            lower, upper, _ = gap
+            shaded = [(lower, upper)] if np.isfinite(upper) else []
+            _draw(axes, spectrum, grid, shaded, filled=reference is None)
+            axes.set_title(title)
+        if any(reference is not None for reference in references):
+            panels[0].legend()
 
 
-def make_panels(count: int, columns: int) -> "tuple[Figure, list[Axes]]":
-    """Make a figure with `count` axes in rows of `columns`.
+@contextmanager
+def panels_file(file: Path, count: int, grid: SpectrumGrid, density: str, columns: int = 5) -> "Iterator[list[Axes]]":
+    """Give axes for spectra on one grid, and write them as one figure when the block ends.
+
+    Args:
+        file: Picture to write, in the format of its ending.
+        count: Number of panels.
+        grid: Their axis.
+        density: Label of the other axis.
+        columns: Panels side by side, if there are as many.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise MissingExtraError("plotting spectra", "plot") from None
+    columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    for unused in axes[count:]:
-        unused.remove()
-    return figure, list(axes[:count])
-
-
-def save_panels(figure: "Figure", grid: SpectrumGrid, density: str, file: Path) -> None:
-    """Label the axes of a figure of spectra and write it."""
-    for axes in figure.axes:
-        axes.set_ylim(bottom=0)
-    figure.supxlabel(AXIS_LABELS[grid.name], fontsize=9)
-    figure.supylabel(density, fontsize=9)
-    figure.savefig(file, dpi=120)
+    with figure_file(file, PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+        for unused in axes[count:]:
+            unused.remove()
+        yield list(axes[:count])
+        for panel in axes[:count]:
+            panel.set_ylim(bottom=0)
+        figure.supxlabel(AXIS_LABELS[grid.name])
+        figure.supylabel(density)
 
 
 def _draw(
@@ -121,7 +119,7 @@ def _draw(
 ) -> None:
     """Draw a predicted spectrum, with ranges shaded."""
     if filled:
-        axes.fill_between(grid.points, densities, color="C3", alpha=0.3)
+        axes.fill_between(grid.points, densities, color=PREDICTED, alpha=0.3)
     for lower, upper in gaps:
-        axes.axvspan(lower, upper, color="C0", alpha=0.2)
-    axes.plot(grid.points, densities, color="C3", label="predicted")
+        axes.axvspan(lower, upper, color=GAP, alpha=0.3)
+    axes.plot(grid.points, densities, color=PREDICTED, label="predicted")

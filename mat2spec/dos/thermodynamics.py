@@ -1,11 +1,11 @@
-"""Mean frequency and heat capacity from phonon densities of states.
+"""Frequencies and harmonic thermodynamics from phonon densities of states.
 
-The point ω = 0 is left out of both integrals, as in the published numbers (Chen et al., 10.1002/advs.202004214).
-Negative densities count as zero, and a spectrum without any density as flat, so that both are defined for every
+The point ω = 0 is left out of all integrals, as in the published numbers (Chen et al., 10.1002/advs.202004214).
+Negative densities count as zero, and a spectrum without any density as flat, so that all are defined for every
 prediction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -15,11 +15,29 @@ from mat2spec.dos.grid import MODES_PER_ATOM, Spectra, SpectrumGrid
 from mat2spec.dos.metrics import as_densities
 from mat2spec.structure.crystal import Crystal
 
+TAIL = 0.05
+"""Fraction of its maximum at which a spectrum counts as ended."""
+
 
 def mean_frequency(spectra: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
     """First moment of each phonon spectrum, ∫ωg/∫g [cm⁻¹]."""
     points, g, positive = _positive_part(spectra, grid)
     return positive.integrate(g * points) / positive.integrate(g)
+
+
+def max_frequency(spectra: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
+    """Highest frequency at which each phonon spectrum, between its points a line, has 5 % of its maximum [cm⁻¹].
+
+    Labels are smoothed, so that a spectrum ends in a slope rather than at an edge.
+    """
+    points, g, _ = _positive_part(spectra, grid)
+    above = g >= TAIL * g.max(axis=1, keepdims=True)
+    last = g.shape[1] - 1 - above[:, ::-1].argmax(axis=1)
+    following = np.minimum(last + 1, g.shape[1] - 1)
+    rows = np.arange(len(g))
+    high, low, limit = g[rows, last], g[rows, following], TAIL * g.max(axis=1)
+    share = np.where(high > low, (high - limit) / np.where(high > low, high - low, 1), 0.0)
+    return points[last] + share * (points[following] - points[last])
 
 
 def heat_capacity(spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0) -> Float[np.ndarray, " crystals"]:
@@ -41,6 +59,40 @@ def heat_capacity(spectra: Spectra, grid: SpectrumGrid, temperature: float = 300
     return MODES_PER_ATOM * N_A * k * positive.integrate(g * per_mode) / positive.integrate(g)
 
 
+def vibrational_entropy(
+    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0
+) -> Float[np.ndarray, " crystals"]:
+    """Harmonic entropy, S = 3 R ∫ [x / (eˣ − 1) − ln(1 − e⁻ˣ)] g(ω) dω with x = ħω / k_BT and g scaled to unit area.
+
+    Args:
+        spectra: Phonon densities of states in any scale.
+        grid: Frequencies [cm⁻¹].
+        temperature: Temperature [K].
+
+    Returns:
+        Entropy [J/K per mole of atoms].
+    """
+    x, mean = _per_mode(spectra, grid, temperature)
+    return MODES_PER_ATOM * N_A * k * mean(x / np.expm1(np.minimum(x, 700.0)) - np.log(-np.expm1(-x)))
+
+
+def vibrational_free_energy(
+    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0
+) -> Float[np.ndarray, " crystals"]:
+    """Harmonic Helmholtz energy with zero-point motion, F = 3 R T ∫ [x / 2 + ln(1 − e⁻ˣ)] g(ω) dω with x = ħω / k_BT.
+
+    Args:
+        spectra: Phonon densities of states in any scale.
+        grid: Frequencies [cm⁻¹].
+        temperature: Temperature [K].
+
+    Returns:
+        Free energy [kJ per mole of atoms].
+    """
+    x, mean = _per_mode(spectra, grid, temperature)
+    return MODES_PER_ATOM * N_A * k * temperature * mean(x / 2 + np.log(-np.expm1(-x))) / 1000
+
+
 def cv_paper(per_atom: Float[np.ndarray, " crystals"], crystals: Sequence[Crystal]) -> Float[np.ndarray, " crystals"]:
     """Heat capacity as published errors count it: per mole of the labels' cells; of pure elements, per mole of atoms.
 
@@ -56,6 +108,15 @@ def cv_paper(per_atom: Float[np.ndarray, " crystals"], crystals: Sequence[Crysta
         Heat capacities [J/K per mole of cells; pure elements: per mole of atoms].
     """
     return per_atom * np.array([1 if len(crystal.elements) == 1 else len(crystal) for crystal in crystals])
+
+
+def _per_mode(
+    spectra: Spectra, grid: SpectrumGrid, temperature: float
+) -> tuple[Float[np.ndarray, " positive"], Callable[[np.ndarray], np.ndarray]]:
+    """ħω / k_BT at each point, and the mean over the modes."""
+    points, g, positive = _positive_part(spectra, grid)
+    x = h * c * 100 * points / (k * temperature)
+    return x, lambda values: positive.integrate(g * values) / positive.integrate(g)
 
 
 def _positive_part(

@@ -35,6 +35,11 @@ class BandGapEvaluation:
         """Most likely band gaps [eV]."""
         return most_likely_gap(self.outputs)
 
+    @property
+    def errors(self) -> Float[np.ndarray, " crystals"]:
+        """Absolute error of each gap [eV]."""
+        return np.abs(self.predicted - self.true)
+
     def scores(self) -> dict[str, float]:
         """Return `gap_scores`, and the numbers of metals and of materials."""
         return gap_scores(self.outputs, self.true) | {

@@ -50,6 +50,9 @@ GAPS: Columns = {
 }
 
 
+FEATURES: Columns = {"r2": ("R²", 3), "mae": ("MAE (standard deviations)", 4)}
+
+
 @dataclass(frozen=True)
 class FinishedRow:
     """A row of the table with the results of its finished seeds.
@@ -109,9 +112,8 @@ def _section(rows: Sequence[FinishedRow]) -> list[str]:
 
 def _columns(scores: Mapping[str, Any]) -> Columns:
     """Columns of the table for results with these scores."""
-    return next(
-        columns for columns in (PHONONS, ELECTRONS, GAPS) if columns.keys() - {"materials", "metals"} <= scores.keys()
-    )
+    kinds = (PHONONS, ELECTRONS, GAPS, FEATURES)
+    return next(columns for columns in kinds if columns.keys() - {"materials", "metals"} <= scores.keys())
 
 
 def _comparison(rows: Sequence[FinishedRow]) -> list[str]:
@@ -132,20 +134,23 @@ def _comparison(rows: Sequence[FinishedRow]) -> list[str]:
 
 
 def _spread(row: FinishedRow) -> list[str]:
-    """How well the expected errors of an ensemble match the true ones."""
+    """How well the expected errors of an ensemble match the true ones; of folds, the mean over them."""
+    spreads = [spread for result in row.results.values() if (spread := result.get("spread"))]
+    if not spreads:
+        return []
+    spread = {name: fmean(one[name] for one in spreads) for name in spreads[0]}
+    unit = "states per cm⁻¹" if _columns(row.scores("valid")) is PHONONS else "states/eV"
     return [
         f"\nExpected and true errors of {row.settings.name}: rank correlation {spread['rank_correlation']:.2f}; "
         f"{spread['within_expected']:.0%} of the materials are within the expected error, "
         f"{spread['within_twice_expected']:.0%} within twice that; "
-        f"mean {spread['mean_expected']:.2e} expected, {spread['mean_error']:.2e} true (states per cm⁻¹ and atom)."
-        for result in row.results.values()
-        if (spread := result.get("spread"))
+        f"mean {spread['mean_expected']:.2e} expected, {spread['mean_error']:.2e} true ({unit} and atom)."
     ]
 
 
 _DEPENDENCY = {
     "train": "starting from",
-    "ensemble": "ensemble of all seeds of",
+    "ensemble": "ensemble of",
     "evaluate": "checkpoint of",
     "combine": "combination of",
 }
@@ -171,7 +176,7 @@ def _origin(row: FinishedRow) -> list[str]:
     return [
         settings.name,
         config,
-        ", ".join(map(str, settings.seeds if settings.kind == "ensemble" else row.results)),
+        ", ".join(map(str, settings.seeds if settings.joins_seeds else row.results)),
         "" if made_of_others else ", ".join(str(result["epoch"] + 1) for result in results),
         f"{fmean(result['core_seconds'] for result in results) / 60:.0f}",
         ", ".join(sorted({environment["commit"] for environment in environments})),

@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
@@ -19,14 +21,17 @@ from mat2spec.config import Section, TrainConfig, validate
 from mat2spec.config.renamed import with_new_names
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.elements import table_fingerprint
-from mat2spec.errors import CheckpointError, ConfigError
+from mat2spec.errors import CheckpointError, ConfigError, counted
 from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import NO_STRUCTURES, TrainingStructures
 from mat2spec.storage.location import Location, store_errors_as_oserror
 from mat2spec.storage.paths import resolve_location
+from mat2spec.structure.crystal import Crystal
 
 VERSION = 1
-CARD, WEIGHTS, TRAINING_IDS = "card.json", "weights.safetensors", "training_ids.txt"
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+TRAINING_IDS, TRAINING_STRUCTURES = "training_ids.txt", "training_structures.parquet"
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 """Folder of the checkpoints that ship, one subfolder each."""
@@ -68,6 +73,7 @@ class TrainingRecord(Section):
     validation: dict[str, float] = Field(description="scores of that epoch on the validation rows")
     seconds: float = Field(description="wall time of all epochs")
     environment: dict[str, str] = Field(description="versions, commit and hardware")
+    mlflow_run_id: str | None = Field(None, description="MLflow's id of the run that made them")
     parents: dict[str, str] = Field(
         {}, description="checkpoints that it started from or combines: name and SHA-256 of the card"
     )
@@ -77,7 +83,7 @@ class Card(Section):
     """Contents of card.json."""
 
     version: Literal[1]
-    name: str = Field(description="name of the config, the run and the checkpoint")
+    name: str = Field(description="name of the checkpoint: that of the config and the run, or of the one that ships")
     config: TrainConfig
     grid: dict[str, Any]
     element_table: str = Field(description="SHA-256 of the element features")
@@ -94,6 +100,7 @@ class Checkpoint:
         network: In eval mode, on the CPU.
         grid: Axis of its spectra.
         training_ids: Materials that it was trained or selected on: the training and the validation rows.
+        training_structures: Their structures; of some or none in checkpoints of earlier versions.
         fingerprint: SHA-256 of the card, which contains that of the weights.
     """
 
@@ -101,6 +108,7 @@ class Checkpoint:
     network: Network
     grid: SpectrumGrid
     training_ids: frozenset[str]
+    training_structures: TrainingStructures
     fingerprint: str
 
     @classmethod
@@ -124,7 +132,31 @@ class Checkpoint:
             )
         network = build_network(card.config)
         _load_weights(network, weights, f"{directory / WEIGHTS}")
-        return cls(card, network.eval(), grid, frozenset(ids.decode().splitlines()), hashlib.sha256(text).hexdigest())
+        seen = _decode_ids(ids, directory)
+        return cls(card, network.eval(), grid, seen, _read_structures(directory), hashlib.sha256(text).hexdigest())
+
+    @property
+    def training_ids_without_structure(self) -> frozenset[str]:
+        """Materials that can be recognized by name only."""
+        return self.training_ids - self.training_structures.ids
+
+    @property
+    def note_on_names(self) -> str:
+        """Line that tells a user how many training rows are recognized by name only; "" if none is."""
+        if not (unknown := len(self.training_ids_without_structure)):
+            return ""
+        return (
+            f"note: {self.card.name} was written by an earlier version, without the structures of {unknown} of its "
+            f"{len(self.training_ids)} training rows: whether a material was seen in training is judged by its id there"
+        )
+
+    def has_seen(self, crystal: Crystal) -> bool:
+        """Whether a crystal, in whatever cell and under whatever name, is a training or validation row.
+
+        A row whose structure is not known is recognized by its name.
+        """
+        by_name = crystal.material_id in self.training_ids_without_structure
+        return by_name or self.training_structures.contain(crystal)
 
 
 def write_checkpoint(
@@ -134,13 +166,16 @@ def write_checkpoint(
     weights: Mapping[str, Tensor],
     training: TrainingRecord,
     training_ids: Sequence[str],
+    training_structures: TrainingStructures,
 ) -> None:
     """Write a checkpoint atomically: it appears under its name when it is complete."""
     partial = directory.with_name(f".{directory.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({key: _stored(tensor, config) for key, tensor in weights.items()}, partial / WEIGHTS)
-    (partial / TRAINING_IDS).write_text("".join(f"{material_id}\n" for material_id in sorted(training_ids)))
+    ids = "".join(f"{material_id}\n" for material_id in sorted(training_ids))
+    (partial / TRAINING_IDS).write_text(ids, encoding="utf-8")
+    (partial / TRAINING_STRUCTURES).write_bytes(training_structures.to_bytes())
     card = Card(
         version=VERSION,
         name=name,
@@ -150,7 +185,8 @@ def write_checkpoint(
         weights=_sha256(partial / WEIGHTS),
         training=training,
     )
-    (partial / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (partial / CARD).write_text(f"{text}\n", encoding="utf-8")
     if directory.exists():
         shutil.rmtree(directory)
     partial.rename(directory)
@@ -160,6 +196,19 @@ def _stored(tensor: Tensor, config: TrainConfig) -> Tensor:
     """Convert matrices to the precision of the config; leave vectors and counts, which are small."""
     is_matrix = tensor.is_floating_point() and tensor.ndim > 1
     return (tensor.to(getattr(torch, config.checkpoint_dtype)) if is_matrix else tensor).contiguous()
+
+
+def _read_structures(directory: Location) -> TrainingStructures:
+    """Read the structures of the training rows, which checkpoints of earlier versions lack."""
+    if not (directory / TRAINING_STRUCTURES).exists():
+        return NO_STRUCTURES
+    try:
+        return TrainingStructures.from_bytes(_read(directory, TRAINING_STRUCTURES))
+    except (pa.ArrowException, KeyError) as error:
+        raise CheckpointError(
+            f"{directory / TRAINING_STRUCTURES}: is damaged ({' '.join(str(error).split())[:200]}); "
+            "copy the checkpoint again, or delete this file to compare training rows by id"
+        ) from None
 
 
 def _read(directory: Location, name: str) -> bytes:
@@ -175,7 +224,7 @@ def _read(directory: Location, name: str) -> bytes:
 def _read_card(text: bytes, directory: Location) -> Card:
     try:
         record = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and numbers of thousands of digits
         raise CheckpointError(f"{directory}: {CARD} is not JSON ({error}); copy the checkpoint again") from None
     if not isinstance(record, dict) or record.get("version") != VERSION:
         version = record.get("version") if isinstance(record, dict) else None
@@ -188,18 +237,60 @@ def _read_card(text: bytes, directory: Location) -> Card:
         return validate(Card, record, str(directory / CARD))
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
+    except RecursionError:
+        raise CheckpointError(f"{directory}: {CARD} is nested too deeply; copy the checkpoint again") from None
+
+
+def _decode_ids(text: bytes, directory: Location) -> frozenset[str]:
+    try:
+        return frozenset(text.decode().splitlines())
+    except UnicodeDecodeError as error:
+        way_out = "copy the checkpoint again"
+        raise CheckpointError(f"{directory}: {TRAINING_IDS} is not UTF-8 ({error}); {way_out}") from None
 
 
 def _load_weights(network: Network, content: bytes, source: str) -> None:
+    """Give a network its weights, if they are all there and are numbers.
+
+    Raises:
+        CheckpointError: If they are not, or are those of another network.
+    """
+    expected = network.state_dict()
     try:
         weights = load(content)
-        network.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-        )
+        if not (problem := _problem(weights, expected)):
+            state = OrderedDict((key, _at_full_precision(value)) for key, value in weights.items())
+            # With the versions of the layers; without, PyTorch fills in what older versions of a layer did not have.
+            state._metadata = expected._metadata  # type: ignore[attr-defined]
+            network.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{source}: the weights do not fit the network: {' '.join(str(error).split())[:300]}"
-        ) from None
+        problem = " ".join(str(error).split())[:300]
+    if problem:
+        way_out = "copy the checkpoint again, or train again"
+        raise CheckpointError(f"{source}: the weights do not fit the network: {problem}; {way_out}")
+
+
+def _problem(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Say what is wrong with the first tensor of another type or with numbers that are not finite; empty if none is.
+
+    PyTorch would convert integers without a word. Tensors that `expected` does not have are taken for real numbers:
+    networks rename those of earlier versions when they load them.
+    """
+    for name, tensor in weights.items():
+        wanted = expected[name].dtype if name in expected else torch.float32
+        if tensor.dtype != wanted and not (tensor.is_floating_point() and wanted.is_floating_point):
+            return f"tensor {name} is of type {_type(tensor.dtype)}, not {_type(wanted)}"
+        if bad := int((~_at_full_precision(tensor).isfinite()).sum()):
+            return f"tensor {name}: {bad} of its {counted(tensor.numel(), 'number')} are not finite"
+    return ""
+
+
+def _at_full_precision(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import relu, softplus
 
 from mat2spec.dos.grid import Spectra
 
@@ -96,8 +96,25 @@ class StandardNormalization(Normalization):
         return (outputs * self.std.to(outputs.device) + self.mean.to(outputs.device)).clamp(min=0)
 
 
+class NoNormalization(Normalization):
+    """The scale of the labels; a softplus keeps densities positive."""
+
+    keeps_unit = True
+
+    def normalize(self, labels: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        return labels
+
+    def activate(self, outputs: Float[Tensor, "crystals bins"]) -> Float[Tensor, "crystals bins"]:
+        return softplus(outputs)
+
+
 def make_normalization(name: str, bins: int) -> Normalization:
-    """Make the scale that a config names: sum, max or standard."""
-    if name == "standard":
-        return StandardNormalization(bins)
-    return {"sum": SumNormalization, "max": MaxNormalization}[name]()
+    """Make the scale that a config names: sum, max, standard or none."""
+    match name:
+        case "sum":
+            return SumNormalization()
+        case "max":
+            return MaxNormalization()
+        case "standard":
+            return StandardNormalization(bins)
+    return NoNormalization()

@@ -14,6 +14,7 @@ from mat2spec.data.shards.step import READ, StageTimer
 from mat2spec.errors import StructureError
 from mat2spec.storage.rejects import Reject, reject, reject_table
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.empty_space import empty_radius
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.symmetry import primitive_nsites
 
@@ -29,13 +30,14 @@ GRAPH_ARRAYS: dict[str, Any] = {
 
 
 class FeaturizedShard(NamedTuple):
-    """A shard whose graphs are built; the first five fields are parallel, one entry per row that has a graph.
+    """A shard whose graphs are built; the first six fields are parallel, one entry per row that has a graph.
 
     Args:
         inputs: The rows.
         crystals: Crystal of each row.
         graphs: Graph of each row.
         nsites_primitive: Number of sites in the primitive cell of each row.
+        empty_radii: Radius of the largest empty sphere of each row [Å].
         sources: File and row that each comes from.
         rejects: The other rows.
     """
@@ -44,6 +46,7 @@ class FeaturizedShard(NamedTuple):
     crystals: list[Crystal]
     graphs: list[CrystalGraph]
     nsites_primitive: list[int]
+    empty_radii: list[float]
     sources: list[str]
     rejects: list[Reject]
 
@@ -63,6 +66,7 @@ class FeaturizedShard(NamedTuple):
             for name, parts in graphs.items()
         }
         columns = {name: _one_row(array) for name, array in arrays.items()}
+        columns["empty_radii"] = _one_row(np.array(self.empty_radii, np.float64))
         columns["inputs"] = _one_blob(self.inputs)
         columns["rejects"] = _one_blob(reject_table(self.rejects))
         columns["sources"] = pa.array([self.sources], pa.list_(pa.string()))
@@ -87,7 +91,8 @@ class FeaturizedShard(NamedTuple):
         ]
         crystals = [crystal for crystal in read_crystals(inputs) if isinstance(crystal, Crystal)]
         rejects = _read_blob(table["rejects"]).to_pylist()
-        return cls(inputs, crystals, graphs, nsites_primitive.tolist(), table["sources"][0].as_py(), rejects)
+        empty_radii, sources = table["empty_radii"][0].as_py(), table["sources"][0].as_py()
+        return cls(inputs, crystals, graphs, nsites_primitive.tolist(), empty_radii, sources, rejects)
 
 
 def read_rows(shard: Shard, timer: StageTimer) -> ShardRows:
@@ -110,7 +115,7 @@ def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> Featur
     """
     timer.start(GRAPH)
     torch.set_num_threads(1)  # a setting of the calling thread, and every call may come from a new one
-    positions, graphable, graphs, nsites_primitive, rejects = [], [], [], [], []
+    positions, graphable, graphs, nsites_primitive, empty_radii, rejects = [], [], [], [], [], []
     known_sites = _known_sites(rows.table)
     for position, crystal in enumerate(read_crystals(rows.table)):
         stage = READ
@@ -124,6 +129,7 @@ def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> Featur
             sites = known_sites[position]
             if sites is None:
                 sites = primitive_nsites(crystal)
+            radius = empty_radius(crystal)
         except MemoryError:
             raise
         except Exception as error:
@@ -134,9 +140,10 @@ def featurize(rows: ShardRows, config: GraphConfig, timer: StageTimer) -> Featur
         graphable.append(crystal)
         graphs.append(graph)
         nsites_primitive.append(sites)
+        empty_radii.append(radius)
     inputs = rows.table.take(pa.array(positions, pa.int64()))
     sources = [rows.sources[position] for position in positions]
-    return FeaturizedShard(inputs, graphable, graphs, nsites_primitive, sources, rejects)
+    return FeaturizedShard(inputs, graphable, graphs, nsites_primitive, empty_radii, sources, rejects)
 
 
 def _known_sites(table: pa.Table) -> list[int | None]:

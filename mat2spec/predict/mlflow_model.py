@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+EXAMPLE: dict[str, Any] = {
+    "material_id": "silicon",
+    "formula_pretty": "Si",
+    "nsites": 2,
+    "atomic_numbers": [14, 14],
+    "lattice": [0.0, 2.7155, 2.7155, 2.7155, 0.0, 2.7155, 2.7155, 2.7155, 0.0],
+    "frac_coords": [0.0, 0.0, 0.0, 0.25, 0.25, 0.25],
+}
+"""A row of a materials table: silicon, a = 5.431 Å."""
+
+
 class ServedModel:
     """Predicts one spectrum per row of a data frame of structures."""
 

@@ -1,57 +1,41 @@
 """The stages of a screening within one process: read a shard, build graphs, predict spectra."""
 
 import threading
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from mat2spec.config import InferenceConfig
 from mat2spec.data.shards.shard import Shard, ShardRows
-from mat2spec.data.shards.step import READ, WRITE, ShardLimits, ShardTables, StageTimer
+from mat2spec.data.shards.step import READ, WRITE, ShardStep, ShardTables, StageTimer
 from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.featurized import GRAPH, FeaturizedShard, featurize, read_rows
 from mat2spec.predict.predictor import Predictor
 from mat2spec.predict.table import Prediction, prediction_table
-from mat2spec.storage.location import locate
 from mat2spec.storage.rejects import reject, reject_table
-from mat2spec.storage.run_directory import RunDirectory
 
 PREDICT = "predict"
 
 STAGES = (READ, GRAPH, PREDICT, WRITE)
 
 
-class ScreeningSpec(NamedTuple):
+@dataclass(frozen=True)
+class ScreeningStep(ShardStep):
     """Everything that a process needs to take part in a screening.
 
     Args:
         checkpoint: The model; sent as a whole, so that no process depends on the path it was read from.
-        inference: Settings of the screening.
-        output: The run's directory.
-        memory: Limit of the data that a process may allocate [bytes]; None: unlimited.
+        edges_per_batch: Edges in one forward pass; None: as many as suit the device.
     """
 
     checkpoint: Checkpoint
-    inference: InferenceConfig
-    output: str
-    memory: int | None
-
-    @property
-    def run(self) -> RunDirectory:
-        """Where shards are committed."""
-        return RunDirectory(locate(self.output))
-
-    @property
-    def limits(self) -> ShardLimits:
-        """Limits of the processes."""
-        return ShardLimits(self.inference.seconds_per_shard, self.memory, self.inference.fault_limit)
+    edges_per_batch: int | None = None
 
     def processor(self) -> "ShardPipeline":
         """Load the model."""
-        return ShardPipeline(self)
+        return ShardPipeline(self.checkpoint, self.edges_per_batch)
 
 
 class ShardPipeline:
@@ -60,14 +44,15 @@ class ShardPipeline:
     Several threads may call it at once: one computes while the others read or write.
 
     Args:
-        spec: What to do.
+        checkpoint: The model.
+        edges_per_batch: Edges in one forward pass; None: as many as suit the device.
     """
 
-    def __init__(self, spec: ScreeningSpec) -> None:
+    def __init__(self, checkpoint: Checkpoint, edges_per_batch: int | None = None) -> None:
         torch.set_num_threads(1)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._checkpoint = spec.checkpoint
-        self._predictor = Predictor(spec.checkpoint, device, spec.inference.edges_per_batch)
+        self._checkpoint = checkpoint
+        self._predictor = Predictor(checkpoint, device, edges_per_batch)
         self._compute_lock = threading.RLock()
 
     def compute(self, shard: Shard, timer: StageTimer) -> ShardTables:
@@ -106,6 +91,7 @@ class ShardPipeline:
             featurized.inputs.take(pa.array(finite)),
             [featurized.crystals[i] for i in finite],
             [featurized.nsites_primitive[i] for i in finite],
+            [featurized.empty_radii[i] for i in finite],
             Prediction(
                 prediction.spectra[finite],
                 None if prediction.spread is None else prediction.spread[finite],

@@ -9,18 +9,55 @@ from jaxtyping import Float32
 
 from mat2spec.data.materials.schema import COLUMNS, materials_table
 from mat2spec.dos.grid import Spectra
-from mat2spec.errors import CheckpointError, StructureError
-from mat2spec.model.base import SpectrumNetwork
+from mat2spec.errors import CheckpointError, ConfigError, StructureError
+from mat2spec.model.base import Network, SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.model.combined import Combined
 from mat2spec.model.ensemble import Ensemble
+from mat2spec.model.features import AtomFeatures
+from mat2spec.model.gapped import Gapped
 from mat2spec.predict.forward import default_edges_per_batch, predict_outputs
 from mat2spec.predict.inputs import OneStructure, StructureFile, read_crystals
 from mat2spec.predict.spectrum import Spectrum
 from mat2spec.predict.table import Prediction, prediction_table
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.empty_space import empty_radius
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.symmetry import primitive_nsites
+
+
+def spectrum_network(checkpoint: Checkpoint) -> SpectrumNetwork:
+    """Return the network of a checkpoint that predicts spectra.
+
+    Raises:
+        CheckpointError: If it predicts none, or electronic ones without their number of states.
+    """
+    network, name = checkpoint.network, checkpoint.card.name
+    way_out = "combine it with networks that do (configs/tables/edos-pretraining.yaml, configs/tables/edos.yaml)"
+    if isinstance(network, AtomFeatures):
+        raise CheckpointError(f"{name}: predicts features, not spectra; train from it with start_with encoder")
+    if not isinstance(network, SpectrumNetwork):
+        raise CheckpointError(f"{name}: predicts band gaps, not spectra; {way_out}")
+    if checkpoint.grid.per_cell and not network.normalization.keeps_unit:
+        raise CheckpointError(f"{name}: predicts shapes without a number of states; {way_out}")
+    return network
+
+
+def find_device(name: torch.device | str | None = None) -> torch.device:
+    """Return a device that can compute; by default a GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: If there is no such device here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        available = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
+        raise ConfigError(f"device {name}: cannot be used here ({reason}); available: {available}") from None
+    return device
 
 
 class Predictor:
@@ -33,20 +70,15 @@ class Predictor:
 
     Raises:
         CheckpointError: If it predicts no spectra, or electronic ones without their number of states.
+        ConfigError: If there is no such device.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device | str | None = None, edges_per_batch: int | None = None
     ) -> None:
-        network = checkpoint.network
-        name = checkpoint.card.name
-        way_out = "combine it with networks that do (configs/tables/edos.yaml)"
-        if not isinstance(network, SpectrumNetwork):
-            raise CheckpointError(f"{name}: predicts band gaps, not spectra; {way_out}")
-        if checkpoint.grid.per_cell and not network.normalization.keeps_unit:
-            raise CheckpointError(f"{name}: predicts shapes without a number of states; {way_out}")
+        network = spectrum_network(checkpoint)
         self.checkpoint = checkpoint
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = find_device(device)
         self.edges_per_batch = edges_per_batch or default_edges_per_batch(self.device)
         self._network = network.to(self.device)
 
@@ -99,9 +131,14 @@ class Predictor:
 
     def predict_graphs(self, graphs: Sequence[CrystalGraph]) -> Prediction:
         """Predict per atom, from graphs that were built with the checkpoint's graph settings."""
-        network = self._network
-        if isinstance(network, Ensemble):
-            return self._predict_ensemble(network, graphs)
+        return self._predict(self._network, graphs)
+
+    def _predict(self, network: SpectrumNetwork, graphs: Sequence[CrystalGraph]) -> Prediction:
+        match network:
+            case Ensemble():
+                return self._predict_ensemble(network, graphs)
+            case Gapped():
+                return self._predict(network.spectrum, graphs)._replace(gaps=self._outputs(network.gap, graphs))
         outputs = self._outputs(network, graphs)
         gaps = outputs[:, network.bins :] if isinstance(network, Combined) else None
         return Prediction(self._to_states(outputs), gaps=gaps)
@@ -122,15 +159,14 @@ class Predictor:
                 raise StructureError(crystal.material_id, "the network predicts a spectrum that is not finite")
         nsites_primitive = [primitive_nsites(crystal) for crystal in crystals]
         inputs = materials_table(crystals).select(list(COLUMNS))
-        table = prediction_table(inputs, crystals, nsites_primitive, prediction, self.checkpoint)
+        radii = [empty_radius(crystal) for crystal in crystals]
+        table = prediction_table(inputs, crystals, nsites_primitive, radii, prediction, self.checkpoint)
         return [Spectrum(self.checkpoint.grid, row) for row in table.to_pylist()]
 
     def _graphs(self, crystals: Sequence[Crystal]) -> list[CrystalGraph]:
         return [build_graph(crystal, self.checkpoint.card.config.graph) for crystal in crystals]
 
-    def _outputs(
-        self, network: SpectrumNetwork, graphs: Sequence[CrystalGraph]
-    ) -> Float32[np.ndarray, "crystals outputs"]:
+    def _outputs(self, network: Network, graphs: Sequence[CrystalGraph]) -> Float32[np.ndarray, "crystals outputs"]:
         return predict_outputs(network, graphs, self.device, self.edges_per_batch)
 
     def _to_states(self, outputs: Float32[np.ndarray, "crystals outputs"]) -> Spectra:

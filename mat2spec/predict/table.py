@@ -34,18 +34,21 @@ def prediction_table(
     inputs: pa.Table,
     crystals: Sequence[Crystal],
     nsites_primitive: Sequence[int],
+    empty_radii: Sequence[float],
     prediction: Prediction,
     checkpoint: Checkpoint,
 ) -> pa.Table:
     """Join predictions with the rows of the input, whose other columns follow at the end.
 
     A material was seen in training if the network was fitted to its spectrum or chosen on it: training and validation
-    rows.
+    rows. It is recognized by its structure, in whatever cell and under whatever name; `id_in_training` says whether
+    one of these rows has its name.
 
     Args:
         inputs: Rows of a materials table.
         crystals: The crystal of each row.
         nsites_primitive: Sites of the primitive cell of each.
+        empty_radii: Radius of the largest empty sphere in each [Å] (`structure.empty_space`).
         prediction: Of each row, per atom.
         checkpoint: Of the prediction.
     """
@@ -57,16 +60,19 @@ def prediction_table(
     known_elements = frozenset(checkpoint.card.training.elements)
     elements = [crystal.elements for crystal in crystals]
     unseen_elements = [[element for element in row if element not in known_elements] for row in elements]
-    seen_in_training = [crystal.material_id in checkpoint.training_ids for crystal in crystals]
+    ids_in_training = [crystal.material_id in checkpoint.training_ids for crystal in crystals]
     columns: dict[str, Column] = {
         "material_id": inputs["material_id"].cast(pa.string()),
         "formula_pretty": inputs["formula_pretty"].cast(pa.string()),
         "nsites": inputs["nsites"].cast(pa.int32()),
         "nsites_primitive": pa.array(nsites_primitive, pa.int32()),
+        "volume_per_atom": pa.array([crystal.volume / len(crystal) for crystal in crystals], pa.float32()),
+        "empty_radius": pa.array(empty_radii, pa.float32()),
         "elements": pa.array(elements, pa.list_(pa.string())),
         "spectrum": _fixed_size_lists(spectra),
         "spread": pa.nulls(len(crystals), pa.float32()) if spread is None else pa.array(spread, pa.float32()),
-        "seen_in_training": pa.array(seen_in_training, pa.bool_()),
+        "seen_in_training": pa.array([checkpoint.has_seen(crystal) for crystal in crystals], pa.bool_()),
+        "id_in_training": pa.array(ids_in_training, pa.bool_()),
         "unseen_elements": pa.array(unseen_elements, pa.list_(pa.string())),
     }
     if grid.per_cell:
@@ -79,21 +85,25 @@ def prediction_table(
 def empty_prediction_table(inputs: pa.Table, checkpoint: Checkpoint) -> pa.Table:
     """Return a predictions table without rows, with the columns that rows of a materials table lead to."""
     spectra = np.empty((0, len(checkpoint.grid)), np.float32)
-    return prediction_table(inputs.slice(0, 0), [], [], Prediction(spectra), checkpoint)
+    return prediction_table(inputs.slice(0, 0), [], [], [], Prediction(spectra), checkpoint)
 
 
 def _with_extra_columns(columns: dict[str, Column], inputs: pa.Table) -> dict[str, Column]:
     """Append the other columns of the input; a name that is taken gets the prefix input_, as often as needed.
 
+    SQL ignores case, so MATERIAL_ID is taken.
     Sites of the primitive cell that the input has are those of the predictions.
     """
     ours = {*COLUMNS, PRIMITIVE_SITES} if has_primitive_sites(inputs.schema) else {*COLUMNS}
     extra = [name for name in inputs.column_names if name not in ours]
     joined = dict(columns)
+    taken = {name.lower() for name in columns}
+    others = {name.lower() for name in extra}
     for name in extra:
         free_name = name
-        while free_name in joined or (free_name != name and free_name in extra):
+        while free_name.lower() in taken or (free_name != name and free_name.lower() in others):
             free_name = f"input_{free_name}"
+        taken.add(free_name.lower())
         joined[free_name] = inputs[name]
     return joined
 

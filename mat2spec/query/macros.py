@@ -20,24 +20,7 @@ _ALL = f"{2**_BINS - 1}::UHUGEINT"
 
 
 def macros(grid: SpectrumGrid) -> list[str]:
-    """Return the statements that create the macros of a run.
-
-    All runs:
-        axis(): centers of the bins, one per number of a spectrum.
-        dos_at(spectrum, energy): density in the bin that holds the energy or frequency; NULL outside the grid.
-        dos_integral(spectrum, low, high): states between two energies or frequencies.
-        similar(a, b): cosine_distance, 1 − cosine of the two spectra, and wasserstein, in the unit of the grid, as in
-            mat2spec.dos.metrics.
-
-    Electronic runs, energies in eV, thresholds in states/eV per primitive cell:
-        vb_gap(spectrum, threshold, min_width, upper_min, upper_max), cb_gap(spectrum, threshold, min_width,
-            lower_min, lower_max): lower, upper and width of the gap, or NULL; defaults and results are those of
-            mat2spec.dos.edge_gaps.
-        vb_gap_of_mask(vb_mask, cb_mask, min_width, …), cb_gap_of_mask(…): the same from the stored masks, at
-            threshold 1; much faster.
-        has_gap(spectrum, low, high, threshold): whether all bins that overlap the window are low; false if the window
-            leaves the grid.
-    """
+    """Return the statements that create the macros of a run; mat2spec.query.glossary.MACROS describes them."""
     return [*_axis_macros(grid), *_similarity_macros(grid), *(_gap_macros() if grid == EDOS_GRID else [])]
 
 
@@ -98,12 +81,18 @@ def _gap_macros() -> list[str]:
             _cb_gap({low}, min_width, lower_min, lower_max)""",
         f"CREATE MACRO vb_gap_of_mask(vb_mask, cb_mask, {below}) AS _vb_gap({masks}, min_width, upper_min, upper_max)",
         f"CREATE MACRO cb_gap_of_mask(vb_mask, cb_mask, {above}) AS _cb_gap({masks}, min_width, lower_min, lower_max)",
-        f"""CREATE MACRO has_gap(spectrum, low, high, threshold := {valence.threshold}) AS CASE
+        f"""CREATE MACRO _has_window(is_known, low, high, is_low) AS CASE
             WHEN low > high
             THEN error('has_gap: the window must ascend, got ' || low || ' … ' || high || ' eV; swap the two numbers')
-            WHEN low < {origin} OR high > {last} THEN CASE WHEN spectrum IS NOT NULL THEN false END
-            ELSE list_max(spectrum[_bin_of(low):greatest(_bin_of(low), _edge_from(high))])
-                 <= threshold::DOUBLE::FLOAT END""",
+            WHEN low < {origin} OR high > {last} THEN CASE WHEN is_known THEN false END
+            ELSE is_low END""",
+        f"""CREATE MACRO has_gap(spectrum, low, high, threshold := {valence.threshold}) AS
+            _has_window(spectrum IS NOT NULL, low, high,
+                        list_max(spectrum[_bin_of(low):_last_bin(low, high)]) <= threshold::DOUBLE::FLOAT)""",
+        f"""CREATE MACRO has_gap_of_mask(vb_mask, cb_mask, low, high) AS
+            _has_window(vb_mask IS NOT NULL, low, high,
+                        {masks} & _from_to(_bin_of(low) - 1, _last_bin(low, high) - 1)
+                        = _from_to(_bin_of(low) - 1, _last_bin(low, high) - 1))""",
     ]
 
 
@@ -135,6 +124,7 @@ def _edge_macros() -> list[str]:
         f"CREATE MACRO _edge_from(energy) AS ceil((energy::DOUBLE - {TOLERANCE} - {origin}) / {width})::INTEGER",
         f"CREATE MACRO _edge_to(energy) AS floor((energy::DOUBLE + {TOLERANCE} - {origin}) / {width})::INTEGER",
         f"CREATE MACRO _bin_of(energy) AS least(_edge_to(energy) + 1, {_BINS})",
+        "CREATE MACRO _last_bin(low, high) AS greatest(_bin_of(low), _edge_from(high))",
         f"""CREATE MACRO _between_edges(a, b) AS
             {{'lower': {origin} + a * {width}::DOUBLE,
               'upper': {origin} + b * {width}::DOUBLE,

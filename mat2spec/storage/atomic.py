@@ -58,7 +58,18 @@ def write_json(path: Location, record: Any) -> None:
 
 
 def write_parquet(path: Location, table: pa.Table) -> None:
-    """Write a Parquet file, compressed with zstd, as `write_bytes` does."""
+    """Write a Parquet file, compressed with zstd, as `write_bytes` does.
+
+    Lists of a fixed size with a NULL among them become lists of any size: pyarrow cannot read such columns back.
+    """
     content = io.BytesIO()
-    pq.write_table(table, content, compression="zstd")
+    pq.write_table(_readable(table), content, compression="zstd")
     write_bytes(path, content.getvalue())
+
+
+def _readable(table: pa.Table) -> pa.Table:
+    for index, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_list(field.type) and table.column(index).null_count:
+            free = pa.list_(field.type.value_type)
+            table = table.set_column(index, field.with_type(free), table.column(index).cast(free))
+    return table

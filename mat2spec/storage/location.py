@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from upath import UPath
 
@@ -32,8 +33,15 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def path_of_url(path: str) -> str:
+    """Return the path that a file:// URL stands for; anything else as it is. fsspec does not follow links on a disk."""
+    protocol, _, rest = path.partition("://")
+    return rest if protocol in ("file", "local") else path
+
+
 def locate(path: str) -> Location:
     """Return the location of a URL or of an absolute path."""
+    path = path_of_url(path)
     return UPath(path, **_UNCACHED) if is_url(path) else Path(path)
 
 
@@ -100,8 +108,8 @@ def list_remote_files(url: str) -> Iterator[ListedFile]:
     """
     try:
         filesystem, root = url_to_fs(url, **_UNCACHED)
-        is_pattern = glob.has_magic(root)
-        files = filesystem.glob(root, detail=True) if is_pattern else filesystem.find(root, detail=True)
+        is_pattern = glob.has_magic(root) and not filesystem.exists(root)
+        files = _match(filesystem, root) if is_pattern else filesystem.find(root, detail=True)
     except ImportError as error:
         raise TableError(f"{url}: {error}; {_STORE_EXTRAS}") from None
     except Exception as error:  # each store has errors of its own
@@ -113,6 +121,14 @@ def list_remote_files(url: str) -> Iterator[ListedFile]:
         if info["type"] == "file" and not is_hidden:
             version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
             yield ListedFile(filesystem.unstrip_protocol(name), relative, info["size"], version)
+
+
+def _match(filesystem: AbstractFileSystem, pattern: str) -> dict[str, Any]:
+    """Files that match a glob, and those below folders that match it."""
+    files: dict[str, Any] = {}
+    for name, info in filesystem.glob(pattern, detail=True).items():
+        files |= filesystem.find(name, detail=True) if info["type"] == "directory" else {name: info}
+    return files
 
 
 def folders_before_pattern(pattern: str) -> str:

@@ -24,6 +24,9 @@ MAX_VOLUME_PER_ATOM = 1e4
 HASH_DECIMALS = 5
 """Digits of a length [Å] or a fractional coordinate that enter `content_hash`; files seldom give more."""
 
+ROUNDED_OCCUPANCY = 1e-3
+"""Difference from one within which the occupancy of a site is one: 0.9999, 1.000001, or three times 0.3333."""
+
 ISOTOPES = {"D": "deuterium", "T": "tritium"}
 """They bond as hydrogen does, but their phonons differ, and a crystal knows no masses."""
 
@@ -113,6 +116,11 @@ class Crystal:
             StructureError: Also if a site is disordered (partly occupied, or shared by several species) or an isotope.
         """
         name = material_id or structure.reduced_formula
+        if not all(structure.pbc):
+            periodic = ", ".join(axis for axis, is_periodic in zip("abc", structure.pbc, strict=True) if is_periodic)
+            raise StructureError(
+                name, f"it is periodic along {periodic or 'no vector'} only; a crystal is along all three"
+            )
         if isotope := isotope_in(structure):
             raise StructureError(name, isotope)
         if disorder := disordered_site(structure):
@@ -144,6 +152,8 @@ class Crystal:
         if not atoms.pbc.all() or atoms.cell.rank < 3:
             rule = "it has no periodic cell (pbc and three lattice vectors); a molecule has no bands or phonon branches"
             raise StructureError(name, rule)
+        if disorder := _disorder_of_atoms(atoms):
+            raise StructureError(name, f"{disorder}; give an ordered structure")
         lattice = np.array(atoms.cell, np.float64)
         frac_coords = atoms.get_positions() @ np.linalg.inv(lattice)  # as pymatgen computes them, to the last digit
         return cls(name, _checked_numbers(name, atoms.get_atomic_numbers()), lattice, frac_coords)
@@ -158,7 +168,7 @@ class Crystal:
 
         Args:
             row: At least material_id, nsites, atomic_numbers, lattice (9 numbers: rows a, b, c [Å]) and frac_coords (3
-                per site), as lists or arrays; float32 is accepted.
+                per site), as lists or arrays, flat or in rows of three; float32 and integers are accepted.
 
         Raises:
             StructureError: Also if a value is NULL or the lengths of the lists do not match.
@@ -167,6 +177,7 @@ class Crystal:
         numbers, lattice, frac_coords = row["atomic_numbers"], row["lattice"], row["frac_coords"]
         if numbers is None or lattice is None or frac_coords is None:
             raise StructureError(name, "atomic_numbers, lattice or frac_coords is NULL")
+        lattice, frac_coords = _flat(name, "lattice", lattice), _flat(name, "frac_coords", frac_coords)
         if len(lattice) != 9:
             raise StructureError(name, f"the lattice has {len(lattice)} numbers; need 9, the rows a, b, c")
         if nsites is None or np.isnan(nsites) or nsites != len(numbers):
@@ -177,8 +188,8 @@ class Crystal:
         return cls(
             name,
             _checked_numbers(name, np.asarray(numbers)),
-            np.array(lattice, np.float64).reshape(3, 3),
-            np.array(frac_coords, np.float64).reshape(-1, 3),
+            lattice.reshape(3, 3),
+            frac_coords.reshape(-1, 3),
         )
 
     def to_row(self) -> dict[str, Any]:
@@ -203,6 +214,15 @@ def disordered_site(structure: Structure) -> str:
     return ""
 
 
+def _disorder_of_atoms(atoms: Atoms) -> str:
+    """Describe a partly occupied site; "" if there is none. ASE keeps occupancies beside the atoms, by kind of site."""
+    for kind, species in (atoms.info.get("occupancy") or {}).items():
+        if len(species) > 1 or abs(sum(species.values()) - 1) > ROUNDED_OCCUPANCY:
+            shares = ", ".join(f"{symbol}:{share:g}" for symbol, share in species.items())
+            return f"a site of kind {kind} is disordered ({shares})"
+    return ""
+
+
 def isotope_in(structure: Structure) -> str:
     """Describe the first site that holds deuterium or tritium, and why it is refused; "" if there is none."""
     for index, site in enumerate(structure):
@@ -217,6 +237,17 @@ def isotope_rule(site: str, symbol: str) -> str:
     """Explain why a site that holds deuterium or tritium is refused."""
     isotope = f"{site} is {symbol} ({ISOTOPES[symbol]}), whose phonons are not those of hydrogen"
     return f"{isotope}; replace it by H if isotopes do not matter"
+
+
+def _flat(material_id: str, what: str, numbers: Any) -> Float64[np.ndarray, " numbers"]:
+    """Numbers that are flat or in rows of three, as a flat array."""
+    if isinstance(numbers, np.ndarray) and numbers.dtype.kind != "O":
+        return np.array(numbers, np.float64).ravel()
+    if not any(map(np.ndim, numbers)):
+        return np.array(numbers, np.float64)
+    if any(np.shape(row) != (3,) for row in numbers):
+        raise StructureError(material_id, f"each row of {what} must be 3 numbers")
+    return np.concatenate(numbers, dtype=np.float64)
 
 
 def _checked_numbers(material_id: str, numbers: np.ndarray) -> UInt8[np.ndarray, " atoms"]:

@@ -8,29 +8,25 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, UInt8
-from pymatgen.core import Lattice
-from pymatgen.optimization.neighbors import find_points_in_spheres
 from torch import Tensor
 
 from mat2spec.config import GraphConfig
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
-
-MIN_DISTANCE = 0.5
-"""[Å] Closer atoms mean an error in the file; the shortest bond, that of H₂, is 0.74 Å."""
+from mat2spec.structure.distances import (
+    LARGEST_FLOOR,
+    check_distances_in_cell,
+    compact_cell,
+    points_within,
+    refuse_flat_cell,
+    refuse_overlap,
+)
 
 PHANTOM_DISTANCE = 9.0
 """[Å] Length of the edges that the published code adds for missing neighbors."""
 
 _EXPECTED_NEIGHBORS = 24
 """Neighbors in the first search radius at uniform density: twice the 12 needed, so one search nearly always does."""
-
-_CHECK_RADIUS = 2.5
-"""[Å] Radius of the search for atoms that are too close, the fastest: the search divides the cell into cubes of this
-size, and 0.5 Å takes twice as long."""
-
-_THIN_CELL = 2.0
-"""[Å] Plane spacing below which a cell is reduced first: a search in a long, thin cell visits very many images."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +99,12 @@ def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     alone: rotation, a shift of the origin, another order of sites or another choice of cell give the same graph.
 
     Raises:
-        StructureError: If an atom has no neighbor within the cutoff, or two atoms are closer than 0.5 Å.
+        StructureError: If an atom has no neighbor within the cutoff, or two atoms overlap (`check_distances`).
     """
-    lattice, coords = _compact_cell(crystal)
-    if (shortest := np.linalg.norm(lattice, axis=1).min()) < MIN_DISTANCE:
-        rule = f"a site is {shortest:.3g} Å from its own image; atoms closer than {MIN_DISTANCE} Å overlap"
-        raise StructureError(crystal.material_id, rule)
+    lattice, coords = compact_cell(crystal)
+    refuse_flat_cell(crystal, lattice)
     pairs, shell = _neighbor_search(lattice, coords, crystal.volume, config)
-    if pairs.distances.size and pairs.distances.min() < MIN_DISTANCE:
-        closest = int(pairs.distances.argmin())
-        sites = f"sites {pairs.centers[closest]} and {pairs.neighbors[closest]}"
-        rule = f"{sites} are {pairs.distances[closest]:.3f} Å apart; atoms closer than {MIN_DISTANCE} Å overlap"
-        raise StructureError(crystal.material_id, rule)
+    refuse_overlap(crystal, pairs.centers, pairs.neighbors, pairs.distances)
     if config.phantoms:
         return _with_phantoms(crystal.atomic_numbers, pairs, config)
     if np.isneginf(shell).any():
@@ -133,23 +123,11 @@ def check_graph(crystal: Crystal, config: GraphConfig) -> None:
     Raises:
         StructureError: As `build_graph` does.
     """
-    lattice, coords = _compact_cell(crystal)
-    if MIN_DISTANCE <= np.linalg.norm(lattice, axis=1).min() < config.cutoff:
-        *_, distances = _points_within(_CHECK_RADIUS, lattice, coords)
-        if np.count_nonzero(distances < MIN_DISTANCE) == len(coords):  # each atom finds only itself
-            return
-    build_graph(crystal, config)
-
-
-def _compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "atoms 3"]]:
-    """Lattice and Cartesian coordinates inside the cell; the LLL-reduced cell where the given one is long and thin."""
-    lattice, frac = crystal.lattice, crystal.frac_coords
-    areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
-    if crystal.volume < _THIN_CELL * areas.max():
-        reduced = Lattice(lattice).get_lll_reduced_lattice()
-        frac = frac @ lattice @ np.linalg.inv(reduced.matrix)
-        lattice = np.ascontiguousarray(reduced.matrix)
-    return lattice, (frac - np.floor(frac)) @ lattice
+    lattice, coords = compact_cell(crystal)
+    if np.linalg.norm(lattice, axis=1).min() < config.cutoff:
+        check_distances_in_cell(crystal, lattice, coords)
+    else:
+        build_graph(crystal, config)
 
 
 class _Pairs(NamedTuple):
@@ -171,7 +149,8 @@ def _neighbor_search(
     """
     radius = config.cutoff
     if config.neighbors:
-        radius = min(radius, (3 * _EXPECTED_NEIGHBORS * volume / (4 * pi * len(coords))) ** (1 / 3))
+        expected = (3 * _EXPECTED_NEIGHBORS * volume / (4 * pi * len(coords))) ** (1 / 3)
+        radius = min(radius, max(expected, LARGEST_FLOOR))
     while True:
         pairs = _pairs_within(radius, lattice, coords)
         counts = np.bincount(pairs.centers, minlength=len(coords))
@@ -182,21 +161,10 @@ def _neighbor_search(
 
 
 def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]) -> _Pairs:
-    centers, neighbors, images, distances = _points_within(radius, lattice, coords)
-    centers, neighbors = centers.view(np.int64), neighbors.view(np.int64)  # from C's long long
-    is_itself = (centers == neighbors) & ~images.any(axis=1)
+    centers, neighbors, images, distances = points_within(radius, lattice, coords)
     order = np.lexsort((distances, centers))
-    order = order[~is_itself[order]]
     centers, neighbors = centers[order], neighbors[order]
     return _Pairs(neighbors, centers, distances[order], coords[neighbors] + images[order] @ lattice - coords[centers])
-
-
-def _points_within(
-    radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Float64[np.ndarray, " pairs"]]:
-    """Centers, neighbors, images of the neighbors, and distances; each atom is also its own neighbor."""
-    periodic = np.ones(3, dtype=np.int64)
-    return find_points_in_spheres(coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8)
 
 
 def _last_shell(

@@ -1,6 +1,6 @@
 """Checkpoints made of finished trainings: ensembles of one network, and combined electronic predictors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,21 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from mat2spec.config import CombinedConfig, EnsembleConfig, GapConfig, Mat2SpecConfig, TrainConfig
+from mat2spec.config import (
+    AnyGapConfig,
+    CombinedConfig,
+    EnsembleConfig,
+    GappedConfig,
+    TrainConfig,
+)
 from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits
 from mat2spec.errors import CheckpointError
 from mat2spec.evaluate.evaluate import evaluate
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import TrainingStructures
 from mat2spec.predict.predictor import Predictor
-from mat2spec.train.result import CHECKPOINT, evaluate_on_test
+from mat2spec.train.result import CHECKPOINT, evaluate_on_test, mlflow_run_id
 
 
 def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], splits: LabeledSplits) -> dict[str, Any]:
@@ -33,17 +40,19 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     model = EnsembleConfig(architecture="ensemble", members=len(members), member=first.config.model)
     config = _config_of_whole(first.config, model)
     weights = _ensemble_weights(members)
-    seen = sorted(frozenset.union(*(member.training_ids for member in members)))
-    record = _record_with_parents(first.training, members)
+    seen = _seen_by(members)
+    record = _record_with_parents(output, first.training, members)
 
     def write(calibration: Tensor, record: TrainingRecord) -> Checkpoint:
-        write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": calibration}, record, seen)
+        write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": calibration}, record, *seen)
         return Checkpoint.load(output / CHECKPOINT)
 
     uncalibrated = write(torch.tensor([0.0, 1.0]), record)
     disagreement, errors = _expected_and_true_errors(uncalibrated, splits.valid)
     calibration, _ = nnls(np.stack([np.ones_like(disagreement), disagreement], axis=1), errors)
-    valid = evaluate(uncalibrated, splits.valid, torch.device("cpu"), held_out=False).scores()
+    scores = evaluate(uncalibrated, splits.valid, torch.device("cpu"), held_out=False).scores()
+    # the precision of no hits is not a number, and a card has none
+    valid = {metric: value for metric, value in scores.items() if np.isfinite(value)}
     checkpoint = write(torch.from_numpy(calibration).float(), record.model_copy(update={"validation": valid}))
     expected, errors = _expected_and_true_errors(checkpoint, splits.test)
     return evaluate_on_test(checkpoint, splits, output) | {
@@ -61,7 +70,12 @@ def _ensemble_weights(members: Sequence[Checkpoint]) -> dict[str, Tensor]:
     """Weights of all members, and the normalization that they share."""
     states = [member.network.state_dict() for member in members]
     weights = {f"members.{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
-    return weights | {key: value for key, value in states[0].items() if key.startswith("normalization.")}
+    return weights | _normalization(states[0])
+
+
+def _normalization(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network's scale, which the whole that it becomes part of has too."""
+    return {key: value for key, value in state.items() if key.startswith("normalization.")}
 
 
 def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabeledCrystals) -> tuple[np.ndarray, np.ndarray]:
@@ -91,47 +105,101 @@ def write_combined(
     }
     whole = build_network(config).state_dict()
     weights = whole | {key: value for key, value in trained.items() if key in whole}
-    record = _record_with_parents(shape.card.training, list(parts.values()))
-    seen = sorted(shape.training_ids | scale.training_ids)
-    write_checkpoint(output / CHECKPOINT, name, config, weights, record, seen)
+    record = _record_with_parents(output, shape.card.training, list(parts.values()))
+    write_checkpoint(output / CHECKPOINT, name, config, weights, record, *_seen_by([shape, scale]))
     return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
 
 
-def _record_with_parents(record: TrainingRecord, parents: Sequence[Checkpoint]) -> TrainingRecord:
+def _seen_by(parts: Sequence[Checkpoint]) -> tuple[list[str], TrainingStructures]:
+    """Names and structures that any of several checkpoints was trained or selected on."""
+    ids = frozenset.union(*(part.training_ids for part in parts))
+    return sorted(ids), TrainingStructures.union([part.training_structures for part in parts])
+
+
+def _record_with_parents(output: Path, record: TrainingRecord, parents: Sequence[Checkpoint]) -> TrainingRecord:
     """Training record of a checkpoint made of others: their total time, and their fingerprints."""
     return record.model_copy(
         update={
             "seconds": round(sum(parent.card.training.seconds for parent in parents), 1),
+            "mlflow_run_id": mlflow_run_id(output),
             "parents": {parent.card.name: parent.fingerprint for parent in parents},
         }
     )
 
 
+def write_gapped(
+    output: Path, name: str, spectrum: Checkpoint, gap: Checkpoint, splits: LabeledSplits
+) -> dict[str, Any]:
+    """Write a checkpoint of spectra and band gaps (`model.gapped.Gapped`) and evaluate it on the test rows.
+
+    Returns:
+        The result of `evaluate_on_test`.
+
+    Raises:
+        CheckpointError: If one of them cannot play its role, or they differ in grid or graphs.
+    """
+    _check_role(gap, "gap", "a gapped network", ("gap", "vector-gap"))
+    theirs = spectrum.card.config
+    predicts_gaps = isinstance(theirs.model, AnyGapConfig | CombinedConfig | GappedConfig)
+    if predicts_gaps or theirs.normalization not in ("none", "standard"):
+        raise CheckpointError(
+            f"{spectrum.card.name}: cannot be the spectrum of a gapped network, which needs a network of spectra, "
+            "normalization none or standard"
+        )
+    _check_same_input(spectrum, gap)
+    config = _config_of_whole(
+        theirs, GappedConfig(architecture="gapped", spectrum=theirs.model, gap=gap.card.config.model)
+    )
+    states = {"spectrum": spectrum.network.state_dict(), "gap": gap.network.state_dict()}
+    weights = {f"{role}.{key}": value for role, state in states.items() for key, value in state.items()}
+    weights |= _normalization(states["spectrum"])
+    record = _record_with_parents(output, spectrum.card.training, [spectrum, gap])
+    write_checkpoint(output / CHECKPOINT, name, config, weights, record, *_seen_by([spectrum]))
+    return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
+
+
 def _combined_config(shape: Checkpoint, scale: Checkpoint, gap: Checkpoint) -> TrainConfig:
     """Configuration of the combined network: that of the scale, with the models of all three parts."""
-    parts = {
-        "shape": (shape, Mat2SpecConfig, "sum"),
-        "scale": (scale, Mat2SpecConfig, "standard"),
-        "gap": (gap, GapConfig, None),
-    }
-    for role, (part, kind, normalization) in parts.items():
-        config = part.card.config
-        if not isinstance(config.model, kind) or normalization not in (None, config.normalization):
-            needs = f"architecture {'gap' if kind is GapConfig else 'mat2spec'}"
-            if normalization:
-                needs += f", normalization {normalization}"
-            raise CheckpointError(f"{part.card.name}: cannot be the {role} of a combined network, which needs {needs}")
-        for name in ("grid", "graph"):
-            if getattr(config, name) != getattr(shape.card.config, name):
-                raise CheckpointError(
-                    f"{part.card.name}: its {name} differs from that of {shape.card.name}; "
-                    f"combine networks with the same {name}"
-                )
-    models = {role: part.card.config.model for role, (part, _, _) in parts.items()}
+    parts = {"shape": shape, "scale": scale, "gap": gap}
+    _check_role(shape, "shape", "a combined network", ("mat2spec",), "sum")
+    _check_role(scale, "scale", "a combined network", ("mat2spec",), "standard")
+    _check_role(gap, "gap", "a combined network", ("gap",))
+    for part in (scale, gap):
+        _check_same_input(shape, part)
+    models = {role: part.card.config.model for role, part in parts.items()}
     return _config_of_whole(scale.card.config, CombinedConfig(architecture="combined", **models))
 
 
-def _config_of_whole(config: TrainConfig, model: CombinedConfig | EnsembleConfig) -> TrainConfig:
+def _check_role(
+    part: Checkpoint, role: str, whole: str, architectures: tuple[str, ...], normalization: str | None = None
+) -> None:
+    """Check that a checkpoint can play a role in a whole.
+
+    Raises:
+        CheckpointError: If its network or its normalization is another than the role needs.
+    """
+    config = part.card.config
+    if config.model.architecture in architectures and normalization in (None, config.normalization):
+        return
+    needs = f"architecture {' or '.join(architectures)}" + (f", normalization {normalization}" if normalization else "")
+    raise CheckpointError(f"{part.card.name}: cannot be the {role} of {whole}, which needs {needs}")
+
+
+def _check_same_input(first: Checkpoint, other: Checkpoint) -> None:
+    """Check that two networks read the same graphs and mean the same grid.
+
+    Raises:
+        CheckpointError: If they do not.
+    """
+    for name in ("grid", "graph"):
+        if getattr(other.card.config, name) != getattr(first.card.config, name):
+            raise CheckpointError(
+                f"{other.card.name}: its {name} differs from that of {first.card.name}; "
+                f"combine networks with the same {name}"
+            )
+
+
+def _config_of_whole(config: TrainConfig, model: CombinedConfig | EnsembleConfig | GappedConfig) -> TrainConfig:
     """Configuration of a part, with the model of the whole and without the part's own start."""
     training = config.training.model_copy(update={"freeze_encoder": False})
     return config.model_copy(update={"model": model, "training": training, "start_from": None, "start_with": "network"})

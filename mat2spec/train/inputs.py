@@ -5,10 +5,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mat2spec.config import TrainConfig
+from mat2spec.config import FeaturesConfig, TrainConfig
 from mat2spec.data.labels.dataset import LabeledSplits, read_labels
 from mat2spec.dos.grid import GRIDS
-from mat2spec.errors import CheckpointError, TableError
+from mat2spec.errors import CheckpointError, TableError, counted
 from mat2spec.model.checkpoint import SHIPPED, Checkpoint, shipped_checkpoints
 from mat2spec.model.registry import build_network, label_size
 from mat2spec.storage.paths import resolve
@@ -55,17 +55,17 @@ class TrainingInputs:
             self.labels,
             config.data,
             config.graph,
-            GRIDS[config.grid],
+            config.model.features if isinstance(config.model, FeaturesConfig) else GRIDS[config.grid],
             self.extra_train,
             self.exclude_systems_of,
             check_graphs=check_graphs,
         )
         expected = label_size(config)
         actual = splits.train.spectra.shape[1]
-        if actual != expected:
+        if expected not in (None, actual):
             raise TableError(
-                f"{self.labels}: column {config.data.label} has {_describe_label(actual)} per row, "
-                f"architecture {config.model.architecture} needs {_describe_label(expected)}; choose another data.label"
+                f"{self.labels}: column {config.data.label} has {counted(actual, 'number')} per row, "
+                f"architecture {config.model.architecture} needs {expected}; choose another data.label"
             )
         return splits
 
@@ -74,7 +74,7 @@ class TrainingInputs:
 
         Raises:
             CheckpointError: If it cannot be read, or differs in network, scale of predictions, grid or graphs.
-            TableError: If it was trained on materials of this training's test set.
+            TableError: If it was trained on labels of materials of this training's test set.
         """
         if self.start_from is None:
             return None
@@ -89,7 +89,9 @@ class TrainingInputs:
                 )
         if config.start_with == "encoder":
             _check_encoder(checkpoint, build_network(config), self.start_from)
-        if seen := checkpoint.training_ids.intersection(splits.test.material_ids):
+        # features are computed from structures alone, and say nothing about a test row's label
+        has_labels = not isinstance(checkpoint.card.config.model, FeaturesConfig)
+        if has_labels and (seen := checkpoint.training_ids.intersection(splits.test.material_ids)):
             raise TableError(
                 f"{self.start_from}: was trained on {len(seen)} of the {len(splits.test)} test rows "
                 f"({min(seen)}, …); choose another checkpoint or another split"
@@ -105,10 +107,6 @@ def initial_weights(config: TrainConfig, checkpoint: Checkpoint | None) -> dict[
     return {
         key: value for key, value in weights.items() if config.start_with == "network" or key.startswith("encoder.")
     }
-
-
-def _describe_label(size: int) -> str:
-    return "one number" if size == 1 else f"a spectrum of {size} bins"
 
 
 def _check_encoder(checkpoint: Checkpoint, network: nn.Module, path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mat2spec.config import CombinedConfig, EnsembleConfig, TrainConfig, TrainingConfig
+from mat2spec.config import CombinedConfig, EnsembleConfig, GappedConfig, TrainConfig, TrainingConfig
 from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.errors import ConfigError, Mat2SpecError, counted
@@ -51,9 +51,9 @@ def check_trainable(config: TrainConfig) -> None:
     """Check that the network can be trained.
 
     Raises:
-        ConfigError: If it is an ensemble or a combined network, which are made of finished trainings.
+        ConfigError: If it is made of finished trainings: an ensemble, a combined or a gapped network.
     """
-    if isinstance(config.model, EnsembleConfig | CombinedConfig):
+    if isinstance(config.model, EnsembleConfig | CombinedConfig | GappedConfig):
         raise ConfigError(
             f"model.architecture: {config.model.architecture} is made of finished trainings; make it with a row of "
             "kind ensemble or combine in a benchmark table (mat2spec reproduce)"
@@ -127,6 +127,7 @@ class Training:
         self.next_epoch = 0
         self.seconds = 0.0
         self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
+        self.history: list[dict[str, float]] = []
         self._step: nn.Module = self.network
         if workers > 1 and parameters:
             devices = [device] if device.type == "cuda" else None
@@ -136,7 +137,8 @@ class Training:
         """Train for one epoch, score the validation rows and keep the weights if they are the best so far.
 
         Returns:
-            Epoch, mean losses, learning rate and, on rank 0, validation scores on the scale of the labels.
+            Epoch, number of workers, mean losses, learning rate and, on rank 0, validation scores on the scale of the
+            labels. Also kept in `history`.
 
         Raises:
             TrainingDiverged: If a loss is not finite.
@@ -161,7 +163,9 @@ class Training:
         if self.workers > 1:
             distributed.barrier()
         self.seconds += time.perf_counter() - start
-        return metrics | {"epoch": epoch}
+        metrics |= {"epoch": epoch, "workers": self.workers}
+        self.history.append(metrics)
+        return metrics
 
     @property
     def averaged(self) -> Network:
@@ -217,6 +221,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "averaged": self._averaged.state_dict() if self._averaged else None,
             "best": self.best,
+            "history": self.history,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -224,6 +229,7 @@ class Training:
         self.next_epoch = state["next_epoch"]
         self.seconds = state["seconds"]
         self.best = state["best"]
+        self.history = state.get("history", [])  # states of older versions lack it
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self._averaged:

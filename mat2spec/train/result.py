@@ -8,11 +8,16 @@ import torch
 from mat2spec.config import TrainConfig
 from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.evaluate.evaluate import evaluate
-from mat2spec.evaluate.plots import plot_evaluation
+from mat2spec.evaluate.plots import error_histogram, plot_evaluation
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
+from mat2spec.model.training_structures import TrainingStructures
 from mat2spec.storage.atomic import write_json, write_parquet
 
-CHECKPOINT, FIGURE, TEST, RESULT = "checkpoint", "predicted-and-true.png", "test.parquet", "result.json"
+CHECKPOINT, TEST, RESULT = "checkpoint", "test.parquet", "result.json"
+FIGURE, HISTOGRAM = "predicted-and-true.png", "error-histogram.png"
+
+RUN_ID_FILE = "mlflow_run_id"
+"""File in the directory of a training with MLflow's id of its run."""
 
 
 def write_result(
@@ -33,7 +38,7 @@ def write_result(
         state: `Training.state_dict` after the last epoch.
         splits: Training, validation and test rows.
         initial: Checkpoint that training started from. Materials seen by it count as seen by this one too, unless only
-            its encoder was used.
+            its encoder was used, or its labels were no DFT and these are. Its elements count in both cases of labels.
         environment: `provenance.environment` when training started.
 
     Returns:
@@ -51,11 +56,22 @@ def write_result(
         validation=best["scores"],
         seconds=round(state["seconds"], 1),
         environment=environment,
+        mlflow_run_id=mlflow_run_id(output),
         parents={initial.card.name: initial.fingerprint} if initial else {},
     )
-    seen = {*splits.train.material_ids, *splits.valid.material_ids, *(inherited.training_ids if inherited else ())}
-    write_checkpoint(output / CHECKPOINT, name, config, best["weights"], record, sorted(seen))
+    seen = {*splits.train.material_ids, *splits.valid.material_ids}
+    structures = TrainingStructures.from_crystals([*splits.train.crystals, *splits.valid.crystals])
+    if inherited and inherited.card.config.data.level == config.data.level:
+        seen |= inherited.training_ids
+        structures = TrainingStructures.union([structures, inherited.training_structures])
+    write_checkpoint(output / CHECKPOINT, name, config, best["weights"], record, sorted(seen), structures)
     return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
+
+
+def mlflow_run_id(output: Path) -> str | None:
+    """MLflow's id of the run of a training's directory, if it is tracked."""
+    file = output / RUN_ID_FILE
+    return file.read_text().strip() if file.exists() else None
 
 
 def evaluate_on_test(checkpoint: Checkpoint, splits: LabeledSplits, output: Path) -> dict[str, Any]:
@@ -69,6 +85,7 @@ def evaluate_on_test(checkpoint: Checkpoint, splits: LabeledSplits, output: Path
     test = evaluate(checkpoint, splits.test, torch.device("cpu"))
     write_parquet(output / TEST, test.material_table(splits.train.crystals))
     plot_evaluation(test, output / FIGURE)
+    error_histogram(test, output / HISTOGRAM)
     return {
         "epoch": training.epoch,
         "seconds": training.seconds,

@@ -57,8 +57,8 @@ def verified_row(calculation: Calculation, key: str, grid: SpectrumGrid) -> pa.T
             "energies" if grid.per_cell else "frequencies": pa.array([calculation.axis]),
             "densities": pa.array([calculation.densities]),
             "spectrum": pa.array(list(spectrum)),
-            **numbers,
             **descriptors,
+            **numbers,  # the computed max_frequency rather than that of the smoothed spectrum
             "level": pa.array([calculation.level]),
             "engine": pa.array([calculation.engine]),
             "settings": pa.array([json.dumps(dict(calculation.settings), sort_keys=True)]),

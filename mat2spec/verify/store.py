@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mat2spec.data.materials.schema import CRYSTAL_SCHEMA
+from mat2spec.dos.descriptors import GAP_PARTS
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.rejects import REJECT_COLUMNS, Reject
@@ -18,7 +19,7 @@ from mat2spec.storage.run_directory import VERIFIED, VERIFIED_REJECTS
 _EMPTY = "none"
 """Name of the empty file in each folder, from which a view takes its columns."""
 
-_GAP_COLUMNS = ("vb_gap_lower", "vb_gap_upper", "vb_gap_width", "cb_gap_lower", "cb_gap_upper", "cb_gap_width")
+_GAP_COLUMNS = tuple(f"{gap}_{part}" for gap in ("vb_gap", "cb_gap") for part in GAP_PARTS)
 
 _REJECTS_SCHEMA = pa.schema([*REJECT_COLUMNS, ("calculation", pa.string()), ("limits", pa.string())])
 
@@ -31,6 +32,8 @@ def verified_schema(grid: SpectrumGrid) -> pa.Schema:
         "max_frequency",
         "mean_frequency",
         "heat_capacity_300K",
+        "entropy_300K",
+        "free_energy_300K",
     )
     flags = {"exceeds_grid": pa.bool_()}
     if grid.per_cell:

@@ -5,10 +5,10 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mat2spec.config import LabelsConfig
 from mat2spec.data.materials.schema import COLUMNS
+from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.errors import RunError, TableError, counted
 from mat2spec.query.catalog import parquet_files
 from mat2spec.storage.atomic import write_parquet
@@ -92,12 +92,9 @@ def _labels(computed: pa.Table, label: str, source: str) -> pa.Table:
 
 
 def _read_labels(path: Path, label: str) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{path}: cannot read the table of labels ({str(error).splitlines()[0]})") from None
-    if missing := [name for name in ("material_id", label) if name not in table.column_names]:
-        raise TableError(f"{path}: missing column {missing[0]}; it has {', '.join(table.column_names)}")
+    table = read_whole_table(path, "table of labels", crystals=False)
+    if label not in table.column_names:
+        raise TableError(f"{path}: missing column {label}; it has {', '.join(table.column_names)}")
     return table
 
 

@@ -113,5 +113,5 @@ def mlflow_client(trained: tuple[Path, str]) -> Iterator[object]:
     with _engines():
         from mlflow import MlflowClient
 
-        uri = f"sqlite:///{trained[0].parent / 'mlflow.db'}"
+        uri = f"sqlite:///{trained[0].parent / 'runs' / 'mlflow.db'}"
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)

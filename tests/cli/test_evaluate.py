@@ -2,8 +2,13 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+from mat2spec.data.materials.schema import COLUMNS, materials_table, read_crystals
+from mat2spec.structure.crystal import Crystal
 
 PNG = b"\x89PNG"
 
@@ -53,6 +58,28 @@ def test_evaluation_of_training_rows_says_so(job, home):
     assert json.loads((home / "valid.json").read_text())["seen_in_training"] == 6
 
 
+def test_labels_of_training_rows_under_other_names_and_in_other_cells_are_seen(job, home, splits, small_table):
+    """Twelve training rows and two test rows, as a user's own labels: supercells with names of their own."""
+    rows = small_table.filter(pc.is_in(small_table["material_id"], pa.array(splits.train.material_ids[:12])))
+    rows = pa.concat_tables([rows, small_table.filter(pc.equal(small_table["split"], "test")).slice(0, 2)])
+    cells = []
+    for number, crystal in enumerate(read_crystals(rows)):
+        structure = crystal.to_structure()
+        structure.make_supercell([[1, 1, 0], [0, 1, 0], [0, 0, 2]])
+        cells.append(Crystal.from_structure(structure, f"mine-{number}"))
+    own = materials_table(cells).append_column("phdos", rows["phdos"])
+    parts = pa.array(["test"] * 14)
+    filler = small_table.filter(pc.not_equal(small_table["split"], "test")).select([*COLUMNS, "phdos", "split"])
+    own = own.select([*COLUMNS, "phdos"]).append_column("split", parts)
+    pq.write_table(pa.concat_tables([own, filler.cast(own.schema)]), home / "own.parquet")
+    outcome = job("evaluate", "shipped", "--labels", "own.parquet", "--output", "of-own.json")
+    assert outcome.code == 0, outcome.err
+    assert "test, 14 materials, 12 seen in training" in outcome.out
+    assert "say nothing about new ones" in outcome.out
+    record = json.loads((home / "of-own.json").read_text())
+    assert (record["seen_in_training"], record["ids_in_training"]) == (12, 0)
+
+
 def test_other_labels_whose_test_rows_were_trained_on_are_refused(job, home, swapped):
     outcome = job("evaluate", "shipped", "--labels", swapped, "--output", "of-leaky.json")
     assert (outcome.code, outcome.err.count("\n"), outcome.out) == (2, 1, "")
@@ -60,13 +87,12 @@ def test_other_labels_whose_test_rows_were_trained_on_are_refused(job, home, swa
     assert not (home / "of-leaky.json").exists()
 
 
-def test_only_training_rows_that_the_checkpoint_saw_are_training_neighbors(job, home, small_table):
+def test_only_training_rows_that_the_checkpoint_saw_are_training_neighbors(job, home, small_table, bundled):
     """A table of other materials has training rows too, but this checkpoint never saw them."""
-    ids = [f"other-{material_id}" for material_id in small_table["material_id"].to_pylist()]
-    pq.write_table(
-        small_table.set_column(small_table.column_names.index("material_id"), "material_id", [ids]),
-        home / "others.parquet",
-    )
+    table = pq.read_table(bundled)
+    others = table.filter(pc.equal(table["split"], "train")).slice(100, 24)
+    rest = small_table.filter(pc.not_equal(small_table["split"], "train"))
+    pq.write_table(pa.concat_tables([others, rest]), home / "others.parquet")
     outcome = job("evaluate", "shipped", "--labels", "others.parquet", "--output", "of-others.json")
     assert outcome.code == 0, outcome.err
     assert json.loads((home / "of-others.json").read_text())["training_rows"] == 0

@@ -28,6 +28,9 @@ def bad_files(home, small_table, table_with_bad_rows, monkeypatch) -> Path:
         (folder / "text.parquet").write_text("not a table")
         pq.write_table(table_with_bad_rows[0].drop_columns("lattice"), folder / "no-lattice.parquet")
         pq.write_table(small_table.drop_columns("split"), folder / "no-split.parquet")
+        pq.write_table(table_with_bad_rows[0].slice(0, 0), folder / "no-rows.parquet")
+        (folder / "delta" / "_delta_log").mkdir(parents=True)
+        (folder / "delta" / "_delta_log" / "0.json").write_text("{}")
         (folder / "file").write_text("")
     monkeypatch.chdir(folder)
     return folder
@@ -51,10 +54,14 @@ MISTAKES = [
     ((*SCREEN, "--checkpoint", "none"), ("none", "edos", "phdos", "phdos-mat2spec")),
     ((*SCREEN, "--checkpoint", "bad/none"), ("bad/none", "card.json")),
     ((*SCREEN, "--checkpoint", "models:/nosuch@champion"), ("models:/nosuch@champion",)),
+    ((*SCREEN, "--checkpoint", "band-gap"), ("predicts band gaps, not spectra", "edos-pretraining.yaml", "edos.yaml")),
     ((*SCREEN, "--input", "none.parquet"), ("none.parquet",)),
     ((*SCREEN, "--input", "bad/text.parquet"), ("bad/text.parquet",)),
     ((*SCREEN, "--input", "bad/no-lattice.parquet"), ("bad/no-lattice.parquet", "lattice")),
+    ((*SCREEN, "--input", "bad/no-rows.parquet"), ("bad/no-rows.parquet", "without any row")),
+    ((*SCREEN, "--input", "bad/delta"), ("bad/delta", "a Delta table")),
     ((*SCREEN, "--where", "nosuch > 1"), ("where: nosuch > 1: ",)),
+    ((*SCREEN, "--where", "nsites > 1000"), ("where: nsites > 1000: none of ", " rows meets it")),
     ((*SCREEN[:-1], "bad/file/run"), ("bad/file/run",)),
     ((*SCREEN[:-1], "bad/file"), ("bad/file",)),
     ((*SCREEN[:-1], "shipped"), ("shipped", "run.json")),
@@ -93,6 +100,11 @@ MISTAKES = [
     (("reproduce",), ("CONFIG.yaml", "mat2spec reproduce --help")),
     (("ingest",), ("files, mp, substitute, split, labels",)),
     (("ingest", "fils"), ("fils", "files")),
+    (("ingest", "files", "bad/delta", "--output", "bad/table"), ("bad/delta", "a Delta table")),
+    (
+        ("ingest", "substitute", "bad/no-rows.parquet", "--element", "K", "--output", "bad/table"),
+        ("bad/no-rows.parquet", "any row"),
+    ),
     (("quary", "run"), ("quary", "query")),
 ]
 """Command, and what its line on stderr names."""

@@ -140,7 +140,7 @@ def test_missing_package_is_one_line_that_names_the_extra(predict, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.delitem(sys.modules, "mat2spec.distributed.mlflow", raising=False)
+    monkeypatch.delitem(sys.modules, "mat2spec.distributed.mlflow.store", raising=False)
     done = predict("NaCl.cif", "--model", "models:/mine@champion")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "mat2spec[cluster]" in done.err

@@ -165,13 +165,13 @@ def test_finished_runs_of_other_settings_are_refused(table, home, job):
     )
 
 
-def test_mlflow_holds_every_epoch_of_every_training(table):
+def test_mlflow_holds_every_epoch_of_every_training(table, home):
     with warnings.catch_warnings():  # MLflow's own
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=f"sqlite:///{table[0] / 'mlflow.db'}")
+        client = MlflowClient(tracking_uri=f"sqlite:///{home / 'runs' / 'mlflow.db'}")
         client.search_experiments()
     for name, epochs in (("gatgnn-1", EPOCHS), ("gatgnn-2", EPOCHS), ("gatgnn-longer-1", 1)):
         run = (table[0] / name / "mlflow_run_id").read_text()
-        assert [point.step for point in client.get_metric_history(run, "valid_mae")] == list(range(epochs)), name
+        assert [point.step for point in client.get_metric_history(run, "curves/valid_mae")] == list(range(epochs)), name

@@ -217,9 +217,9 @@ def test_record_lies_in_mlflow_beside_the_training_of_its_checkpoint(run, traine
         == kept.data.tags["mlflow.parentRunId"]
         == (trained[0] / "mlflow_run_id").read_text()
     )
-    assert kept.data.params["checkpoint"] == record["identity"]["checkpoint"]
-    assert kept.data.metrics["predictions"] == 200
-    assert kept.data.metrics["predict_seconds"] == record["stages"]["predict_seconds"] > 0
+    assert kept.data.params["checkpoint_fingerprint"] == record["identity"]["checkpoint"]
+    assert kept.data.metrics["screening/predictions"] == 200
+    assert kept.data.metrics["screening/predict_seconds"] == record["stages"]["predict_seconds"] > 0
     assert [file.path for file in mlflow_client.list_artifacts(kept.info.run_id)] == ["run.json"]
 
 
@@ -251,7 +251,14 @@ def test_another_screening_into_the_same_run_is_refused(run, job, trained, check
     assert files(run) == before
 
 
-@pytest.mark.parametrize("question", ["@stiff_oxides", "@reject_reasons", "SELECT count(*) AS n FROM predictions"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        "@reject_reasons",
+        "SELECT count(*) AS n FROM predictions",
+        "SELECT material_id, mean_frequency, exceeds_grid FROM predictions ORDER BY 1 LIMIT 10",
+    ],
+)
 def test_query_prints_tables_csv_and_json_of_the_same_answer(run, job, question):
     answers = {name: job("query", "screened", question, "--format", name) for name in ("table", "csv", "json")}
     assert {outcome.code for outcome in answers.values()} == {0}

@@ -15,7 +15,7 @@ from pymatgen.io.cif import CifWriter
 from running import job_lines, tree
 from test_screen import start
 
-from mat2spec.data.materials.lookup import read_crystals_by_id
+from mat2spec.data.materials.lookup import read_crystals_by_id, screened_table
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import read_shard
@@ -114,8 +114,6 @@ def test_table_in_the_run_can_be_queried_and_screened_itself(run, job):
 
 
 def test_verification_takes_structures_from_the_run_whatever_became_of_the_files(run, folder, real_crystals):
-    from mat2spec.distributed.dft.campaign import screened_table  # imports modules about which Ray warns
-
     record = RunDirectory(run).record | {"input": {"path": "/nowhere", "table": "materials"}}
     crystals = read_crystals_by_id(screened_table(record, run), ["file-1", "same", "nowhere"])
     assert crystals.keys() == {"file-1"}, "the condition left out the duplicate"

@@ -1,6 +1,7 @@
 """A training on the cluster, undisturbed and disturbed."""
 
 import json
+import os
 import re
 import signal
 import urllib.request
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults import Gate, with_faults
 from running import wait_until
 from safetensors.torch import load_file
 
@@ -45,6 +47,7 @@ def test_checkpoint_is_loadable_and_knows_its_training(trained, splits):
     assert checkpoint.card.config.training.epochs == EPOCHS
     assert checkpoint.card.training.rows == {"train": 24, "valid": 6, "test": 6}
     assert checkpoint.training_ids == {*splits.train.material_ids, *splits.valid.material_ids}
+    assert checkpoint.training_structures.ids == checkpoint.training_ids
     assert 0 <= checkpoint.card.training.epoch < EPOCHS
 
 
@@ -54,11 +57,11 @@ def test_mlflow_holds_settings_numbers_and_files_of_the_run(trained, mlflow_clie
     assert run.info.status == "FINISHED"
     assert {"training.epochs": "6", "model.width": "16", "workers.num_workers": "2"}.items() <= run.data.params.items()
     for name in ("train_loss", "train_prediction", "valid_mae", "valid_r2", "valid_wd", "learning_rate"):
-        assert [point.step for point in mlflow_client.get_metric_history(run.info.run_id, name)] == list(
+        assert [point.step for point in mlflow_client.get_metric_history(run.info.run_id, f"curves/{name}")] == list(
             range(EPOCHS)
         ), name
     scores = json.loads((directory / "result.json").read_text())["test"]["true-sum"]
-    assert {name: run.data.metrics[f"test_{name}"] for name in scores} == pytest.approx(scores)
+    assert {name: run.data.metrics[f"scores/test_{name}"] for name in scores} == pytest.approx(scores)
     assert {file.path for file in mlflow_client.list_artifacts(run.info.run_id)} >= {
         "predicted-and-true.png",
         "config.json",
@@ -70,22 +73,31 @@ def test_registered_model_is_the_checkpoint_without_any_pickle(trained, mlflow_c
     directory, _ = trained
     version = mlflow_client.get_model_version("phdos-test", "1")
     assert version.run_id == (directory / "mlflow_run_id").read_text()
-    logged = [file for file in (directory.parent / "mlflow-artifacts").rglob("*") if file.is_file()]
+    logged = [file for file in (directory.parent / "runs" / "mlflow-artifacts").rglob("*") if file.is_file()]
     assert {CARD, WEIGHTS, TRAINING_IDS} <= {file.name for file in logged}
     assert not [file for file in logged if file.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
-def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(trained, mlflow_client, head, home):
-    """A worker dies after epoch 2, and the job is stopped after epoch 4; the same command then finishes it."""
+def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(
+    trained, mlflow_client, head, home, tmp_path, tmp_path_factory
+):
+    """A worker dies after epoch 2, and the job is stopped after epoch 4; the same command then finishes it.
+
+    A gate holds the workers each time.
+    """
     undisturbed, disturbed = trained[0], home / "disturbed"
     command = ("python", "jobs/train.py", "train.yaml", "--output", "disturbed")
-    with head.submit(*command, home=home, name="disturbed") as process:
-        wait_until(lambda: epoch_files(disturbed, 2), "the second epoch")
-        head.processes("RayTrainWorker")[0].send_signal(signal.SIGKILL)
-        wait_until(lambda: epoch_files(disturbed, 4), "the fourth epoch, by workers that were started again")
-        assert not epoch_files(disturbed, EPOCHS), "too late to disturb"
-        stop = urllib.request.Request(f"{head.address}/api/jobs/disturbed/stop", method="POST")
-        with urllib.request.urlopen(stop) as answer:
+    death, stop = (Gate([f"epoch {epoch}, workers 2"], tmp_path_factory.mktemp("gate")) for epoch in (2, 4))
+    variables = with_faults(death.faults | stop.faults, tmp_path)
+    with head.submit(*command, home=home, variables=variables, name="disturbed") as process:
+        wait_until(lambda: len(death.held()) == 2, "both workers are held after the second epoch")
+        os.kill(death.held()[0], signal.SIGKILL)
+        death.open()
+        wait_until(lambda: len(stop.held()) == 2, "the fourth epoch, by workers that were started again")
+        assert epoch_files(disturbed, 4)
+        assert not epoch_files(disturbed, 5)
+        request = urllib.request.Request(f"{head.address}/api/jobs/disturbed/stop", method="POST")
+        with urllib.request.urlopen(request) as answer:
             assert json.load(answer) == {"stopped": True}
         output = process.communicate()[0]
     assert "was stopped" in output
@@ -99,9 +111,9 @@ def test_training_that_is_killed_and_stopped_ends_at_the_same_bits(trained, mlfl
     assert run.info.status == "FINISHED"
     assert (disturbed / "mlflow_run_id").read_text() == run_id
     runs = mlflow_client.search_runs([run.info.experiment_id])
-    assert sum(one.data.tags.get("kind") != "screening" for one in runs) == 2, "one run for each training"
-    history = {(point.step, point.value) for point in mlflow_client.get_metric_history(run_id, "train_loss")}
-    expected = mlflow_client.get_metric_history((undisturbed / "mlflow_run_id").read_text(), "train_loss")
+    assert sum("disturbed" in one.data.tags["command"].split() for one in runs) == 1, "resumed, not begun again"
+    history = {(point.step, point.value) for point in mlflow_client.get_metric_history(run_id, "curves/train_loss")}
+    expected = mlflow_client.get_metric_history((undisturbed / "mlflow_run_id").read_text(), "curves/train_loss")
     assert history == {(point.step, point.value) for point in expected}, (
         "an epoch that was run twice gave the same loss"
     )

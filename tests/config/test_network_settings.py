@@ -10,6 +10,7 @@ from mat2spec.config import (
     AdditiveConfig,
     GATGNNConfig,
     Mat2SpecConfig,
+    ProjectedConfig,
     TableConfig,
     TrainConfig,
     load_config,
@@ -43,6 +44,7 @@ def test_architecture_chooses_the_network(written, architecture):
     parts = {
         "ensemble": {"members": 2, "member": {"architecture": "gatgnn"}},
         "combined": {"shape": {}, "scale": {}, "gap": {"architecture": "gap"}},
+        "gapped": {"spectrum": {"architecture": "projected"}, "gap": {"architecture": "gap"}},
     }
     config = load_config(TrainConfig, written({"architecture": architecture, **parts.get(architecture, {})}))
     assert type(config.model) is NETWORKS[architecture]
@@ -57,7 +59,8 @@ def test_unknown_architecture_is_refused_and_all_known_ones_are_listed(written, 
 
 
 @pytest.mark.parametrize(
-    ("architecture", "key"), [("gatgnn", "components"), ("additive", "heads"), ("mat2spec", "componets")]
+    ("architecture", "key"),
+    [("gatgnn", "components"), ("additive", "heads"), ("projected", "peaks"), ("mat2spec", "componets")],
 )
 def test_key_of_another_network_is_refused_and_those_of_this_one_are_listed(written, architecture, key):
     message = refusal(written({"architecture": architecture, key: 3}))
@@ -77,7 +80,13 @@ def test_mistake_in_a_member_of_an_ensemble_is_reported_with_its_path(written):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "kind"), [("mat2spec", Mat2SpecConfig), ("gatgnn", GATGNNConfig), ("additive", AdditiveConfig)]
+    ("architecture", "kind"),
+    [
+        ("mat2spec", Mat2SpecConfig),
+        ("gatgnn", GATGNNConfig),
+        ("additive", AdditiveConfig),
+        ("projected", ProjectedConfig),
+    ],
 )
 def test_command_line_changes_the_sizes_of_the_network_that_the_file_names(written, architecture, kind):
     config = load_config(TrainConfig, written({"architecture": architecture, "layers": 2}), ["--model.width", "32"])
@@ -122,10 +131,13 @@ def test_distance_of_numbers_is_allowed_on_every_scale(written, normalization, l
     assert (config.normalization, config.loss) == (normalization, loss)
 
 
-def test_network_of_distributions_is_refused_on_a_scale_with_negatives(written):
-    message = refusal(written({"architecture": "additive"}, normalization="standard", loss="mae"))
+@pytest.mark.parametrize(
+    ("normalization", "has"), [("standard", "has negative values"), ("none", "has the number of states")]
+)
+def test_network_of_distributions_is_refused_on_other_scales(written, normalization, has):
+    message = refusal(written({"architecture": "additive"}, normalization=normalization, loss="mae"))
     assert "architecture additive" in message
-    assert "normalization standard has negative values" in message
+    assert f"normalization {normalization} {has}" in message
     assert "sum or max" in message
 
 
@@ -158,10 +170,13 @@ def test_unknown_key_in_a_row_of_a_table_names_the_keys_of_a_row(tmp_path):
             "[{group: a, name: b, config: c, depends_on: d}]",
             "row b: depends_on d must be a row above it",
         ),
-        ("[{group: a, name: b, config: c, kind: ensemble}]", "row b: kind ensemble needs 1 row in depends_on, got 0"),
+        (
+            "[{group: a, name: b, config: c, kind: ensemble}]",
+            "row b: kind ensemble needs at least 1 row in depends_on, got 0",
+        ),
         (
             "[{group: a, name: b, config: c}, {group: a, name: d, config: c, kind: combine, depends_on: b}]",
-            "row d: kind combine needs 3 rows in depends_on, got 1",
+            "row d: kind combine needs 2 to 3 rows in depends_on, got 1",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from mat2spec.config import ScreenConfig, TableConfig, TrainConfig, load_config
 from mat2spec.config.renamed import RENAMED_KEYS, with_new_names
 from mat2spec.errors import ConfigError
 from mat2spec.model.checkpoint import CARD, Checkpoint, write_checkpoint
+from mat2spec.model.training_structures import NO_STRUCTURES
 
 TRAIN = {"data": {"table": "labels.parquet"}}
 SCREEN = {"input": "materials.parquet", "checkpoint": "phdos"}
@@ -87,8 +88,9 @@ def test_checkpoints_that_ship_are_read_whatever_the_names_of_their_time(card):
     stored = json.loads(text)["config"]["data"]
     checkpoint = Checkpoint.load(card.parent)
     assert checkpoint.fingerprint == hashlib.sha256(text).hexdigest()
-    assert checkpoint.card.config.data.extra_train == stored.get("further")
-    assert checkpoint.card.config.data.exclude_systems_of == stored.get("apart_from")
+    data = checkpoint.card.config.data
+    assert data.extra_train == stored.get("further", stored.get("extra_train"))
+    assert data.exclude_systems_of == stored.get("apart_from", stored.get("exclude_systems_of"))
 
 
 def test_a_checkpoint_that_ships_has_an_old_name_with_a_value():
@@ -100,7 +102,9 @@ def test_a_checkpoint_that_ships_has_an_old_name_with_a_value():
 def test_new_cards_have_the_new_names(small_network, train_config, training_record, tmp_path):
     data = train_config.data.model_copy(update={"extra_train": "more.parquet", "exclude_systems_of": "other.parquet"})
     config = train_config.model_copy(update={"data": data})
-    write_checkpoint(tmp_path / "new", "new", config, small_network.state_dict(), training_record, ["mp-1"])
+    write_checkpoint(
+        tmp_path / "new", "new", config, small_network.state_dict(), training_record, ["mp-1"], NO_STRUCTURES
+    )
     stored = json.loads((tmp_path / "new" / CARD).read_text())["config"]["data"]
     assert (stored["extra_train"], stored["exclude_systems_of"]) == ("more.parquet", "other.parquet")
     assert not {"further", "apart_from"} & stored.keys()

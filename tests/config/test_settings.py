@@ -12,7 +12,7 @@ from mat2spec.predict.forward import predict_outputs
 from mat2spec.train.loop import Training
 
 CPU = torch.device("cpu")
-SETTINGS = [("max", "mse"), ("sum", "wasserstein"), ("sum", "kl"), ("standard", "mae"), ("sum", "mae")]
+SETTINGS = [("max", "mse"), ("sum", "wasserstein"), ("sum", "kl"), ("standard", "mae"), ("sum", "mae"), ("none", "mae")]
 
 ROUNDING = 1e-2
 """Relative: the gradient of the absolute error consists of signs, which rounding flips: 0.3 % after three steps."""
@@ -28,10 +28,10 @@ def quick(config: TrainConfig, setting: dict[str, str]) -> TrainConfig:
     return config.model_copy(update={**setting, "training": training})
 
 
-@pytest.mark.parametrize("architecture", ["mat2spec", "gatgnn", "additive"])
+@pytest.mark.parametrize("architecture", ["mat2spec", "gatgnn", "additive", "projected"])
 def test_loss_falls(small_configs, splits, setting, architecture):
-    if architecture == "additive" and setting["normalization"] == "standard":
-        pytest.skip("spectra of atoms are distributions; normalization standard has negative values")
+    if architecture == "additive" and setting["normalization"] in ("standard", "none"):
+        pytest.skip("spectra of atoms are distributions; these scales are none")
     training = Training(quick(small_configs[architecture], setting), splits, CPU)
     metrics = [training.run_epoch() for _ in range(8)]
     assert all(np.isfinite(list(epoch.values())).all() for epoch in metrics)
@@ -48,14 +48,16 @@ def test_validation_loss_is_that_of_the_setting_and_scores_are_on_the_scale_of_t
     loss = LOSSES[setting["loss"]](torch.from_numpy(shapes), network.normalization.normalize(true))
     assert metrics["valid_loss"] == pytest.approx(loss.item(), rel=1e-5)
     densities = network.normalization.densities(shapes)
-    if setting["normalization"] != "standard":  # which alone knows the unit of the labels
+    if setting["normalization"] not in ("standard", "none"):  # which alone know the unit of the labels
         densities *= true.sum(dim=1).numpy()[:, None] / densities.sum(axis=1, keepdims=True)
     assert metrics["valid_mae"] == pytest.approx(np.abs(densities - true.numpy()).mean(), rel=1e-4)
     assert training.best["scores"]["mae"] == metrics["valid_mae"]
 
 
 def test_unit_of_the_labels_does_not_matter(train_config, splits, setting):
-    """Nor with normalization standard, which is fitted to the labels."""
+    """Nor with normalization standard, which is fitted to the labels; only without any."""
+    if setting["normalization"] == "none":
+        pytest.skip("the scale is that of the labels")
     scaled = [
         dataclasses.replace(part, spectra=100 * part.spectra) for part in (splits.train, splits.valid, splits.test)
     ]

@@ -54,7 +54,7 @@ def test_child_that_hangs_is_killed_with_the_processes_it_started(run, tmp_path)
             f"open({str(pid)!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid)); time.sleep(600)",
             Limits(2.0, 3.0),
         )
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 300, "the child would sleep for 600 s"
     if pid.exists():  # not if starting a Python took all the time
         wait_for_end(int(pid.read_text()))
 

@@ -3,41 +3,26 @@
 import os
 import signal
 import time
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import READ, ShardLimits, ShardTables, StageTimer
+from mat2spec.data.shards.step import READ, ShardStep, ShardTables, StageTimer
 from mat2spec.storage.rejects import reject_table
-from mat2spec.storage.run_directory import RunDirectory
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step(ShardStep):
     """Copies the numbers of its rows.
 
     Args:
-        path: Where shards are committed.
-        seconds: Time limit of a shard [s].
-        faults: Number of rows that may fail.
         start: What happens when a process starts: "", raise or kill.
         rows: What happens at a row, by its number: raise, kill, hang, or once (it is killed the first time).
     """
 
-    path: Path
-    seconds: float = 60.0
-    faults: int = 3
     start: str = ""
-    rows: dict[int, str] = {}  # noqa: RUF012  never changed
-
-    @property
-    def run(self) -> RunDirectory:
-        return RunDirectory(self.path)
-
-    @property
-    def limits(self) -> ShardLimits:
-        return ShardLimits(self.seconds, None, self.faults)
+    rows: dict[int, str] = field(default_factory=dict)
 
     def processor(self) -> "Copy":
         if self.start == "raise":
@@ -63,7 +48,7 @@ class Copy:
             raise ZeroDivisionError("an error of any kind")
         if fault == "hang":
             time.sleep(10_000)
-        marker = self._step.path / f"{row}.killed"
+        marker = self._step.run.path / f"{row}.killed"
         if fault == "kill" or (fault == "once" and not marker.exists()):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import requests
-from nodes import ROOT
+from nodes import DEADLINE, ROOT
 
 from mat2spec.distributed.auth_token import token_settings
 
@@ -35,6 +35,21 @@ def test_token_in_the_home_directory_is_used(home):
     (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("t")
     assert token_settings({}) == {"RAY_AUTH_MODE": "token"}
+
+
+def test_user_without_a_home_gets_a_token_of_the_cluster(monkeypatch):
+    """As in Kubernetes and OpenShift, where no passwd file lists the user."""
+
+    def unknown(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert token_settings({}).keys() == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+
+
+def test_local_ray_that_is_asked_for_by_name_gets_a_token_too(home):
+    assert token_settings({"RAY_ADDRESS": "local"})["RAY_AUTH_MODE"] == "token"
 
 
 def test_client_without_a_token_disables_authentication(home):
@@ -72,7 +87,7 @@ def test_cluster_accepts_drivers_and_jobs_with_its_token_only(cluster):
         name: subprocess.Popen([sys.executable, "-c", JOIN], cwd=ROOT, env=environment, **pipes)
         for name, environment in drivers.items()
     }
-    output = {name: process.communicate(timeout=120) for name, process in processes.items()}
+    output = {name: process.communicate(timeout=DEADLINE) for name, process in processes.items()}
     assert (processes["right"].returncode, output["right"][0]) == (0, "joined\n"), output["right"]
     for name, mode in {"wrong": "token", "none": "disabled"}.items():
         assert (processes[name].returncode, output[name][0]) == (1, "")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mat2spec.config import ReadingConfig
@@ -11,7 +12,7 @@ from mat2spec.data.ingest.listing import list_sources
 from mat2spec.data.shards.step import ShardLimits
 from mat2spec.distributed.ingest import files
 from mat2spec.distributed.ingest.files import Ingestion
-from mat2spec.errors import RunError, UnfinishedError
+from mat2spec.errors import RunError, TableError, UnfinishedError
 from mat2spec.storage.location import Location, locate
 from mat2spec.storage.run_directory import RunDirectory, read_parquet
 
@@ -83,6 +84,37 @@ def test_ingestion_into_an_object_store_is_that_into_a_folder(folder, store, tmp
     assert rows(locate(f"{store}/out")) == rows(tmp_path / "out")
     names = {file.name for file in locate(f"{store}/out").iterdir()}
     assert names == {"materials", "rejects", "run.json", "catalog.duckdb"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"material_id,cif\n", pa.table({"material_id": pa.array([], pa.string()), "cif": []})]
+)
+def test_files_without_any_structure_are_refused_and_leave_nothing(tmp_path, content):
+    file = tmp_path / ("t.csv" if isinstance(content, bytes) else "t.parquet")
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        pq.write_table(content, file)
+    with pytest.raises(TableError, match=rf"{file}: holds no structure"):
+        ingestion(file, tmp_path / "out").run({})
+    assert not (tmp_path / "out").exists()
+
+
+def test_further_columns_of_any_name_and_type_reach_the_table(real_crystals, tmp_path):
+    """Of the repeated ids the first row remains, though a column is called as DuckDB's number of the row."""
+    crystals = [crystal.to_row() | {"file_row_number": 0, "MATERIAL_ID": "same"} for crystal in real_crystals[:3]]
+    folder = tmp_path / "in[1]" / "material_id=x"
+    folder.mkdir(parents=True)
+    table = pa.Table.from_pylist([*crystals, crystals[0]]).append_column(
+        "note", pa.array(list("abcd"), pa.string_view())
+    )
+    pq.write_table(table, folder / "t.parquet")
+    ingestion(folder.parent, tmp_path / "out[1]", rows_per_shard=2).run({})
+    assert [(row["material_id"], row["note"], row["MATERIAL_ID"]) for row in rows(tmp_path / "out[1]")] == [
+        (row["material_id"], note, "same") for row, note in zip(crystals, "abc", strict=True)
+    ]
+    (reject,) = rows(tmp_path / "out[1]", "rejects")
+    assert (reject["material_id"], reject["error_type"]) == (crystals[0]["material_id"], "TableError")
 
 
 def test_finished_ingestion_reads_nothing_again(folder, tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def trained(
     wait_until((output / "mlflow_run_id").exists, "the training has started", process)
 
     def last_size() -> int:
-        history = client.get_metric_history((output / "mlflow_run_id").read_text(), "workers")
+        history = client.get_metric_history((output / "mlflow_run_id").read_text(), "curves/workers")
         return int(history[-1].value) if history else 0
 
     wait_until(lambda: len(loss.held()) == 2, "both workers are held", process)
@@ -95,12 +95,12 @@ def trained(
 def test_training_continues_with_fewer_workers_and_adds_one_when_a_node_joins(trained, client):
     run = client.get_run((trained / "mlflow_run_id").read_text())
     assert run.info.status == "FINISHED"
-    by_epoch = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "workers")}
+    by_epoch = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "curves/workers")}
     assert sorted(by_epoch) == list(range(EPOCHS))
     sizes = [by_epoch[epoch] for epoch in range(EPOCHS)]
     changes = [size for size, previous in zip(sizes, [None, *sizes], strict=False) if size != previous]
     assert changes[-3:] == [2, 1, 2], "it may have started with one, because Ray counts nodes only now and then"
-    losses = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "train_loss")}
+    losses = {point.step: point.value for point in client.get_metric_history(run.info.run_id, "curves/train_loss")}
     assert np.mean([losses[epoch] for epoch in range(EPOCHS - 3, EPOCHS)]) < losses[0]
 
 
@@ -108,7 +108,7 @@ def test_server_holds_the_files_and_the_model(trained, client):
     run_id = (trained / "mlflow_run_id").read_text()
     assert {file.path for file in client.list_artifacts(run_id)} >= {"predicted-and-true.png", "config.json"}
     assert client.get_model_version("elastic", "1").run_id == run_id
-    assert not list(trained.parent.glob("mlflow.db")), (
+    assert not list(trained.parent.rglob("mlflow.db")), (
         "runs are logged to MLFLOW_TRACKING_URI, not to a file beside the results"
     )
 

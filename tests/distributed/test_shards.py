@@ -14,17 +14,19 @@ from steps import Step
 from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardReport, StageTimer
-from mat2spec.distributed.screening.runner import SeparateFeaturization, screening_runner
+from mat2spec.data.shards.step import ShardLimits, ShardReport, StageTimer
+from mat2spec.distributed.screening.runner import SeparateFeaturization, screening_limits, screening_runner
 from mat2spec.distributed.session import ray_session
 from mat2spec.distributed.shards.runner import ShardRunner, Workers
 from mat2spec.errors import UnfinishedError
-from mat2spec.predict.pipeline import ScreeningSpec
+from mat2spec.predict.pipeline import ScreeningStep
+from mat2spec.storage.run_directory import RunDirectory
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, about its own settings
 
 ROWS_PER_SHARD = 10
 
+FAULT_LIMIT = 3
 
 CRASHING = 40
 """Row of the materials whose graph ends its process."""
@@ -46,8 +48,8 @@ def _ray(materials: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def process(tmp_path):
     """Function that processes rows in shards of ten; returns the reports by shard, and the run directory."""
 
-    def run(number: int, **settings: object) -> dict[str, ShardReport]:
-        step = Step(tmp_path, **settings)
+    def run(number: int, seconds: float = 60.0, **settings: object) -> dict[str, ShardReport]:
+        step = Step(RunDirectory(tmp_path), ShardLimits(seconds, None, FAULT_LIMIT), **settings)
         step.run.make_folders()
         reports = list(ShardRunner(step, Workers(2, None, 1.0)).run(shards(number)))
         assert len({report.name for report in reports}) == len(reports), "one report for each shard"
@@ -86,7 +88,7 @@ def test_process_that_is_killed_from_outside_costs_no_row_and_no_isolation(proce
 
 def test_rows_that_fail_are_rejected_and_all_others_computed(process, tmp_path):
     faults = {35: "kill", 57: "raise", 99: "hang"}
-    reports = process(100, rows=faults, seconds=6.0)
+    reports = process(100, rows=faults, seconds=12.0)  # of which a row gets a tenth, also on a busy machine
     assert ids(tmp_path) == [row for row in range(100) if row not in faults]
     assert {name: report.faults for name, report in reports.items() if report.rejects} == {
         "part-000003": 1,
@@ -100,6 +102,14 @@ def test_rows_that_fail_are_rejected_and_all_others_computed(process, tmp_path):
         "57": "ZeroDivisionError",
         "99": "TimeLimitError",
     }
+
+
+def test_neighbors_in_a_block_of_several_shards_are_not_isolated(process, tmp_path, monkeypatch):
+    monkeypatch.setattr("mat2spec.distributed.shards.runner.MAX_BLOCKS", 2)
+    reports = process(100, rows={35: "kill"})
+    assert ids(tmp_path) == [row for row in range(100) if row != 35]
+    isolated = {name for name, report in reports.items() if report.faults is not None}
+    assert isolated & {f"part-{i:06d}" for i in range(5)} == {"part-000003"}, "the other block may share the process"
 
 
 def test_job_whose_every_row_kills_its_process_stops_soon_and_says_so(process, tmp_path):
@@ -121,14 +131,15 @@ def test_graphs_built_in_tasks_of_their_own_give_the_same_spectra(materials, che
     pq.write_table(table, tmp_path / "input.parquet")
     parts = MaterialsInput.open(tmp_path / "input.parquet").shards(ROWS_PER_SHARD)
     missing = replace(parts[0], name="missing", files=(str(tmp_path / "gone.parquet"),))
-    spec = ScreeningSpec(checkpoint, InferenceConfig(predictors=1, separate_featurization=True), str(tmp_path), None)
-    spec.run.make_folders()
-    runner = screening_runner(spec)
+    inference = InferenceConfig(predictors=1, separate_featurization=True)
+    step = ScreeningStep(RunDirectory(tmp_path), screening_limits(inference), checkpoint)
+    step.run.make_folders()
+    runner = screening_runner(step, inference)
     assert isinstance(runner, SeparateFeaturization)
     reports = {report.name: report for report in runner.run(parts)}
     assert {name: report.rejects for name, report in reports.items() if report.rejects} == {"part-000004": 1}
     assert reports["part-000004"].faults == 1, "the task that builds its graphs dies, not the worker"
-    pipeline = spec.processor()
+    pipeline = step.processor()
     for part in parts:
         expected = pipeline.compute(part, StageTimer()).results if part.name != "part-000004" else None
         written = pq.read_table(tmp_path / "predictions" / f"{part.name}.parquet")

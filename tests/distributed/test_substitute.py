@@ -174,6 +174,13 @@ def test_known_structures_are_marked_on_request(whole, table, tmp_path):
     assert len(marked) - marked["known_as"].null_count == counts_of(whole)["known"] > 0
 
 
+def test_folder_may_have_any_name(whole, table, tmp_path):
+    """Neither a pattern, nor a partition whose key replaces a column."""
+    output = tmp_path / "[x]" / "formula_pretty=NaCl" / "out"
+    substitute(config_of(), table, output)
+    assert rows_of(output).equals(rows_of(whole))
+
+
 def test_table_without_an_ionic_compound_gives_an_empty_table(materials, tmp_path):
     silicon = materials.filter(pc.field("formula_pretty") == "Si").slice(0, 3)
     pq.write_table(silicon, tmp_path / "silicon.parquet")

@@ -1,5 +1,6 @@
 """What the process that starts a training does itself; its workers are replaced by a training in this process."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,16 @@ import pytest
 import torch
 
 import mat2spec.distributed.training.run
-from mat2spec.config import TrainConfig
-from mat2spec.distributed.mlflow import TrackedRun
-from mat2spec.distributed.training.run import TrainingRun
-from mat2spec.errors import TableError
+from mat2spec.config import TableConfig, TrainConfig, validate
+from mat2spec.distributed.mlflow.runs import TrackedRun
+from mat2spec.distributed.training.run import (
+    TrainingRun,
+    identifying_settings,
+    log_missing_epochs,
+    refuse_other_settings,
+)
+from mat2spec.distributed.training.table import BenchmarkTable
+from mat2spec.errors import RunError, TableError
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
 from mat2spec.train.inputs import TrainingInputs
@@ -25,6 +32,13 @@ def training_run(table: pa.Table, config: TrainConfig, folder: Path) -> Training
     path = folder / "labels.parquet"
     pq.write_table(table, path)
     return TrainingRun(config, "small", TrainingInputs(path, None, None, None), folder / "run")
+
+
+def tracked_run(losses: dict[int, float]) -> Mock:
+    """An MLflow run that has these training losses, by epoch."""
+    run = Mock(spec=TrackedRun)
+    run.history.return_value = losses
+    return run
 
 
 @pytest.fixture
@@ -48,7 +62,8 @@ def without_ray(monkeypatch) -> None:
         yield
 
     monkeypatch.setattr(mat2spec.distributed.training.run, "ray_session", no_session)
-    monkeypatch.setattr(TrackedRun, "open", lambda *_: Mock(spec=TrackedRun))
+    monkeypatch.setattr(TrackedRun, "open", lambda *_: tracked_run({}))
+    monkeypatch.setattr("mat2spec.distributed.training.run.log_checkpoint", lambda *_: None)  # not registered
     monkeypatch.setattr(TrainingRun, "_scaling", lambda _: (None, 1))
 
 
@@ -76,7 +91,47 @@ def test_label_whose_graph_cannot_be_built_is_refused_before_anything_is_written
     coords[3][3:6] = coords[3][:3]
     column = small_table.schema.get_field_index("frac_coords")
     run = training_run(small_table.set_column(column, "frac_coords", pa.array(coords)), train_config, tmp_path)
-    with pytest.raises(TableError, match=r"labels\.parquet: mp-10044: .*0\.5 Å") as caught:
+    with pytest.raises(TableError, match=r"labels\.parquet: mp-10044: .*overlap") as caught:
         run.run()
     assert "\n" not in str(caught.value)
     assert not run.output.exists()
+
+
+def test_epoch_that_a_stop_kept_from_mlflow_is_logged_at_the_end(splits, train_config):
+    """Ray Train keeps a checkpoint before it calls back, so a training stopped between the two resumes after it."""
+    training = Training(train_config, splits, torch.device("cpu"))
+    epochs = [training.run_epoch() for _ in range(3)]
+    tracked = tracked_run({0: epochs[0]["train_loss"], 2: epochs[2]["train_loss"]})
+    log_missing_epochs(tracked, training.state_dict()["history"])
+    missing = {name: value for name, value in epochs[1].items() if name != "epoch"}
+    tracked.log_metrics.assert_called_once_with(missing, 1)
+
+
+def test_ensemble_of_rows_joins_their_runs_of_a_fold_and_one_of_a_row_its_seeds(tmp_path):
+    (tmp_path / "small.yaml").write_text("data: {table: labels.parquet}\n")
+    config = str(tmp_path / "small.yaml")
+    folds = {"group": "a", "config": config, "seeds": [1, 2], "folds": True}
+    rows = [
+        folds | {"name": "One"},
+        folds | {"name": "Other"},
+        folds | {"name": "Both", "kind": "ensemble", "depends_on": ["One", "Other"]},
+        folds | {"name": "Seeds", "kind": "ensemble", "depends_on": "One"},
+    ]
+    table = BenchmarkTable(validate(TableConfig, {"title": "t", "rows": rows}, "test"), tmp_path, tmp_path / "t.md")
+    made = {run.name: [path.name for path in run.predecessors] for run in table.runs if run.row.kind == "ensemble"}
+    assert made == {
+        "both-1": ["one-1", "other-1"],
+        "both-2": ["one-2", "other-2"],
+        "seeds-1": ["one-1", "one-2"],
+    }
+    assert [run.config.data.fold for run in table.runs if run.row.name == "Both"] == [1, 2]
+
+
+def test_setting_that_an_earlier_version_did_not_know_had_its_default(train_config, tmp_path):
+    settings = identifying_settings(train_config)
+    stored = settings | {"data": {name: value for name, value in settings["data"].items() if name != "level"}}
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"labels": "a"}))
+    refuse_other_settings(tmp_path, settings | {"labels": "a"})
+    other = settings | {"data": settings["data"] | {"level": "surrogate"}, "labels": "a"}
+    with pytest.raises(RunError, match=r"data\.level dft → surrogate"):
+        refuse_other_settings(tmp_path, other)

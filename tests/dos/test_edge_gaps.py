@@ -8,7 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mat2spec.dos.edge_gaps import TOLERANCE, ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, vb_gaps
+from mat2spec.dos.edge_gaps import (
+    TOLERANCE,
+    ConductionBandRule,
+    ValenceBandRule,
+    cb_gaps,
+    low_masks,
+    mean_densities,
+    vb_gaps,
+)
 from mat2spec.dos.grid import EDOS_GRID, SpectrumGrid
 from mat2spec.errors import ConfigError
 
@@ -188,6 +196,13 @@ def test_double_and_single_precision_give_the_same_gaps():
         vb_gaps(spectra.astype(np.float64), EDOS_GRID, ValenceBandRule(0.7, 0.2)),
         vb_gaps(spectra, EDOS_GRID, ValenceBandRule(0.7, 0.2)),
     )
+
+
+def test_mean_density_inside_is_that_of_the_bins_of_the_gap():
+    spectra = np.full((2, 128), 2.0, np.float32)
+    spectra[0, 30:50] = np.linspace(0, 0.9, 20)
+    gaps = vb_gaps(spectra, EDOS_GRID, ValenceBandRule())
+    np.testing.assert_allclose(mean_densities(spectra, EDOS_GRID, gaps), [0.45, np.nan], rtol=1e-6)
 
 
 def test_no_spectra_have_no_gaps():

@@ -13,6 +13,7 @@ from scipy.integrate import quad
 
 from mat2spec.data.materials.schema import check_schema, read_crystals
 from mat2spec.dos.electronic import METAL_GAP, band_edges, resample, resample_pymatgen
+from mat2spec.dos.electronic_checks import check_fermi_level, check_outer_electrons, states_below
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.structure.symmetry import primitive_nsites
 
@@ -55,6 +56,10 @@ def resampled(row: dict, **changes):
 
 def as_dos(row: dict, kind: type[Dos] = Dos) -> Dos:
     return kind(row["efermi"], row["energies"].astype(float), {Spin.up: row["densities"].astype(float)})
+
+
+def edges_in(dos: Dos) -> tuple[float, float]:
+    return band_edges("curve", np.asarray(dos.energies), np.array(list(dos.densities.values())), dos.efermi)
 
 
 def states_between(energies: np.ndarray, densities: np.ndarray, low: float, high: float) -> float:
@@ -150,21 +155,21 @@ def test_a_metal_whose_fermi_level_is_a_point_of_the_curve_is_a_metal(metal):
     dos.efermi = float(dos.energies[np.abs(dos.energies - metal["efermi"]).argmin()])
     with pytest.raises(ValueError, match="out of range"):
         dos.get_gap()
-    assert band_edges(dos) == (dos.efermi, dos.efermi)
+    assert edges_in(dos) == (dos.efermi, dos.efermi)
 
 
 def test_edges_of_pymatgen_are_those_of_the_bands(rows):
     for row in rows:
         if row["is_metal"] or row["material_id"] in FERMI_IN_A_BAND:
             continue
-        vbm, cbm = band_edges(as_dos(row))
+        vbm, cbm = edges_in(as_dos(row))
         assert vbm == pytest.approx(row["vbm"], abs=MAX_EDGE_ERROR), row["formula_pretty"]
         assert cbm == pytest.approx(row["cbm"], abs=MAX_EDGE_ERROR), row["formula_pretty"]
 
 
 def test_all_but_one_metal_are_metals_from_their_curve_alone(rows):
     """The one is germanium: PBE closes its gap at a single point, where there are next to no states."""
-    gapped = [row["material_id"] for row in rows if row["is_metal"] and np.ptp(band_edges(as_dos(row))) > 0]
+    gapped = [row["material_id"] for row in rows if row["is_metal"] and np.ptp(edges_in(as_dos(row))) > 0]
     assert gapped == ["mp-32"]
 
 
@@ -172,7 +177,7 @@ def test_all_but_one_metal_are_metals_from_their_curve_alone(rows):
 def test_a_gap_narrower_than_a_bin_is_none(gap, has_gap):
     energies = np.arange(-5, 5, 0.005) + 0.0021
     dos = Dos(0.0, energies, {Spin.up: np.where(np.abs(energies) < gap / 2, 0.0, 1.0)})
-    vbm, cbm = band_edges(dos)
+    vbm, cbm = edges_in(dos)
     assert (cbm - vbm >= METAL_GAP) == has_gap
     assert (vbm == cbm == 0.0) != has_gap
 
@@ -194,6 +199,16 @@ def test_the_bundled_spectra_are_those_of_the_raw_curves_beside_them(rows):
         np.testing.assert_array_equal(row["edos"], dos.spectrum.astype(np.float32), err_msg=row["material_id"])
         assert dos.is_metal == row["is_metal"]
         assert dos.band_gap == pytest.approx(row["band_gap"], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["edos_gpaw.parquet", "edos_gpaw/part-001.parquet", "edos_gpaw/part-002.parquet"])
+def test_no_bundled_curve_is_refused_for_its_number_of_states(bundled, name):
+    for row in pq.read_table(bundled.parent / name).to_pylist():
+        energies, channels = np.array(row["energies"], float), np.array([row["densities"]], float)
+        middle = (row["vbm"] + row["cbm"]) / 2
+        states = states_below(energies, channels, middle)
+        check_outer_electrons(row["material_id"], states, np.array(row["atomic_numbers"]), middle)
+        check_fermi_level(row["material_id"], energies, channels, row["efermi"])
 
 
 def test_the_bundled_table_is_a_materials_table_of_primitive_cells(table):
@@ -222,6 +237,7 @@ def test_random_curves_keep_their_states(curve):
     energies = np.unique(np.concatenate([[low, vbm - 2, high], rng.uniform(low, high, points)]))
     densities = scale * rng.exponential(size=(spins, len(energies))) * rng.integers(0, 2, (spins, len(energies)))
     densities[:, energies == vbm - 2] = scale
+    densities[:, 0] = 0.0  # a first density far above the second would hold the states below the curve
     noisy = densities - 1e-4 * scale * (densities == 0)
     dos = resample("random", energies, noisy, vbm, vbm + gap)
     assert (dos.spectrum >= 0).all()

@@ -1,14 +1,19 @@
 """Phonon densities of states on the grid of labels: against pymatgen's smoothing, and what is refused."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.phonon.dos import PhononDos
+from scipy.constants import atomic_mass, c, e, eV, h
 
+from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.dos.phonon import BROADENING, WAVENUMBERS_PER_THZ, resample_phonons
+from mat2spec.dos.vibrations import HIGHEST_FREQUENCIES, STIFFNESSES, check_scale, stiffness
 from mat2spec.errors import SpectrumError
+from mat2spec.structure.crystal import Crystal
 
 FINE = np.arange(-50.0, 900.0, 0.5)
 
@@ -65,3 +70,91 @@ def test_what_is_no_label_is_refused_in_a_line(frequencies, densities, expected_
 def test_noise_around_gamma_is_no_instability():
     densities = np.where((FINE > -12) & (FINE < -5), 0.02, 0.0) + TWO_PEAKS
     assert resample_phonons("x", FINE, densities).lowest_frequency < 0
+
+
+UNITS = {"THz": 1e-12, "meV": 1e3 * h / eV, "eV": h / eV, "Hz": 1.0}
+"""Number of each unit in one Hz."""
+
+PER_WAVENUMBER = 100 * c
+"""[Hz] One cm⁻¹."""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_frequencies_in_another_unit_are_refused_by_their_scale(real_crystals, bundled, unit):
+    """Twelve crystals, soft and stiff; each curve is read first as what it is."""
+    labels = {row["material_id"]: row["phdos"] for row in pq.read_table(bundled).to_pylist()}
+    for crystal in real_crystals:
+        densities = labels[crystal.material_id]
+        resample_phonons(crystal.material_id, PHDOS_GRID.points, densities, crystal)
+        with pytest.raises(SpectrumError) as refusal:
+            resample_phonons(crystal.material_id, PHDOS_GRID.points * PER_WAVENUMBER * UNITS[unit], densities, crystal)
+        assert "convert the frequencies to cm⁻¹" in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_hertz_and_electronvolts_are_refused_without_a_crystal_too():
+    for factor, guess in ((PER_WAVENUMBER, "Hz"), (PER_WAVENUMBER * 1e-12, "THz"), (PER_WAVENUMBER * h / eV, "eV")):
+        with pytest.raises(SpectrumError, match=rf"that of a crystal is 30 … 5000; .*are they in {guess}\?"):
+            resample_phonons("x", FINE * factor, np.where(FINE < 0, 0.0, TWO_PEAKS))
+
+
+@pytest.mark.parametrize("unit", [1e3 * h / eV, 2 * np.pi * 1e-12], ids=["meV", "rad/ps"])
+def test_frequencies_of_hydrides_in_another_unit_are_refused(bundled, unit):
+    """Labels end at 1000 cm⁻¹, below the stretching modes: their stiffness varies too much to show the unit."""
+    rows = [row for row in pq.read_table(bundled).to_pylist() if 1 in row["atomic_numbers"]]
+    assert rows
+    for row in rows:
+        with pytest.raises(SpectrumError, match="that of a crystal with hydrogen is 200 … 5000"):
+            check_scale(
+                row["material_id"],
+                PHDOS_GRID.points * PER_WAVENUMBER * unit,
+                np.array(row["phdos"], np.float64),
+                Crystal.from_row(row),
+            )
+
+
+@pytest.mark.parametrize("name", ["phdos_petretto", "phdos_phonondb"])
+def test_no_bundled_spectrum_is_refused_for_its_scale(bundled, name):
+    table = pq.read_table(bundled.with_name(f"{name}.parquet"))
+    for crystal, densities in zip(read_crystals(table), table["phdos"].to_pylist(), strict=True):
+        check_scale(crystal.material_id, PHDOS_GRID.points, np.array(densities, np.float64), crystal)
+
+
+def test_stiffness_is_the_force_constant_of_a_chain_of_two_masses(rock_salt):
+    """ω² of both branches add up to 2C/μ at every wave vector; the trace of an atom's force constants over 3 is 2C."""
+    spring, sodium, chlorine = 60.0, 22.98977 * atomic_mass, 35.453 * atomic_mass
+    inverse = 1 / sodium + 1 / chlorine
+    sine = np.sin(np.linspace(0.01, np.pi / 2, 500))
+    root = np.sqrt(inverse**2 - 4 * sine**2 / (sodium * chlorine))
+    frequencies = np.sqrt(spring * np.concatenate([inverse - root, inverse + root])) / (2 * np.pi * PER_WAVENUMBER)
+    expected = 2 * spring * (5.640e-10 / 2) ** 2 / e
+    assert stiffness(frequencies, np.ones(1000), rock_salt) == pytest.approx(expected, rel=1e-4)
+    assert STIFFNESSES[0] < expected < STIFFNESSES[1]
+    assert HIGHEST_FREQUENCIES[0] < frequencies.max() < HIGHEST_FREQUENCIES[1]
+
+
+def test_a_curve_that_is_zero_far_beyond_the_grid_needs_no_memory():
+    wide = np.append(FINE, 1e12)
+    resampled = resample_phonons("x", wide, np.append(TWO_PEAKS, 0.0)).spectrum
+    other_points = 1e-4  # of the integral, as the interpolated points differ
+    np.testing.assert_allclose(resampled, resample_phonons("x", FINE, TWO_PEAKS).spectrum, atol=other_points)
+
+
+def test_lists_are_read_as_arrays():
+    lists = resample_phonons("x", FINE.tolist(), TWO_PEAKS.tolist())
+    np.testing.assert_array_equal(lists.spectrum, resample_phonons("x", FINE, TWO_PEAKS).spectrum)
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "expected_text"),
+    [
+        (FINE + 1j, "frequencies are complex numbers; give real ones, imaginary frequencies as negative"),
+        (["1 THz"] * len(FINE), "frequencies are no numbers"),
+        ([[1.0], [1.0, 2.0]], "lists of unequal length"),
+    ],
+)
+def test_what_is_no_array_of_real_numbers_is_refused_in_a_line(frequencies, expected_text):
+    with pytest.raises(SpectrumError) as caught:
+        resample_phonons("mp-1", frequencies, TWO_PEAKS)
+    assert str(caught.value).startswith("mp-1: ")
+    assert expected_text in str(caught.value)

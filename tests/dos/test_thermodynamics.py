@@ -1,11 +1,18 @@
 import numpy as np
 import pytest
 from pymatgen.phonon.dos import PhononDos
-from scipy.constants import R, c, h, k
+from scipy.constants import N_A, R, c, h, k
 from scipy.integrate import trapezoid
 
 from mat2spec.dos.grid import PHDOS_GRID
-from mat2spec.dos.thermodynamics import cv_paper, heat_capacity, mean_frequency
+from mat2spec.dos.thermodynamics import (
+    cv_paper,
+    heat_capacity,
+    max_frequency,
+    mean_frequency,
+    vibrational_entropy,
+    vibrational_free_energy,
+)
 from mat2spec.structure.crystal import Crystal
 
 THZ = c * 100 / 1e12
@@ -28,6 +35,53 @@ def test_heat_capacity_is_that_of_pymatgen(spectra, temperature):
     np.testing.assert_allclose(
         heat_capacity(spectra, PHDOS_GRID, temperature), expected, rtol=1e-6
     )  # digits of the constants
+
+
+@pytest.mark.parametrize("temperature", [100.0, 300.0, 1000.0])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "scale"),
+    [
+        (vibrational_entropy, PhononDos.entropy, 1),
+        (vibrational_free_energy, PhononDos.helmholtz_free_energy, 1000),
+    ],
+)
+def test_entropy_and_free_energy_are_those_of_pymatgen(spectra, temperature, ours, theirs, scale):
+    frequencies = PHDOS_GRID.points[1:] * THZ
+    expected = []
+    for spectrum in spectra:
+        densities = 3 * spectrum[1:] / trapezoid(spectrum[1:], frequencies)
+        expected.append(theirs(PhononDos(frequencies, densities), temperature) / scale)
+    np.testing.assert_allclose(ours(spectra, PHDOS_GRID, temperature), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [200.0, 300.0, 800.0])
+def test_entropy_is_the_slope_of_the_free_energy(spectra, temperature):
+    step = 0.01
+    below, above = (vibrational_free_energy(spectra, PHDOS_GRID, temperature + sign * step) for sign in (-1, 1))
+    slope = -1000 * (above - below) / (2 * step)
+    np.testing.assert_allclose(vibrational_entropy(spectra, PHDOS_GRID, temperature), slope, rtol=1e-6)
+
+
+def test_free_energy_without_heat_is_that_of_zero_point_motion(spectra):
+    zero_point = 1.5 * N_A * h * c * 100 * mean_frequency(spectra, PHDOS_GRID) / 1000
+    np.testing.assert_allclose(vibrational_free_energy(spectra, PHDOS_GRID, 0.1), zero_point, rtol=1e-9)
+    assert vibrational_entropy(spectra, PHDOS_GRID, 0.1).max() < 1e-6
+
+
+def test_highest_frequency_is_where_a_line_to_the_last_density_crosses_a_twentieth():
+    spectrum = np.zeros((2, 51))
+    spectrum[:, 20], spectrum[0, 30] = 1.0, 0.2
+    ends = max_frequency(spectrum, PHDOS_GRID)
+    assert ends == pytest.approx([600 + 20 * (0.2 - 0.05) / 0.2, 400 + 20 * 0.95])
+
+
+def test_spectrum_that_has_not_ended_has_its_highest_frequency_at_the_end_of_the_grid(spectra):
+    flat = np.ones((1, 51))
+    assert max_frequency(flat, PHDOS_GRID)[0] == PHDOS_GRID.points[-1]
+    ends = max_frequency(spectra, PHDOS_GRID)
+    assert (ends > mean_frequency(spectra, PHDOS_GRID)).all()
+    beyond = np.where(PHDOS_GRID.points > ends[:, None] + 1e-9, spectra, 0)
+    assert (beyond <= 0.05 * spectra[:, 1:].max(axis=1, keepdims=True) + 1e-12).all()
 
 
 def test_mean_frequency_is_the_first_moment_of_pymatgens_density(spectra):
@@ -75,7 +129,7 @@ def test_neither_depends_on_scale_nor_on_the_point_at_zero(spectra):
 
 def test_negative_densities_count_as_zero(spectra):
     negative = np.where(spectra < 0.1, -3.0, spectra)
-    for quantity in (mean_frequency, heat_capacity):
+    for quantity in (mean_frequency, max_frequency, heat_capacity, vibrational_entropy, vibrational_free_energy):
         np.testing.assert_array_equal(quantity(negative, PHDOS_GRID), quantity(negative.clip(0), PHDOS_GRID))
 
 

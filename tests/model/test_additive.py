@@ -1,5 +1,7 @@
 """The network of atom-projected spectra: what it sees that a network of distances cannot."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from mat2spec.dos.grid import PHDOS_GRID
-from mat2spec.model.additive import EdgeExpansion, Peaks
+from mat2spec.model.additive import Peaks
 from mat2spec.model.losses import kl_divergence, wasserstein
 from mat2spec.model.registry import build_network
+from mat2spec.model.vector_network import EdgeExpansion
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.graph import CrystalGraph, GraphBatch
 
@@ -115,15 +118,15 @@ def test_mass_of_an_atom_matters(networks, real_graphs, monkeypatch):
     """Silicon as if it were of the isotope 30: nothing else of its features changes."""
     network, graph = networks["additive"], bent(109.5)
     (before,) = predict_outputs(network, [graph], CPU)
-    heavier = network.features.clone()
+    heavier = network.encoder.features.clone()
     heavier[14, -2:] = torch.tensor([np.log(30.0) / 3 - 1, 5 * 30.0**-0.5])
-    monkeypatch.setitem(network._buffers, "features", heavier)
+    monkeypatch.setitem(network.encoder._buffers, "features", heavier)
     (after,) = predict_outputs(network, [graph], CPU)
     assert np.abs(after - before).max() > 100 * SAME
 
 
 def test_mass_features_are_those_of_the_element(networks):
-    logarithm, root = networks["additive"].features[14, -2:].tolist()
+    logarithm, root = networks["additive"].encoder.features[14, -2:].tolist()
     assert logarithm == pytest.approx(np.log(28.0855) / 3 - 1, abs=1e-4)
     assert root == pytest.approx(5 * 28.0855**-0.5, abs=1e-4)
 
@@ -133,3 +136,16 @@ def test_edge_fades_out_as_a_cosine_to_the_cutoff():
     distances = torch.tensor([2.0, 4.0, 6.0, 8.0])
     weights = EdgeExpansion(8.0, 32)(distances).sum(dim=1) / (2 * np.pi) ** 0.5
     torch.testing.assert_close(weights, (1 + torch.cos(torch.pi * distances / 8)) / 2, rtol=1e-3, atol=SAME)
+
+
+def test_weights_from_before_the_encoder_was_a_module_are_read(networks):
+    """Those of the phdos that ships: `embed` and `layers` stood beside the head."""
+    network = networks["additive"]
+    weights = network.state_dict()
+    old = {key.removeprefix("encoder."): value for key, value in weights.items()}
+    assert {key.partition(".")[0] for key in old} >= {"embed", "layers", "head"}
+    fresh = copy.deepcopy(network)
+    for parameter in fresh.parameters():
+        torch.nn.init.zeros_(parameter)
+    fresh.load_state_dict(old)
+    assert all(value.equal(weights[key]) for key, value in fresh.state_dict().items())

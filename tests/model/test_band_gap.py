@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from sklearn.metrics import mean_absolute_error, roc_auc_score
 
-from mat2spec.config import GapConfig, GraphConfig
+from mat2spec.config import GapConfig, GraphConfig, VectorGapConfig
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.metrics import gap_scores, most_likely_gap, roc_auc
 from mat2spec.model.band_gap import BandGapNetwork
@@ -28,11 +28,14 @@ INVARIANCE = 1e-5
 CONFIG = GapConfig(architecture="gap", layers=2, heads=2, width=16, head=16, dropout=0.5)
 
 
-@pytest.fixture(scope="module")
-def gap_network(real_graphs: list[CrystalGraph]) -> BandGapNetwork:
+VECTORS = VectorGapConfig(architecture="vector-gap", layers=2, width=16, gaussians=8, head=16, dropout=0.5)
+
+
+@pytest.fixture(scope="module", params=[CONFIG, VECTORS], ids=["attention", "vectors"])
+def gap_network(real_graphs: list[CrystalGraph], request) -> BandGapNetwork:
     """Random weights, BatchNorm statistics of real crystals, eval mode; a head whose outputs differ by crystal."""
     torch.manual_seed(0)
-    network = BandGapNetwork(CONFIG)
+    network = BandGapNetwork(request.param, 8.0)
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm1d)):
         norm.momentum = 1.0
     with torch.no_grad():
@@ -40,7 +43,7 @@ def gap_network(real_graphs: list[CrystalGraph]) -> BandGapNetwork:
     torch.nn.init.normal_(network.head[-1].weight, std=2.0)
     network.eval()
     with torch.no_grad():
-        network.head[-1].bias -= network.head(network.encoder(GraphBatch.from_graphs(real_graphs))).median(dim=0).values
+        network.head[-1].bias -= network._raw(GraphBatch.from_graphs(real_graphs)).median(dim=0).values
     return network
 
 
@@ -133,9 +136,10 @@ def test_gap_of_a_metal_changes_no_loss(gap_network, real_graphs):
     assert gap_network(GraphBatch.from_graphs(real_graphs), metals)["gap"].item() == 0
 
 
-def test_every_parameter_learns(real_graphs, gaps):
+@pytest.mark.parametrize("config", [CONFIG, VECTORS])
+def test_every_parameter_learns(config, real_graphs, gaps):
     torch.manual_seed(0)
-    network = BandGapNetwork(CONFIG.model_copy(update={"dropout": 0.0})).train()
+    network = BandGapNetwork(config.model_copy(update={"dropout": 0.0}), 8.0).train()
     sum(network(GraphBatch.from_graphs(real_graphs), gaps).values()).backward()
     assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
 

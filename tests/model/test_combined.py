@@ -20,6 +20,7 @@ from mat2spec.model.base import Network
 from mat2spec.model.checkpoint import WEIGHTS, Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.combined import Combined
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import NO_STRUCTURES
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
@@ -102,7 +103,13 @@ def write(
         directory = tmp_path_factory.mktemp("parts") / role
         ids = ["gap-1", "gap-2"] if role == "gap" else [*labels.train.material_ids, *labels.valid.material_ids]
         write_checkpoint(
-            directory, role, config or configs[role], weights or trained[role].state_dict(), training_record, ids
+            directory,
+            role,
+            config or configs[role],
+            weights or trained[role].state_dict(),
+            training_record,
+            ids,
+            NO_STRUCTURES,
         )
         return Checkpoint.load(directory)
 

@@ -12,6 +12,7 @@ from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.model.losses import LOSSES
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import NO_STRUCTURES
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.graph import GraphBatch
@@ -20,20 +21,20 @@ CPU = torch.device("cpu")
 
 SCALES = [
     (scale, loss)
-    for scale, loss in product(("sum", "max", "standard"), LOSSES)
+    for scale, loss in product(("sum", "max", "standard", "none"), LOSSES)
     if scale != "standard" or loss in ("mse", "mae")
 ]
 """All pairs that a configuration allows."""
 
 
-@pytest.fixture(params=["mat2spec", "gatgnn", "additive"])
+@pytest.fixture(params=["mat2spec", "gatgnn", "additive", "projected"])
 def config(small_configs, request) -> TrainConfig:
     if (
         request.param == "additive"
         and getattr(request.node, "callspec", None)
-        and request.node.callspec.params.get("scale") == "standard"
+        and request.node.callspec.params.get("scale") in ("standard", "none")
     ):
-        pytest.skip("spectra of atoms are distributions; the standard scale has negatives")
+        pytest.skip("spectra of atoms are distributions; these scales are none")
     return small_configs[request.param]
 
 
@@ -105,7 +106,7 @@ def test_checkpoint_predicts_what_the_network_did(
     config, splits, training_record, real_crystals, real_graphs, tmp_path
 ):
     network = fresh(config, splits).eval()
-    write_checkpoint(tmp_path / "made", "made", config, network.state_dict(), training_record, [])
+    write_checkpoint(tmp_path / "made", "made", config, network.state_dict(), training_record, [], NO_STRUCTURES)
     loaded = Checkpoint.load(tmp_path / "made")
     assert loaded.card.config == config
     expected = loaded.grid.to_states(network.to_densities(predict_outputs(network, real_graphs, CPU)))
@@ -115,6 +116,6 @@ def test_checkpoint_predicts_what_the_network_did(
 def test_weights_of_another_network_are_refused(config, splits, training_record, tmp_path):
     """The card says one network, the file holds another."""
     weights = {f"other.{name}": tensor for name, tensor in fresh(config, splits).state_dict().items()}
-    write_checkpoint(tmp_path / "made", "made", config, weights, training_record, [])
+    write_checkpoint(tmp_path / "made", "made", config, weights, training_record, [], NO_STRUCTURES)
     with pytest.raises(CheckpointError, match="the weights do not fit the network"):
         Checkpoint.load(tmp_path / "made")

@@ -8,6 +8,7 @@ from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.model.normalization import Normalization, make_normalization
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import NO_STRUCTURES
 from mat2spec.predict.predictor import Predictor
 
 SCALES = ("sum", "max", "standard")
@@ -103,7 +104,7 @@ def test_checkpoint_keeps_mean_and_deviation_of_the_training_labels(
     config = train_config.model_copy(update={"normalization": "standard", "loss": "mae"})
     network = build_network(config).eval()
     network.fit(splits.train.graphs, splits.train.spectra)
-    write_checkpoint(tmp_path / "made", "made", config, network.state_dict(), training_record, [])
+    write_checkpoint(tmp_path / "made", "made", config, network.state_dict(), training_record, [], NO_STRUCTURES)
     loaded = Checkpoint.load(tmp_path / "made")
     for name in ("mean", "std"):
         assert getattr(loaded.network.normalization, name).equal(getattr(network.normalization, name)), name

@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.step import process_shard
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.to_pymatgen import to_pymatgen
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import ScreeningSpec, ShardPipeline
+from mat2spec.predict.pipeline import ShardPipeline
 from mat2spec.query.catalog import create_catalog, run_query
 from mat2spec.query.plot import plot_answer
 from mat2spec.storage.run_directory import RunDirectory
@@ -36,7 +35,7 @@ def run(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = RunDirectory(folder / "run")
     run.claim({}, {"grid": EDOS_GRID.to_json()})
     checkpoint = Checkpoint.load(SHIPPED)
-    pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None))
+    pipeline = ShardPipeline(checkpoint)
     materials = MaterialsInput.open(folder / "input.parquet")
     for shard in materials.shards(300):
         assert not process_shard(pipeline, run, shard).failed

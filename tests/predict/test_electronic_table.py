@@ -19,7 +19,11 @@ SINGLE = 1e-5
 
 ELECTRONS = {
     "dos_sum": pa.float64(),
-    **{f"{kind}_{part}": pa.float64() for kind in ("vb_gap", "cb_gap") for part in ("lower", "upper", "width")},
+    **{
+        f"{kind}_{part}": pa.float64()
+        for kind in ("vb_gap", "cb_gap")
+        for part in ("lower", "upper", "width", "density")
+    },
     "vb_mask": pa.int64(),
     "cb_mask": pa.int64(),
     "band_gap_pred": pa.float64(),
@@ -61,7 +65,7 @@ def make(densities, electronic):
         sizes = [len(row) for row in rows]
         of_cells = densities[: len(rows)] if cells is None else cells
         of_atoms = of_cells / np.array(sizes, np.float32)[:, None]
-        return prediction_table(inputs, rows, sizes, Prediction(of_atoms, gaps=gaps), electronic)
+        return prediction_table(inputs, rows, sizes, [2.0] * len(rows), Prediction(of_atoms, gaps=gaps), electronic)
 
     return make_table
 
@@ -96,13 +100,18 @@ def bits(low: np.ndarray) -> int:
     return unsigned - (1 << 64) if unsigned >> 63 else unsigned
 
 
+PHONONS = (
+    "mean_frequency",
+    "max_frequency",
+    "heat_capacity_300K",
+    "entropy_300K",
+    "free_energy_300K",
+)
+
+
 def test_columns_and_types_are_those_of_the_contract(make, inputs, contract):
     schema = make(inputs).schema
-    shared = {
-        name: kind
-        for name, kind in contract.items()
-        if name not in ("mean_frequency", "heat_capacity_300K", "exceeds_grid")
-    }
+    shared = {name: kind for name, kind in contract.items() if name not in (*PHONONS, "exceeds_grid")}
     expected = shared | {"spectrum": pa.list_(pa.float32(), 128)} | ELECTRONS
     assert dict(zip(schema.names, schema.types, strict=True)) == expected
     assert schema.names == list(expected)
@@ -122,7 +131,9 @@ def test_cell_of_twice_the_size_counts_its_primitive_cell_once(densities, electr
     """nsites_primitive decides, not the sites of the cell in the file."""
     rows = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
     once, twice = (
-        prediction_table(inputs, rows, [n] * len(rows), Prediction(densities), electronic)["dos_sum"].to_numpy()
+        prediction_table(inputs, rows, [n] * len(rows), [2.0] * len(rows), Prediction(densities), electronic)[
+            "dos_sum"
+        ].to_numpy()
         for n in (1, 2)
     )
     np.testing.assert_allclose(twice, 2 * once, rtol=SINGLE)
@@ -132,14 +143,16 @@ def test_expected_error_is_of_the_primitive_cell_too(densities, electronic, inpu
     rows = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
     spread = np.linspace(0.1, 0.9, len(rows)).astype(np.float32)
     sizes = [1 + i % 4 for i in range(len(rows))]
-    table = prediction_table(inputs, rows, sizes, Prediction(densities, spread=spread), electronic)
+    table = prediction_table(inputs, rows, sizes, [2.0] * len(rows), Prediction(densities, spread=spread), electronic)
     np.testing.assert_allclose(table["spread"].to_numpy(), spread * sizes, rtol=SINGLE)
 
 
 def test_phonons_stay_per_atom(checkpoint, small_table):
     rows = list(read_crystals(small_table))
     flat = np.full((36, 51), 3 / 1000, np.float32)
-    table = prediction_table(small_table.select(list(COLUMNS)), rows, [7] * 36, Prediction(flat), checkpoint)
+    table = prediction_table(
+        small_table.select(list(COLUMNS)), rows, [7] * 36, [2.0] * 36, Prediction(flat), checkpoint
+    )
     np.testing.assert_array_equal(np.array(table["spectrum"].to_pylist(), np.float32), flat)
     assert not set(ELECTRONS).intersection(table.column_names)
 
@@ -151,6 +164,8 @@ def test_gaps_are_those_of_a_loop_over_bins_and_null_where_there_is_none(make, i
     for row, gap in zip(rows, expected, strict=True):
         edges = tuple(row[f"{name}_{part}"] for part in ("lower", "upper", "width"))
         assert edges == ((None, None, None) if gap is None else (*gap, gap[1] - gap[0])), row["material_id"]
+        inside = [d for d, e in zip(row["spectrum"], EDOS_GRID.centers, strict=True) if gap and gap[0] < e < gap[1]]
+        assert row[f"{name}_density"] == (pytest.approx(np.mean(inside), rel=SINGLE) if gap else None)
     assert 0 < sum(gap is not None for gap in expected) < len(expected), "some have a gap, some have none"
 
 

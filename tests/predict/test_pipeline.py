@@ -12,12 +12,11 @@ import pytest
 import torch
 
 import mat2spec.predict.featurized
-from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.step import StageTimer, process_shard
 from mat2spec.predict.featurized import FeaturizedShard, featurize, read_rows
-from mat2spec.predict.pipeline import STAGES, ScreeningSpec, ShardPipeline
+from mat2spec.predict.pipeline import STAGES, ShardPipeline
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.run_directory import RunDirectory
 from mat2spec.structure.crystal import Crystal
@@ -43,7 +42,7 @@ def screen(checkpoint, tmp_path):
         pq.write_table(table, tmp_path / "input.parquet")
         run = RunDirectory(tmp_path / "run")
         run.claim({}, {})
-        pipeline = ScreeningSpec(checkpoint, InferenceConfig(), str(run.path), None).processor()
+        pipeline = ShardPipeline(checkpoint)
         counts = Counter()
         for shard in MaterialsInput.open(tmp_path / "input.parquet").shards(rows_per_shard):
             report = process_shard(pipeline, run, shard)
@@ -165,7 +164,7 @@ def test_flat_arrays_between_processes_change_nothing(checkpoint, table_with_bad
         for name in ("atomic_numbers", "edge_index", "distances", "vectors"):
             np.testing.assert_array_equal(getattr(graph, name), getattr(original, name))
             assert getattr(graph, name).dtype == getattr(original, name).dtype
-    pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(tmp_path / "run"), None))
+    pipeline = ShardPipeline(checkpoint)
     assert pipeline.predict(received, later).results.equals(pipeline.compute(shard, StageTimer()).results)
 
 

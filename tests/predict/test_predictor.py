@@ -15,10 +15,9 @@ from pymatgen.electronic_structure.dos import Dos
 from pymatgen.phonon.dos import PhononDos
 
 import mat2spec
-from mat2spec.config import InferenceConfig
 from mat2spec.data.materials.schema import COLUMNS, materials_table
 from mat2spec.data.shards.shard import ShardRows
-from mat2spec.errors import CheckpointError, MissingExtraError, StructureError, TableError
+from mat2spec.errors import CheckpointError, ConfigError, MissingExtraError, StructureError, TableError
 from mat2spec.model.checkpoint import SHIPPED, shipped_checkpoints
 from mat2spec.predict import pipeline
 from mat2spec.predict.inputs import read_crystals
@@ -65,10 +64,8 @@ def cif(barium_telluride, tmp_path) -> Path:
 def row_of_a_screening(predictor: Predictor, crystal: Crystal, folder: Path) -> dict:
     """The row that a shard with this crystal alone has in the predictions."""
     table = materials_table([crystal]).select(list(COLUMNS))
-    shard_pipeline = pipeline.ShardPipeline(
-        pipeline.ScreeningSpec(predictor.checkpoint, InferenceConfig(), str(folder), memory=None)
-    )
-    return shard_pipeline.compute_rows(ShardRows(table, ["a test"], {}), pipeline.StageTimer()).results.to_pylist()[0]
+    rows = ShardRows(table, ["a test"], {})
+    return pipeline.ShardPipeline(predictor.checkpoint).compute_rows(rows, pipeline.StageTimer()).results.to_pylist()[0]
 
 
 @pytest.mark.parametrize("kind", ["phonons", "electrons"])
@@ -175,7 +172,7 @@ def test_plot_without_matplotlib_names_the_extra(phonons, barium_telluride, monk
 
 
 def test_registered_model_without_mlflow_names_the_extra(monkeypatch):
-    monkeypatch.delitem(sys.modules, "mat2spec.distributed.mlflow", raising=False)
+    monkeypatch.delitem(sys.modules, "mat2spec.distributed.mlflow.store", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(MissingExtraError, match=r"mat2spec\[cluster\]"):
         mat2spec.load("models:/anything@champion")
@@ -279,3 +276,11 @@ def test_names_of_the_package_are_all_there():
     assert set(mat2spec.__all__) <= set(dir(mat2spec))
     with pytest.raises(AttributeError, match="Predictr"):
         mat2spec.Predictr  # noqa: B018
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu"])
+def test_device_that_is_not_there_is_one_line(device):
+    with pytest.raises(ConfigError, match=f"^device {device}: cannot be used here .*; available: cpu") as caught:
+        mat2spec.load("phdos-mat2spec", device)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

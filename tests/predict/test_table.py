@@ -4,7 +4,13 @@ import pytest
 
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
-from mat2spec.dos.thermodynamics import heat_capacity, mean_frequency
+from mat2spec.dos.thermodynamics import (
+    heat_capacity,
+    max_frequency,
+    mean_frequency,
+    vibrational_entropy,
+    vibrational_free_energy,
+)
 from mat2spec.predict.table import Prediction, prediction_table
 from mat2spec.storage.rejects import REJECT_COLUMNS
 from mat2spec.structure.crystal import Crystal
@@ -22,7 +28,9 @@ def make(small_table, splits, checkpoint):
             for i, s in zip(part.material_ids, part.spectra, strict=True)
         }
         spectra = np.stack([labels[row.material_id] for row in rows]) if rows else np.empty((0, 51), np.float32)
-        return prediction_table(inputs, rows, [len(row) for row in rows], Prediction(spectra, spread), checkpoint)
+        return prediction_table(
+            inputs, rows, [len(row) for row in rows], [2.0] * len(rows), Prediction(spectra, spread), checkpoint
+        )
 
     return make_table
 
@@ -49,6 +57,7 @@ def test_rows_say_what_the_network_had_seen(make, inputs, checkpoint, splits):
         assert row["seen_in_training"] == (
             row["material_id"] in {*splits.train.material_ids, *splits.valid.material_ids}
         )
+        assert row["id_in_training"] == row["seen_in_training"]
         assert row["unseen_elements"] == [e for e in row["elements"] if e not in checkpoint.card.training.elements]
         assert row["elements"] == sorted(row["elements"])
     assert any(row["unseen_elements"] for row in make(inputs).to_pylist()), "24 materials cannot hold every element"
@@ -57,11 +66,25 @@ def test_rows_say_what_the_network_had_seen(make, inputs, checkpoint, splits):
 def test_numbers_are_those_of_the_spectrum(make, inputs):
     table = make(inputs)
     spectra = np.array(table["spectrum"].to_pylist(), np.float32)
-    np.testing.assert_allclose(table["mean_frequency"].to_numpy(), mean_frequency(spectra, PHDOS_GRID), rtol=1e-6)
-    np.testing.assert_allclose(
-        table["heat_capacity_300K"].to_numpy(), heat_capacity(spectra, PHDOS_GRID, 300.0), rtol=1e-6
-    )
+    quantities = {
+        "mean_frequency": mean_frequency,
+        "heat_capacity_300K": heat_capacity,
+        "entropy_300K": vibrational_entropy,
+        "free_energy_300K": vibrational_free_energy,
+    }
+    for name, quantity in quantities.items():
+        np.testing.assert_allclose(table[name].to_numpy(), quantity(spectra, PHDOS_GRID), rtol=1e-6)
+    ends = table["max_frequency"].to_numpy(zero_copy_only=False)
+    exceeds = table["exceeds_grid"].to_numpy(zero_copy_only=False)
+    np.testing.assert_array_equal(np.isnan(ends), exceeds)
+    np.testing.assert_allclose(ends[~exceeds], max_frequency(spectra, PHDOS_GRID)[~exceeds], rtol=1e-6)
     assert table["spread"].null_count == len(table), "one network has no opinion about itself"
+
+
+def test_volume_is_that_of_pymatgen_whatever_the_cell(make, inputs):
+    crystals = [row for row in read_crystals(inputs) if isinstance(row, Crystal)]
+    volumes = [crystal.to_structure().volume / len(crystal) for crystal in crystals]
+    np.testing.assert_allclose(make(inputs)["volume_per_atom"].to_numpy(), volumes, rtol=1e-6)
 
 
 def test_expected_error_stands_beside_what_an_ensemble_predicted(make, inputs, contract):
@@ -76,7 +99,9 @@ def test_spectrum_with_weight_in_its_last_bin_is_flagged(inputs, checkpoint):
     spectra[:, 10] = 1.0
     spectra[:3, -1] = 0.06, 0.04, 1.0
     rows = list(read_crystals(inputs))
-    flags = prediction_table(inputs, rows, [1] * 36, Prediction(spectra), checkpoint)["exceeds_grid"].to_pylist()
+    flags = prediction_table(inputs, rows, [1] * 36, [2.0] * 36, Prediction(spectra), checkpoint)[
+        "exceeds_grid"
+    ].to_pylist()
     assert flags == [True, False, True] + [False] * 33
 
 
@@ -104,3 +129,10 @@ def test_prefixed_name_that_is_taken_loses_no_column(make, inputs, contract, nam
     ]
     assert sorted(extra_values) == sorted(names)
     assert len(set(table.column_names)) == len(table.column_names)
+
+
+def test_name_that_differs_only_in_case_hides_no_result_from_sql(make, inputs):
+    inputs = inputs.append_column("MATERIAL_ID", pa.array(["theirs"] * 36)).append_column("Spread", pa.array([1] * 36))
+    table = make(inputs)
+    assert table.column_names[-2:] == ["input_MATERIAL_ID", "input_Spread"]
+    assert table["material_id"].equals(inputs["material_id"])

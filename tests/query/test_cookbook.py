@@ -1,12 +1,17 @@
 """Each named query on phonons, run on DFT spectra, against the same computation in Python."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import QueryError
-from mat2spec.query.catalog import cookbook, run_query
+from mat2spec.query.catalog import cookbook, create_catalog, run_query
 from mat2spec.query.plot import MAX_PANELS, plot_answer
+from mat2spec.storage.rejects import REJECT_COLUMNS
+from mat2spec.storage.run_directory import RunDirectory
 
 PHONONS = {"stiff_oxides", "cold_lattices", "phononic_gaps", "like_magnesia", "stiff_systems"}
 ELECTRONS = {
@@ -47,6 +52,7 @@ def test_every_named_query_has_a_title_and_a_test():
 
 def test_stiff_oxides_are_the_ten_highest_mean_frequencies(answer, rows):
     chosen = [r for r in rows if len(r["elements"]) == 3 and "O" in r["elements"] and r["nsites"] <= 12]
+    chosen = [r for r in chosen if not r["exceeds_grid"] and not r["unseen_elements"]]
     chosen = sorted(chosen, key=lambda r: -r["mean_frequency"])[:10]
     results = answer("stiff_oxides")
     assert ids(results) == ids(chosen)
@@ -62,7 +68,11 @@ def test_cold_lattices_are_the_ten_lowest_outside_the_training_set(answer, rows)
 
 
 def test_phononic_gaps_are_empty_and_have_vibrations_above(answer, rows):
-    fits = {r["material_id"]: r for r in rows if states(r, 400, 500) < 0.03 and states(r, 500, 1000) > 0.5}
+    fits = {
+        r["material_id"]: r
+        for r in rows
+        if states(r, 400, 500) < 0.03 and states(r, 500, 1000) > 0.5 and not r["unseen_elements"]
+    }
     results = answer("phononic_gaps")
     assert len(results) == min(10, len(fits)) > 0
     assert set(ids(results)) <= set(fits)
@@ -81,15 +91,35 @@ def test_like_magnesia_are_the_nearest_shapes_without_oxygen(answer, rows):
         spectrum = spectra[row["material_id"]]
         return float(spectrum @ magnesia / np.linalg.norm(spectrum) / np.linalg.norm(magnesia))
 
-    nearest = sorted((r for r in rows if "O" not in r["elements"]), key=lambda r: -similarity(r))[:10]
+    nearest = sorted(
+        (r for r in rows if "O" not in r["elements"] and not r["unseen_elements"]), key=lambda r: -similarity(r)
+    )[:10]
     results = answer("like_magnesia")
     assert ids(results) == ids(nearest)
     np.testing.assert_allclose([r["similarity"] for r in results], [similarity(r) for r in nearest], atol=1e-4)
 
 
+def test_question_whose_reference_material_is_absent_says_so(dft_run, rows, tmp_path):
+    table = pa.concat_tables([pq.read_table(file) for file in (dft_run / "predictions").iterdir()])
+    run = RunDirectory(tmp_path / "without magnesia")
+    run.claim({"checkpoint": "DFT"}, {"grid": PHDOS_GRID.to_json()})
+    run.commit("part-000000", table.filter(pc.field("material_id") != "mp-1265"), REJECT_COLUMNS.empty_table())
+    create_catalog(run.path, PHDOS_GRID)
+    run.finish(len(rows) - 1, {})
+    with pytest.raises(QueryError, match="no MgO named mp-1265; ask with the id of another material"):
+        run_query(run.path, "@like_magnesia")
+
+
+@pytest.mark.parametrize("name", sorted(PHONONS - {"stiff_systems"}))
+def test_no_ranking_hides_elements_that_training_has_not_seen(answer, rows, name):
+    unseen = {r["material_id"] for r in rows if r["unseen_elements"]}
+    assert len(unseen) > 100
+    assert not unseen & set(ids(answer(name)))
+
+
 def test_stiff_systems_are_means_over_at_least_five_crystals(answer, rows):
     systems: dict[str, list[dict]] = {}
-    for row in rows:
+    for row in (r for r in rows if not r["unseen_elements"]):
         systems.setdefault("-".join(row["elements"]), []).append(row)
     means = {
         name: np.mean([r["mean_frequency"] for r in members]) for name, members in systems.items() if len(members) >= 5

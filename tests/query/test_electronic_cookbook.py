@@ -3,13 +3,19 @@
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from mat2spec.data.labels.subsets import RARE_EARTHS
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
 from mat2spec.dos.grid import EDOS_GRID
 from mat2spec.dos.metrics import wasserstein_distances
-from mat2spec.query.catalog import cookbook, run_query
+from mat2spec.errors import QueryError
+from mat2spec.query.catalog import cookbook, create_catalog, run_query
+from mat2spec.storage.rejects import REJECT_COLUMNS
+from mat2spec.storage.run_directory import RunDirectory
 
 PLATINUM_GROUP = {"Ru", "Rh", "Pd", "Os", "Ir", "Pt"}
 
@@ -21,7 +27,8 @@ def answer(edos_run):
 
 @pytest.fixture
 def metals(edos_rows) -> list[dict]:
-    chosen = [row for row in edos_rows if row["is_metal"]]
+    """Metals of elements that training has seen."""
+    chosen = [row for row in edos_rows if row["is_metal"] and not row["unseen_elements"]]
     assert 200 < len(chosen) < len(edos_rows)
     return chosen
 
@@ -49,7 +56,7 @@ def test_gapped_metals_follow_the_rule_of_the_paper(answer, metals):
     fits = [r for r in metals if r["vb_gap_width"] and len(r["elements"]) < 5 and not RARE_EARTHS & set(r["elements"])]
     assert len(fits) < len([r for r in metals if r["vb_gap_width"]]), "rare earths have gaps too"
     results = answer("gapped_metals")
-    assert ids(results) == first_ids(fits, lambda r: r["vb_gap_width"], 50)
+    assert ids(results) == first_ids(fits, lambda r: -r["vb_gap_density"] / r["dos_sum"], 50)
     by_id = {r["material_id"]: r for r in metals}
     for row in results:
         assert row["vb_gap_width"] >= 1
@@ -57,6 +64,8 @@ def test_gapped_metals_follow_the_rule_of_the_paper(answer, metals):
         assert row["states_above_gap"] == pytest.approx(
             states(by_id[row["material_id"]], row["vb_gap_upper"], 0), abs=0.01
         )
+        inside = states(by_id[row["material_id"]], row["vb_gap_lower"], row["vb_gap_upper"])
+        assert row["vb_gap_density"] == pytest.approx(inside / row["vb_gap_width"], abs=0.001)
 
 
 def test_rare_earths_in_the_named_queries_are_those_of_the_library():
@@ -157,6 +166,7 @@ def test_dense_metals_have_the_most_states_per_atom_in_the_two_bins_at_zero(answ
 
 def test_solar_absorbers_have_a_predicted_gap_of_one_to_two(answer, edos_rows):
     fits = [r for r in edos_rows if r["is_metal"] is False and 1 <= (r["band_gap_pred"] or 0) <= 2]
+    fits = [r for r in fits if not r["unseen_elements"]]
     results = answer("solar_absorbers")
     assert ids(results) == first_ids(fits, lambda r: states(r, -0.5, 0.5) / r["nsites_primitive"], 10)
     assert all(1 <= row["band_gap_pred"] <= 2 for row in results)
@@ -166,6 +176,31 @@ def test_disputed_metals_contradict_the_input(answer, edos_rows):
     fits = [r for r in edos_rows if r["gap_source"] == "input" and r["is_metal"] != (r["is_metal_prob"] > 0.5)]
     results = answer("disputed_metals")
     assert ids(results) == first_ids(fits, lambda r: abs(r["is_metal_prob"] - 0.5), 20)
+
+
+def test_no_ranking_hides_elements_that_training_has_not_seen(edos_rows, answer):
+    unseen = {r["material_id"] for r in edos_rows if r["unseen_elements"]}
+    assert len(unseen) > 20
+    queries = [name for name, query in cookbook().items() if query.grid == "edos" and name != "gapped_systems"]
+    hidden = [
+        name
+        for name in queries
+        for row in answer(name)
+        if row["material_id"] in unseen and not row.get("unseen_elements")
+    ]
+    assert not hidden
+    assert any(row["unseen_elements"] for row in answer("disputed_metals")), "this question shows them"
+
+
+def test_question_whose_reference_material_is_absent_says_so(edos_run, tmp_path):
+    rows = pa.concat_tables([pq.read_table(file) for file in (edos_run / "predictions").iterdir()])
+    run = RunDirectory(tmp_path / "without platinum")
+    run.claim({"checkpoint": "DFT"}, {"grid": EDOS_GRID.to_json()})
+    run.commit("part-000000", rows.filter(pc.field("material_id") != "mp-126"), REJECT_COLUMNS.empty_table())
+    create_catalog(run.path, EDOS_GRID)
+    run.finish(len(rows) - 1, {})
+    with pytest.raises(QueryError, match="no platinum named mp-126; ask with the id of another material"):
+        run_query(run.path, "@like_platinum")
 
 
 def test_crystals_with_no_known_or_predicted_gap_are_not_counted_as_metals(edos_rows, answer):

@@ -191,6 +191,15 @@ def test_window_is_a_gap_if_all_bins_that_overlap_it_are_low(database, spectra, 
     assert results == [(whole,) for whole in expected.tolist()]
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1, -0.5), (-1.03, -1.02), (-0.5, -0.5), (-0.2, 0.3), (3.97, 4), (-4, -4), (-4, 4), (3, 4.1)]
+)
+def test_stored_masks_give_the_same_windows_as_spectra(edos_run, low, high):
+    of_mask, of_spectrum = f"has_gap_of_mask(vb_mask, cb_mask, {low}, {high})", f"has_gap(spectrum, {low}, {high})"
+    counts = f"count(*) FILTER ({of_mask} <> {of_spectrum}) AS differ, count({of_mask}) AS known"
+    assert run_query(edos_run, f"SELECT {counts} FROM predictions").to_pylist() == [{"differ": 0, "known": 471}]
+
+
 @pytest.mark.parametrize(("low", "high"), [(-4.1, -3), (3, 4.1), (5, 6)])
 def test_window_that_leaves_the_grid_is_no_gap(database, low, high):
     assert database.sql(

@@ -71,3 +71,9 @@ def test_process_killed_at_any_moment_leaves_a_whole_file(tmp_path):
             os.kill(process.pid, signal.SIGKILL)
         content = (tmp_path / "file").read_text()
         assert content in ("a" * 1_000_000, "b" * 1_000_000)
+
+
+def test_fixed_size_lists_with_a_null_come_back_as_they_were(tmp_path):
+    rows = [{"spectrum": [1.0, 2.0]}, {"spectrum": None}, {"spectrum": [3.0, 4.0]}]
+    write_parquet(tmp_path / "parquet", pa.Table.from_pylist(rows, pa.schema({"spectrum": pa.list_(pa.float32(), 2)})))
+    assert pq.read_table(tmp_path / "parquet").to_pylist() == rows

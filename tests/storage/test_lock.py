@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from mat2spec.errors import RunError
 from mat2spec.storage.location import Location, locate
-from mat2spec.storage.lock import LOCK, WAIT, RunLock
+from mat2spec.storage.lock import LOCK, RunLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,16 +110,15 @@ def test_lock_and_its_file_end_with_the_block_even_if_that_fails(run):
         assert (run / LOCK).exists()
 
 
-def test_killed_holder_frees_the_lock_at_once_though_its_children_live_on(tmp_path):
+def test_killed_holder_frees_the_lock_at_once_though_its_children_live_on(tmp_path, monkeypatch):
     """Ray starts its processes as subprocesses; multiprocessing forks, or asks a server to."""
     with holder(tmp_path, "subprocess", "fork", "forkserver") as (process, children):
         refusal(tmp_path)
         process.kill()
         process.wait()
-        start = time.monotonic()
+        monkeypatch.setattr("mat2spec.storage.lock.WAIT", 0.0)  # it is tried once
         with RunLock(tmp_path):
-            assert time.monotonic() - start < WAIT / 2
-        assert len(children) == 3
+            assert len(children) == 3
         for child in children:
             os.kill(child, 0)  # raises ProcessLookupError if it ended
 

@@ -174,3 +174,21 @@ def test_element_heavier_than_fermium_in_a_pymatgen_structure_is_refused(symbol)
 def test_site_without_an_element_in_a_pymatgen_structure_is_refused():
     with pytest.raises(StructureError, match="dummy: "):
         Crystal.from_structure(Structure(Lattice.cubic(3.5), ["Xx"], ORIGIN), "dummy")
+
+
+@pytest.mark.parametrize(("pbc", "axes"), [((True, True, False), "a, b"), ((False, False, False), "no vector")])
+def test_a_pymatgen_structure_that_is_not_periodic_is_refused(rock_salt, pbc, axes):
+    structure = rock_salt.to_structure()
+    layer = Structure(Lattice(structure.lattice.matrix, pbc=pbc), structure.species, structure.frac_coords)
+    with pytest.raises(StructureError, match=f"^layer: it is periodic along {axes} only"):
+        Crystal.from_structure(layer, "layer")
+
+
+@pytest.mark.parametrize("species", [{"Na": 0.5, "K": 0.5}, {"Na": 0.5}])
+def test_partial_occupancies_that_ase_keeps_beside_the_atoms_are_refused(rock_salt, species):
+    atoms = rock_salt.to_atoms()
+    atoms.info["occupancy"] = {"0": species, "1": {"Cl": 1.0}}
+    with pytest.raises(StructureError, match=r"^salt: a site of kind 0 is disordered \(Na:0\.5"):
+        Crystal.from_atoms(atoms, "salt")
+    atoms.info["occupancy"] = {"0": {"Na": 0.9999}, "1": {"Cl": 1}}
+    assert len(Crystal.from_atoms(atoms, "salt")) == len(rock_salt)

@@ -24,7 +24,7 @@ bounded = settings(
 )
 
 
-@pytest.fixture(scope="module", params=["mat2spec", "gatgnn", "additive"])
+@pytest.fixture(scope="module", params=["mat2spec", "gatgnn", "additive", "projected"])
 def some_network(networks, request) -> SpectrumNetwork:
     """Each network in turn."""
     return networks[request.param]

@@ -22,6 +22,7 @@ from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.errors import CheckpointError, ConfigError, TableError
 from mat2spec.model.checkpoint import Checkpoint, TrainingRecord, write_checkpoint
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import NO_STRUCTURES
 from mat2spec.structure.graph import GraphBatch
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training
@@ -66,7 +67,7 @@ def start(splits: LabeledSplits, training_record: TrainingRecord, tmp_path_facto
                 for _ in range(3):
                     network.encoder(GraphBatch.from_graphs(splits.train.graphs))
         directory = tmp_path_factory.mktemp("start") / "before"
-        write_checkpoint(directory, "before", config, network.state_dict(), training_record, ids)
+        write_checkpoint(directory, "before", config, network.state_dict(), training_record, ids, NO_STRUCTURES)
         return directory
 
     return write
@@ -210,12 +211,12 @@ def test_encoder_that_was_trained_on_test_rows_is_refused_in_one_line(splits, st
 @pytest.mark.parametrize(
     "model",
     [
-        {"architecture": "additive"},
         {"architecture": "e3nn"},
         {"architecture": "mean"},
         {"architecture": "elemental"},
         {"architecture": "ensemble", "members": 2, "member": {"architecture": "gatgnn"}},
         {"architecture": "combined", "shape": {}, "scale": {}, "gap": {"architecture": "gap"}},
+        {"architecture": "gapped", "spectrum": {"architecture": "projected"}, "gap": {"architecture": "gap"}},
     ],
     ids=lambda model: model["architecture"],
 )

@@ -12,16 +12,16 @@ GAP = {"architecture": "gap"}
 @pytest.mark.parametrize(
     ("label", "model", "reason"),
     [
-        ("edos", GAP, r"column edos .*128 bins.* architecture gap .*one number"),
+        ("edos", GAP, r"column edos has 128 numbers per row, architecture gap needs 1;"),
         (
             "band_gap",
             {},
-            r"column band_gap .*one number.* architecture mat2spec .*128 bins",
+            r"column band_gap has 1 number per row, architecture mat2spec needs 128;",
         ),
         (
             "band_gap",
             {"architecture": "mean"},
-            r"architecture mean .*128 bins.*data\.label",
+            r"architecture mean needs 128; choose another data\.label",
         ),
     ],
 )

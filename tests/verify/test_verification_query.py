@@ -2,6 +2,7 @@
 
 import duckdb
 import pytest
+from scipy.stats import binomtest
 
 from mat2spec.query.catalog import cookbook
 
@@ -28,7 +29,25 @@ def test_precision_recall_and_f1_are_those_of_weighted_sums():
     assert row["precision"] == pytest.approx(4 / 6, abs=1e-4)
     assert row["recall"] == pytest.approx(4 / 14, abs=1e-4)
     assert row["f1"] == pytest.approx(8 / 20, abs=1e-4)
-    assert row["precision_low"] <= row["precision"] <= row["precision_high"]
+    for score in ("precision", "recall", "f1"):
+        assert 0 < row[f"{score}_low"] < row[score] < row[f"{score}_high"] < 1
+
+
+@pytest.mark.parametrize(("confirmed", "hits"), [(0, 1), (1, 1), (2, 14), (7, 10), (20, 20)])
+def test_interval_of_the_precision_is_wilsons(confirmed, hits):
+    rows = [f"('m{i}', true, 3.0, false, {i < confirmed})" for i in range(hits)]
+    interval = binomtest(confirmed, hits).proportion_ci(0.95, "wilson")
+    row = scores(", ".join(rows))
+    assert (row["precision_low"], row["precision_high"]) == pytest.approx(interval, abs=2e-4)
+
+
+def test_recall_of_a_small_sample_without_a_miss_is_uncertain():
+    """None of two others is a hit, so up to two thirds of a thousand may be."""
+    others = ", ".join(f"('o{i}', false, 500.0, false, false)" for i in range(2))
+    row = scores(f"('a', true, 1.0, false, true), {others}")
+    assert row["recall"] == 1
+    assert row["recall_low"] < 0.001
+    assert row["recall_high"] == 1
 
 
 def test_there_is_no_recall_without_a_sample_of_the_other_materials():

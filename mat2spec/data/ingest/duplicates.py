@@ -1,6 +1,7 @@
 """Duplicates in a table of several files: repeated ids, and crystals of equal content."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -9,12 +10,15 @@ import pyarrow.compute as pc
 from mat2spec.errors import TableError
 from mat2spec.storage.location import connect_duckdb
 from mat2spec.storage.rejects import Reject, reject
+from mat2spec.storage.tables import FILE, ROW, read_schema, scan_parquet
 
-_NUMBER_ROWS = """
+_READERS = 16
+"""Files whose columns are read at the same time: an object store answers each after some 30 ms."""
+
+_NUMBER_ROWS = f"""
     CREATE TEMP TABLE rows AS
     SELECT *, row_number() OVER (PARTITION BY material_id ORDER BY file, row) > 1 AS repeated
-    FROM (SELECT file_index AS file, file_row_number AS row, material_id, content_hash
-          FROM read_parquet($files, union_by_name = true))"""
+    FROM (SELECT {FILE} AS file, {ROW} AS row, material_id, content_hash FROM ({{scan}}))"""
 
 _SELECT_DUPLICATES = """
     SELECT file, row, repeated, first AS duplicate_of
@@ -64,8 +68,11 @@ def find_duplicates(files: Sequence[str]) -> Duplicates:
     Args:
         files: Paths or URLs, in the order that determines which row is the first.
     """
+    with ThreadPoolExecutor(_READERS) as readers:
+        columns = [schema.names for schema in readers.map(read_schema, files)]
+    scan, parameters = scan_parquet(files, columns)
     with connect_duckdb(files) as connection:
-        connection.execute(_NUMBER_ROWS, {"files": list(files)})
+        connection.execute(_NUMBER_ROWS.format(scan=scan), parameters)
         return Duplicates(connection.sql(_SELECT_DUPLICATES).to_arrow_table())
 
 

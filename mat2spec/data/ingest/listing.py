@@ -2,18 +2,31 @@
 
 import glob
 import hashlib
+import json
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from mat2spec.errors import TableError, counted
-from mat2spec.storage.location import ListedFile, folders_before_pattern, is_url, list_remote_files
+from mat2spec.storage.location import (
+    ListedFile,
+    Location,
+    folders_before_pattern,
+    is_url,
+    list_remote_files,
+    path_of_url,
+    store_errors_as_oserror,
+)
 from mat2spec.storage.rejects import Reject, reject
+from mat2spec.storage.run_directory import MATERIALS, RECORD
 from mat2spec.structure.readers.names import is_known, is_parquet
 
 _FORMATS = "CIF, POSCAR, extXYZ, JSON, CSV, Parquet, or archives of them"
+
+_VERSIONS = "whose files also hold deleted and replaced rows; write the current ones to a Parquet file, those of"
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,39 @@ class FileListing:
         return f"{files} ({counted(sum(self.ignored.values()), 'other')} ignored: {extensions})"
 
 
+def list_input(pattern: Location, output: Location | None = None) -> tuple[FileListing, Location]:
+    """List the files of an input; of an ingestion, or a screening of structure files, those of its table.
+
+    Args:
+        pattern: File, folder, glob or directory of an ingestion.
+        output: Directory of the job that reads them, which may be below the input; it is left out.
+
+    Returns:
+        The files, and the folder or pattern that was listed.
+
+    Raises:
+        TableError: If there is nothing to read, or an ingestion is not finished.
+    """
+    try:
+        with store_errors_as_oserror():
+            while (pattern / RECORD).is_file() and (pattern / MATERIALS).is_dir():
+                _check_finished(pattern)
+                pattern = pattern / MATERIALS
+    except OSError as error:
+        raise TableError(f"{pattern}: cannot be read ({error})") from None
+    return list_sources([str(pattern)], None if output is None else str(output)), pattern
+
+
+def _check_finished(directory: Location) -> None:
+    """Refuse the directory of an ingestion that still lacks rows."""
+    try:
+        record = json.loads((directory / RECORD).read_text())
+    except ValueError:
+        return  # not ours: a folder that happens to have these names
+    if isinstance(record, dict) and "identity" in record and record.get("status") != "finished":
+        raise TableError(f"{directory}: is not finished; run the command that makes it again")
+
+
 def list_sources(paths: Sequence[str], output: str | None = None) -> FileListing:
     """List the files at paths: files, folders with all their subfolders, globs, and fsspec URLs (s3://, gs://, file://).
 
@@ -66,15 +112,19 @@ def list_sources(paths: Sequence[str], output: str | None = None) -> FileListing
     sources: dict[str, ListedFile] = {}
     rejects: list[Reject] = []
     ignored: dict[str, str] = {}
-    for path in paths:
+    output = output and path_of_url(output)
+    for path in map(path_of_url, paths):
         known = 0
         unknown = 0
         for entry in list_remote_files(path) if is_url(path) else _list_local(path):
             if not isinstance(entry, ListedFile):
                 rejects.append(entry)
-            elif output and entry.url.startswith(f"{output}/") and not path.startswith(f"{output}/"):
                 continue
-            elif is_known(entry.url):
+            if format := _format_of_versions(entry.name):
+                raise TableError(f"{path}: holds {format}")
+            if output and entry.url.startswith(f"{output}/") and not path.startswith(f"{output}/"):
+                continue
+            if is_known(entry.url):
                 sources.setdefault(entry.url, entry)
                 known += 1
             else:
@@ -92,9 +142,21 @@ def _list_local(path: str) -> Iterator[ListedFile | Reject]:
     elif os.path.lexists(path):
         yield _source(path, os.path.basename(path))
     else:
-        start = folders_before_pattern(path)
-        for match in sorted(glob.iglob(path, recursive=True)):
-            if os.path.isfile(match):
+        yield from _match(path)
+
+
+def _match(pattern: str) -> Iterator[ListedFile | Reject]:
+    """List the files that match a glob, and those below folders that match it, each once."""
+    start = folders_before_pattern(pattern)
+    listed: set[str] = set()
+    for match in sorted(glob.iglob(pattern, recursive=True), key=lambda path: (path.count("/"), path)):
+        folder, name = os.path.split(match.rstrip("/"))
+        real = os.path.realpath(match) if os.path.isdir(match) else os.path.join(os.path.realpath(folder), name)
+        if listed.isdisjoint([real, *map(str, PurePath(real).parents)]):
+            listed.add(real)
+            if os.path.isdir(match):
+                yield from _walk(start, match.rstrip("/"), frozenset())
+            else:
                 yield _source(match, os.path.relpath(match, start))
 
 
@@ -123,6 +185,16 @@ def _source(path: str, name: str) -> ListedFile | Reject:
         return ListedFile(path, name, status.st_size, str(status.st_mtime_ns))
     except OSError as error:
         return reject(None, path, "list", TableError(f"{path}: cannot be read ({error.strerror})"))
+
+
+def _format_of_versions(name: str) -> str:
+    """Name the format of a folder to which a file belongs, if it also keeps files of earlier versions; else ""."""
+    *folders, file = name.split("/")
+    if "_delta_log" in folders:
+        return f"a Delta table, {_VERSIONS} deltalake.DeltaTable(PATH).to_pyarrow_table()"
+    if folders[-1:] == ["metadata"] and file.endswith(".metadata.json"):
+        return f"an Iceberg table, {_VERSIONS} pyiceberg.table.StaticTable.from_metadata(METADATA).scan().to_arrow()"
+    return ""
 
 
 def _why_nothing(path: str, unknown: int) -> str:

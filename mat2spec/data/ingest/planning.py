@@ -46,7 +46,7 @@ def _pieces_of_table(url: str, rows_per_piece: int) -> Iterator[range | None]:
     try:
         with open_file(url) as stream:
             rows = pq.read_metadata(stream).num_rows
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         yield None
         return
     yield from (range(start, min(start + rows_per_piece, rows)) for start in range(0, max(rows, 1), rows_per_piece))

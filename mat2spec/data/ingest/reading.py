@@ -12,11 +12,10 @@ from mat2spec.config.ingestion import ReadingConfig
 from mat2spec.data.ingest.user_tables import read_user_table
 from mat2spec.data.materials.schema import PRIMITIVE_SITES, materials_table, primitive_sites
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import READ, ShardLimits, ShardTables, StageTimer
+from mat2spec.data.shards.step import READ, ShardStep, ShardTables, StageTimer
 from mat2spec.errors import StructureError, TableError
-from mat2spec.storage.location import locate, open_file
+from mat2spec.storage.location import open_file
 from mat2spec.storage.rejects import reject, reject_table
-from mat2spec.storage.run_directory import MATERIALS, RunDirectory
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.readers.archives import is_archive, read_archive, read_bounded
 from mat2spec.structure.readers.disorder import ParsedStructure
@@ -25,23 +24,14 @@ from mat2spec.structure.readers.names import is_known, is_table, stem
 
 
 @dataclass(frozen=True)
-class ReadStep:
+class ReadStep(ShardStep):
     """Reading of shards, for processes that work on them.
 
     Args:
-        output: Directory in which the shards are committed.
         config: How structures are read.
-        limits: Limits of the processes.
     """
 
-    output: str
     config: ReadingConfig
-    limits: ShardLimits
-
-    @property
-    def run(self) -> RunDirectory:
-        """Where shards are committed."""
-        return RunDirectory(locate(self.output), MATERIALS)
 
     def processor(self) -> "SourceReader":
         """Make what reads shards."""

@@ -33,7 +33,7 @@ class LabeledCrystals:
         crystals: The crystals.
         lazy_graphs: Graph of each; rows that were selected from others share it.
         spectra: Label of each, as networks learn it: a spectrum in the table's own scale, but per atom where the table
-            has it per primitive cell; or one number.
+            has it per primitive cell; one number; or features of its atoms, padded with NaN.
         cell_sizes: Atoms of the primitive cell where a label was divided by them, else 1.
     """
 
@@ -102,7 +102,7 @@ def read_labels(
     path: Path,
     data: DataConfig,
     graph: GraphConfig,
-    grid: SpectrumGrid,
+    axis: SpectrumGrid | int,
     extra_train: Path | None = None,
     exclude_systems_of: Path | None = None,
     *,
@@ -114,10 +114,10 @@ def read_labels(
         path: The table.
         data: Columns, splits, and the subset and fraction of them to use.
         graph: Which atoms are neighbors.
-        grid: Axis of the labels.
+        axis: Grid of the spectra; or, if labels are features, how many each atom has.
         extra_train: Table of extra training rows. Rows with the reduced composition of a validation or test row are
             left out: tables of different origin name the same material differently, and polymorphs of a test material
-            would leak information.
+            would leak information. With folds, all rows of the chemical systems of these two folds are left out.
         exclude_systems_of: Table of labels on which another network will be evaluated; rows of its chemical systems are
             left out.
         check_graphs: Whether to check that every graph can be built.
@@ -126,7 +126,7 @@ def read_labels(
         TableError: If a table, a column, a label or a structure cannot be used; a training set has no rejects.
     """
     with_split = data.fold is None
-    table = read_label_table(path, data.label, graph, grid, with_split=with_split, check_graphs=check_graphs)
+    table = read_label_table(path, data.label, graph, axis, with_split=with_split, check_graphs=check_graphs)
     split = table.split if table.split is not None else split_of_folds(table.crystals, data.fold or 1, data.splits)
     if exclude_systems_of:
         systems = {chemical_system(crystal) for crystal in read_valid_crystals(exclude_systems_of)}
@@ -134,10 +134,8 @@ def read_labels(
     train, valid, test = _split(table, split, data, path)
     fingerprint = table.fingerprint(split.tolist())
     if extra_train:
-        extra = read_label_table(extra_train, data.label, graph, grid, with_split=False, check_graphs=check_graphs)
-        held_out = {crystal.composition for part in (valid, test) for crystal in part.crystals}
-        rows = [row for row, crystal in enumerate(extra.crystals) if crystal.composition not in held_out]
-        train += LabeledCrystals.from_table(extra, np.array(rows, int))
+        extra = read_label_table(extra_train, data.label, graph, axis, with_split=False, check_graphs=check_graphs)
+        train += LabeledCrystals.from_table(extra, _rows_to_add(extra.crystals, valid + test, data))
         both = fingerprint + extra.fingerprint([_EXTRA] * len(extra.crystals))
         fingerprint = hashlib.sha256(both.encode()).hexdigest()
     valid, test = (_perturbed(part, data, graph, check_graphs) for part in (valid, test))
@@ -158,6 +156,15 @@ def _split(table: LabelTable, split: np.ndarray, data: DataConfig, path: Path) -
             rows = _fraction(rows, data.fraction)
         parts.append(LabeledCrystals.from_table(table, rows))
     return parts
+
+
+def _rows_to_add(crystals: Sequence[Crystal], held_out: LabeledCrystals, data: DataConfig) -> np.ndarray:
+    """Numbers of the extra rows that may be trained on."""
+    compositions = {crystal.composition for crystal in held_out.crystals}
+    allowed = np.array([crystal.composition not in compositions for crystal in crystals])
+    if data.fold is not None:
+        allowed &= split_of_folds(crystals, data.fold, data.splits) == data.splits[0]
+    return np.flatnonzero(allowed)
 
 
 def _perturbed(part: LabeledCrystals, data: DataConfig, graph: GraphConfig, check_graphs: bool) -> LabeledCrystals:

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from mat2spec.config.splits import SplitConfig
 from mat2spec.data.labels.folds import chemical_system
-from mat2spec.data.materials.schema import check_schema, read_crystals
+from mat2spec.data.materials.schema import read_crystals
+from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.errors import ConfigError, TableError, counted
 from mat2spec.storage.atomic import write_parquet
-from mat2spec.storage.run_directory import MATERIALS
+from mat2spec.storage.location import error_reason
+from mat2spec.storage.tables import read_csv, read_parquet_table
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.readers.names import is_parquet
 
 PARTS = ("train", "valid", "test")
 COLUMN = "split"
@@ -101,8 +102,8 @@ def read_ids(path: Path, column: str) -> dict[str, str]:
     """
     try:
         listed = _read_ids(path, column)
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise TableError(f"{path}: the list of ids cannot be read ({str(error).strip().splitlines()[0]})") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise TableError(f"{path}: the list of ids cannot be read ({error_reason(error)})") from None
     part_of: dict[str, str] = {}
     for name, part in listed:
         if part in PARTS and part_of.setdefault(name, part) != part:
@@ -125,11 +126,7 @@ def _read_ids(path: Path, column: str) -> list[tuple[str, Any]]:
         ]
     if path.suffix == ".json":
         return list(_parse_json(json.loads(path.read_text()), path, column))
-    if path.suffix == ".parquet":
-        columns = set(pq.read_schema(path).names)
-        table = pq.read_table(path, columns=[name for name in ("material_id", column) if name in columns])
-    else:
-        table = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types={"material_id": pa.string()}))
+    table = read_parquet_table(str(path)) if is_parquet(path.name) else read_csv(str(path), text=("material_id",))
     if missing := [name for name in ("material_id", column) if name not in table.column_names]:
         raise TableError(
             f"{path}: lacks column {' and '.join(missing)}; name the column with the parts with --ids-column"
@@ -149,22 +146,9 @@ def _parse_json(document: Any, path: Path, column: str) -> list[tuple[str, Any]]
 
 
 def _read(table: Path, config: SplitConfig) -> pa.Table:
-    if not table.exists():
-        raise TableError(f"{table}: does not exist; give a Parquet file, or the directory of an ingestion")
-    parts = table / MATERIALS
-    try:
-        rows = pq.read_table(parts if parts.is_dir() else table)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{table}: not a readable Parquet file ({str(error).strip().splitlines()[0]})") from None
-    if config.by == "chemical_system":
-        check_schema(rows.schema, str(table))
-    elif "material_id" not in rows.column_names:
-        raise TableError(f"{table}: lacks column material_id, which identifies rows")
+    rows = read_whole_table(table, crystals=config.by == "chemical_system")
     if COLUMN in rows.column_names and not config.replace:
         raise ConfigError(f"{table}: already has a column split; use --replace to overwrite it")
-    if rows["material_id"].null_count:
-        nulls = counted(rows["material_id"].null_count, "row")
-        raise TableError(f"{table}: material_id is NULL in {nulls}; give every row a unique id")
     return rows
 
 

@@ -6,20 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Float32, Int
 
 from mat2spec.config import GraphConfig
-from mat2spec.data.materials.schema import check_schema, is_list, read_crystals
+from mat2spec.data.materials.schema import is_list, read_crystals
+from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.dos.grid import SpectrumGrid
-from mat2spec.errors import StructureError, TableError
+from mat2spec.dos.vibrations import check_scale
+from mat2spec.errors import SpectrumError, StructureError, TableError
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph, check_graph
 from mat2spec.structure.symmetry import primitive_nsites
+
+MADE_BY = {
+    "chgnet-features.parquet": "python benchmarks/chgnet_features.py runs/chgnet-features.parquet",
+    "labels-edos.parquet": "mat2spec ingest labels RUN --output runs/labels-edos.parquet",
+}
+"""Command that writes each table that a configuration of this repository names and that does not ship, by file name."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class LabelTable:
     Args:
         crystals: One per row.
         graphs: Graph of each.
-        labels: A spectrum per row, or one number.
+        labels: A spectrum per row, one number, or features of one atom after another, padded with NaN to the largest
+            crystal.
         cell_sizes: Atoms of the primitive cell where spectra are states of that cell, else 1.
         split: Column `split`, if it was requested.
     """
@@ -68,7 +77,7 @@ class LabelTable:
 
 
 def read_label_table(
-    path: Path, label: str, graph: GraphConfig, grid: SpectrumGrid, *, with_split: bool, check_graphs: bool
+    path: Path, label: str, graph: GraphConfig, axis: SpectrumGrid | int, *, with_split: bool, check_graphs: bool
 ) -> LabelTable:
     """Read a materials table with labels.
 
@@ -78,7 +87,7 @@ def read_label_table(
         path: The table.
         label: Column of the labels.
         graph: Which atoms are neighbors.
-        grid: Axis of the labels.
+        axis: Grid of the spectra; or, if labels are features, how many each atom has.
         with_split: Whether to read the column `split`.
         check_graphs: Whether to check that every graph can be built.
 
@@ -95,9 +104,13 @@ def read_label_table(
         if not len(table):
             raise TableError(f"{path}: column {label} is NULL in every row")
         per_cell = False
+    elif isinstance(axis, int):
+        labels, per_cell = _features(table, label, axis, path), False
     else:
-        labels, per_cell = _spectra(table, label, grid, path), grid.per_cell
+        labels, per_cell = _spectra(table, label, axis, path), axis.per_cell
     crystals = tuple(_checked(crystal, graph if check_graphs else None, path) for crystal in read_crystals(table))
+    if isinstance(axis, SpectrumGrid) and not per_cell and labels.shape[1] == len(axis):
+        _check_frequencies(crystals, labels, axis, path)
     sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in crystals], int)
     split = table["split"].to_numpy(zero_copy_only=False) if with_split else None
     return LabelTable(crystals, tuple(LazyGraph(crystal, graph) for crystal in crystals), labels, sizes, split)
@@ -114,11 +127,14 @@ def read_valid_crystals(path: Path) -> list[Crystal]:
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     """Read a materials table that must have these columns too."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{path}: cannot read the table of labels ({str(error).splitlines()[0]})") from None
-    check_schema(table.schema, str(path))
+    if not path.exists():
+        way_out = (
+            f"make it first: {MADE_BY[path.name]}"
+            if path.name in MADE_BY
+            else "run this in the checkout, or choose another data.table"
+        )
+        raise TableError(f"{path}: there is no such table of labels; {way_out}")
+    table = read_whole_table(path, "table of labels")
     for name in columns:
         if name not in table.schema.names:
             raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
@@ -141,10 +157,7 @@ def _checked(crystal: Crystal | StructureError, config: GraphConfig | None, path
 
 def _spectra(table: pa.Table, label: str, grid: SpectrumGrid, path: Path) -> Float32[np.ndarray, "crystals bins"]:
     """Spectra as one array; each must be on the grid, finite, non-negative and not all zero."""
-    kind = table.schema.field(label).type
-    if not (is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))):
-        raise TableError(f"{path}: column {label} is {kind}, must be a list of {len(grid)} numbers per row")
-    spectra = table[label].to_numpy()
+    spectra = _lists(table, label, f"{len(grid)} numbers", path)
     for material_id, spectrum in zip(table["material_id"].to_pylist(), spectra, strict=True):
         if spectrum is None or len(spectrum) != len(grid):
             got = "NULL" if spectrum is None else f"{len(spectrum)} values"
@@ -152,3 +165,37 @@ def _spectra(table: pa.Table, label: str, grid: SpectrumGrid, path: Path) -> Flo
         if not np.isfinite(spectrum).all() or spectrum.min() < 0 or not spectrum.any():
             raise TableError(f"{path}: {material_id}: {label} must be finite, non-negative and not all zero")
     return np.stack(spectra).astype(np.float32)
+
+
+def _check_frequencies(
+    crystals: tuple[Crystal, ...], spectra: Float32[np.ndarray, "crystals bins"], grid: SpectrumGrid, path: Path
+) -> None:
+    """Check that phonon spectra were put on the grid in its unit."""
+    for crystal, spectrum in zip(crystals, spectra, strict=True):
+        try:
+            check_scale(crystal.material_id, grid.points, spectrum.astype(np.float64), crystal)
+        except SpectrumError as error:
+            raise TableError(f"{path}: {error}, or remove the row") from None
+
+
+def _features(table: pa.Table, label: str, features: int, path: Path) -> Float32[np.ndarray, "crystals padded"]:
+    """Features of the atoms of each crystal, one atom after another, padded with NaN; all must be finite."""
+    rows = _lists(table, label, f"{features} numbers per atom", path)
+    sites = table["nsites"].to_pylist()
+    padded = np.full((len(rows), max(sites) * features), np.nan, np.float32)
+    for material_id, count, row, target in zip(table["material_id"].to_pylist(), sites, rows, padded, strict=True):
+        if row is None or len(row) != count * features:
+            got = "NULL" if row is None else f"{len(row)} values"
+            raise TableError(f"{path}: {material_id}: {label} is {got}; {count} atoms need {features} each")
+        if not np.isfinite(row).all():
+            raise TableError(f"{path}: {material_id}: {label} must be finite")
+        target[: len(row)] = row
+    return padded
+
+
+def _lists(table: pa.Table, label: str, what: str, path: Path) -> list[Any]:
+    """Column of lists of numbers, one array per row, or None where it is NULL."""
+    kind = table.schema.field(label).type
+    if not (is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))):
+        raise TableError(f"{path}: column {label} is {kind}, must be a list of {what} per row")
+    return list(table[label].to_numpy())

@@ -1,14 +1,32 @@
-"""Lookup of materials in the input of a run, by id."""
+"""The input of a run, and lookup of materials in it by id."""
 
 from collections.abc import Sequence
-
-import pyarrow as pa
+from typing import Any
 
 from mat2spec.data.materials.schema import COLUMNS, read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.errors import Mat2SpecError
-from mat2spec.storage.location import connect_duckdb
+from mat2spec.errors import Mat2SpecError, RunError
+from mat2spec.storage.location import Location, locate
+from mat2spec.storage.tables import read_parquet_rows
 from mat2spec.structure.crystal import Crystal
+
+
+def screened_table(record: dict[str, Any], path: Location) -> MaterialsInput:
+    """Open the materials table that was screened: the input, or the one that the run holds of structure files.
+
+    Raises:
+        RunError: If it has changed or is gone.
+    """
+    source = record["input"]["path"]
+    try:
+        if table := record["input"].get("table"):
+            return MaterialsInput.open(path / table, record["identity"]["where"])
+        materials = MaterialsInput.open(locate(source), record["identity"]["where"])
+    except Mat2SpecError as error:
+        raise RunError(f"{path}: its input can no longer be read ({error}); put it back where it was") from None
+    if materials.fingerprint != record["identity"]["input"]:
+        raise RunError(f"{path}: its input {source} has changed since the screening; screen it again")
+    return materials
 
 
 def read_crystals_by_id(materials: MaterialsInput, ids: Sequence[str]) -> dict[str, Crystal | Mat2SpecError]:
@@ -21,18 +39,8 @@ def read_crystals_by_id(materials: MaterialsInput, ids: Sequence[str]) -> dict[s
         ids: Their ids; an id that does not exist is missing in the result.
     """
     crystals: dict[str, Crystal | Mat2SpecError] = {}
-    table = _read_rows(materials, ids)
-    for material_id, crystal in zip(table["material_id"].to_pylist(), read_crystals(table), strict=True):
-        crystals.setdefault(material_id, crystal)
+    for file, rows in materials.find(ids).items():
+        table = read_parquet_rows(file, rows, COLUMNS)
+        for material_id, crystal in zip(table["material_id"].to_pylist(), read_crystals(table), strict=True):
+            crystals.setdefault(material_id, crystal)
     return crystals
-
-
-def _read_rows(materials: MaterialsInput, ids: Sequence[str]) -> pa.Table:
-    condition = f"AND ({materials.where})" if materials.where else ""
-    sql = f"""
-        SELECT {", ".join(COLUMNS)}
-        FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true)
-        WHERE list_contains($ids, material_id) {condition}
-        ORDER BY list_position($files, filename), file_row_number"""
-    with connect_duckdb(materials.files) as connection:
-        return connection.sql(sql, params={"files": list(materials.files), "ids": list(ids)}).to_arrow_table()

@@ -53,8 +53,12 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def _is_list_of_floats(kind: pa.DataType) -> bool:
-    return is_list(kind) and pa.types.is_floating(kind.value_type)
+def _holds_coordinates(kind: pa.DataType) -> bool:
+    """Whether a column holds lists of numbers, or of rows of numbers; half precision moves atoms by up to 0.1 Å."""
+    if not is_list(kind):
+        return False
+    numbers = kind.value_type.value_type if is_list(kind.value_type) else kind.value_type
+    return pa.types.is_integer(numbers) or (pa.types.is_floating(numbers) and not pa.types.is_float16(numbers))
 
 
 def _is_list_of_integers(kind: pa.DataType) -> bool:
@@ -66,10 +70,10 @@ _ACCEPTED = {
     "formula_pretty": (_is_text, "VARCHAR"),
     "nsites": (pa.types.is_integer, "integer"),
     "atomic_numbers": (_is_list_of_integers, "UTINYINT[] (integers, one per site)"),
-    "lattice": (_is_list_of_floats, "DOUBLE[9] (rows a, b, c; Å)"),
-    "frac_coords": (_is_list_of_floats, "DOUBLE[] (3 per site)"),
+    "lattice": (_holds_coordinates, "DOUBLE[9] (rows a, b, c; Å) in double or single precision"),
+    "frac_coords": (_holds_coordinates, "DOUBLE[] (3 per site) in double or single precision"),
 }
-"""Types in which a column is read, as a test and in words."""
+"""Types in which a column is read, as a test of the plain type and in words."""
 
 
 def check_schema(schema: pa.Schema, source: str) -> None:
@@ -81,7 +85,9 @@ def check_schema(schema: pa.Schema, source: str) -> None:
     if missing := [name for name in COLUMNS if name not in schema.names]:
         needed = ", ".join(f"{name} {_ACCEPTED[name][1]}" for name in missing)
         columns = "column" if len(missing) == 1 else "columns"
-        raise TableError(f"{source}: missing {columns} {needed}; a materials table has {', '.join(COLUMNS)}")
+        similar = [name for name in schema.names if name.lower() in missing]
+        rename = f"; {', '.join(similar)} must be in lower case" if similar else ""
+        raise TableError(f"{source}: missing {columns} {needed}; a materials table has {', '.join(COLUMNS)}{rename}")
     for name, (accepts, description) in _ACCEPTED.items():
         kind = schema.field(name).type
         if not accepts(kind):

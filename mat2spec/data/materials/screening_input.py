@@ -1,23 +1,25 @@
 """Input of a screening: Parquet files of a materials table, and their rows divided into shards."""
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mat2spec.data.ingest.listing import FileListing, list_sources
+from mat2spec.data.ingest.listing import FileListing, list_input
 from mat2spec.data.materials.schema import check_schema
 from mat2spec.data.shards.shard import Shard, as_range, shard_name
 from mat2spec.errors import ConfigError, TableError, counted
-from mat2spec.storage.location import Location, connect_duckdb, open_file, store_errors_as_oserror
-from mat2spec.storage.run_directory import MATERIALS, RECORD
+from mat2spec.storage.location import Location, connect_duckdb, error_reason, open_file, store_errors_as_oserror
+from mat2spec.storage.plain_types import plain_schema
+from mat2spec.storage.tables import FILE, ROW, scan_parquet
 
 _READERS = 16
 """Files read at the same time: an object store answers each after some 30 ms."""
@@ -29,11 +31,15 @@ class MaterialsInput:
 
     Args:
         files: Parquet files, in order.
+        columns: Names of the columns of each.
+        num_rows: Number of their rows, whether they meet the condition or not.
         where: SQL condition on the rows.
         fingerprint: SHA-256 that changes when a file or the condition does.
     """
 
     files: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    num_rows: int
     where: str | None
     fingerprint: str
 
@@ -61,11 +67,24 @@ class MaterialsInput:
         files = [source.url for source in listing.sources]
         digest = hashlib.sha256(f"{where}\n".encode())
         parent = os.path.commonpath([*files, str(pattern)])
+        columns = []
+        num_rows = 0
         with ThreadPoolExecutor(_READERS) as readers:
-            for file, content in zip(files, readers.map(_check_table, files), strict=True):
+            for file, footer in zip(files, readers.map(_check_table, files), strict=True):
                 digest.update(f"{os.path.relpath(file, parent)}\n".encode())
-                digest.update(content)
-        return cls(tuple(files), where, digest.hexdigest())
+                digest.update(footer.content)
+                columns.append(footer.columns)
+                num_rows += footer.num_rows
+        return cls(tuple(files), tuple(columns), num_rows, where, digest.hexdigest())
+
+    def require_rows(self, path: Location) -> None:
+        """Refuse a table without rows: a job on it would look as if it had worked.
+
+        Raises:
+            TableError: Naming the path.
+        """
+        if not self.num_rows:
+            raise TableError(f"{path}: {counted(len(self.files), 'table')} without any row; nothing to do")
 
     def shards(self, rows_per_shard: int, prefix: str = "part", done: pa.Table | None = None) -> list[Shard]:
         """Divide the input into shards: at least one, possibly empty, and always the same for the same input.
@@ -98,25 +117,39 @@ class MaterialsInput:
 
     def _select_rows(self, done: pa.Table | None) -> pa.Table:
         """Positions of rows that are not done, and whether an earlier row has the same material_id; reads ids once."""
-        numbered = f"""
-            SELECT *, row_number() OVER (PARTITION BY material_id ORDER BY file, row) AS nth
-            FROM (SELECT list_position($files, filename) - 1 AS file, file_row_number AS row, material_id
-                  FROM read_parquet($files, filename = true, file_row_number = true, union_by_name = true)
-                  {_where(self.where)})"""
+        rows, parameters = self._rows()
+        numbered = f"SELECT *, row_number() OVER (PARTITION BY material_id ORDER BY file, row) AS nth FROM ({rows})"
         repeated = "material_id IS NOT NULL AND nth > 1 AS repeated"
         try:
             with connect_duckdb(self.files) as connection:
                 if done is None:
                     sql = f"SELECT file, row, {repeated} FROM ({numbered}) ORDER BY file, row"
-                    return connection.sql(sql, params={"files": list(self.files)}).to_arrow_table()
-                connection.execute(f"CREATE TEMP TABLE numbered AS {numbered}", {"files": list(self.files)})
+                    return connection.sql(sql, params=parameters).to_arrow_table()
+                connection.execute(f"CREATE TEMP TABLE numbered AS {numbered}", parameters)
                 connection.register("done", done)
                 if ids := [row[0] for row in connection.execute(_MISSING).fetchall()]:
                     rule = f"the input lacks {counted(len(ids), 'material')} of the run, such as {ids[0]}"
                     raise TableError(f"{rule}; choose another --output")
                 return connection.sql(_TO_DO).to_arrow_table()
         except duckdb.Error as error:
-            raise _wrong_condition(self.where, error) from None
+            if self.where:
+                raise _wrong_condition(self.where, error) from None
+            raise TableError(f"{self.files[0]}: the ids cannot be read ({error_reason(error)})") from None
+
+    def find(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """Files and positions of the rows with some ids, in order."""
+        rows, parameters = self._rows()
+        sql = f"SELECT file, row FROM ({rows}) WHERE list_contains($ids, material_id) ORDER BY file, row"
+        positions: dict[str, list[int]] = {}
+        with connect_duckdb(self.files) as connection:
+            for file, row in connection.execute(sql, parameters | {"ids": list(ids)}).fetchall():
+                positions.setdefault(self.files[file], []).append(row)
+        return positions
+
+    def _rows(self) -> tuple[str, dict[str, Any]]:
+        """Return the SQL of file, position and id of each row that meets the condition, and its parameters."""
+        scan, parameters = scan_parquet(self.files, self.columns)
+        return f"SELECT {FILE} AS file, {ROW} AS row, material_id FROM ({scan}) {_where(self.where)}", parameters
 
 
 _MISSING = """
@@ -130,39 +163,6 @@ _TO_DO = """
     SELECT file, row, numbered.material_id IS NOT NULL AND nth > 1 AS repeated
     FROM numbered LEFT JOIN done ON numbered.material_id IS NOT DISTINCT FROM done.material_id
     WHERE nth > coalesce(done.rows, 0) ORDER BY file, row"""
-
-
-def list_input(pattern: Location, output: Location | None = None) -> tuple[FileListing, Location]:
-    """List the files of an input; of an ingestion, or a screening of structure files, those of its table.
-
-    Args:
-        pattern: File, folder, glob or directory of an ingestion.
-        output: Directory of the job that reads them, which may be below the input; it is left out.
-
-    Returns:
-        The files, and the folder or pattern that was listed.
-
-    Raises:
-        TableError: If there is nothing to read, or an ingestion is not finished.
-    """
-    try:
-        with store_errors_as_oserror():
-            while (pattern / RECORD).is_file() and (pattern / MATERIALS).is_dir():
-                _check_finished(pattern)
-                pattern = pattern / MATERIALS
-    except OSError as error:
-        raise TableError(f"{pattern}: cannot be read ({error})") from None
-    return list_sources([str(pattern)], None if output is None else str(output)), pattern
-
-
-def _check_finished(directory: Location) -> None:
-    """Refuse the directory of an ingestion that still lacks rows."""
-    try:
-        record = json.loads((directory / RECORD).read_text())
-    except ValueError:
-        return  # not ours: a folder that happens to have these names
-    if isinstance(record, dict) and "identity" in record and record.get("status") != "finished":
-        raise TableError(f"{directory}: is not finished; run the command that makes it again")
 
 
 def check_condition(where: str | None, schema: pa.Schema) -> None:
@@ -188,15 +188,26 @@ def _wrong_condition(where: str | None, error: duckdb.Error) -> ConfigError:
     return ConfigError(f"where: {where}: {' '.join(str(error).split())}")
 
 
-def _check_table(file: str) -> bytes:
-    """Check that a Parquet file is a materials table; return its size and footer, which stand for its content."""
+class _Footer(NamedTuple):
+    """What the end of a file says: its columns and rows; its size and footer stand for its content."""
+
+    columns: tuple[str, ...]
+    num_rows: int
+    content: bytes
+
+
+def _check_table(file: str) -> _Footer:
+    """Check that a Parquet file is a materials table."""
     try:
         with store_errors_as_oserror(), open_file(file) as stream:
-            check_schema(pq.read_schema(stream), file)
+            metadata = pq.read_metadata(stream)
+            schema = plain_schema(metadata.schema.to_arrow_schema(), file)
+            check_schema(schema, file)
             size = stream.seek(0, os.SEEK_END)
             stream.seek(size - 8)
             footer = int.from_bytes(stream.read(4), "little") + 8
             stream.seek(size - footer)
-            return size.to_bytes(8, "little") + stream.read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TableError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+            content = size.to_bytes(8, "little") + stream.read()
+            return _Footer(tuple(map(sys.intern, schema.names)), metadata.num_rows, content)
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(f"{file}: not a readable Parquet file ({error_reason(error)})") from None

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from mat2spec.config import GraphConfig
 from mat2spec.config.materials_project import MaterialsProjectConfig
@@ -34,9 +32,12 @@ from mat2spec.errors import (
     StructureError,
     TableError,
 )
+from mat2spec.storage.location import error_reason
 from mat2spec.storage.rejects import Reject, reject, reject_table
+from mat2spec.storage.tables import read_csv, read_parquet_table
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
+from mat2spec.structure.readers.names import is_parquet, is_table
 
 Material = tuple[Summary, Crystal]
 
@@ -65,15 +66,14 @@ def read_ids(path: Path) -> list[str]:
         ConfigError: If an entry is not an id.
     """
     try:
-        if path.suffix == ".parquet":
-            ids = pq.read_table(path, columns=["material_id"])["material_id"].to_pylist()
-        elif path.suffix == ".csv":
-            ids = pa.csv.read_csv(path)["material_id"].to_pylist()
+        if is_table(path.name):
+            table = read_parquet_table(str(path)) if is_parquet(path.name) else read_csv(str(path), ("material_id",))
+            ids = table["material_id"].to_pylist()
         else:
             lines = map(str.strip, path.read_text().splitlines())
             ids = [line for line in lines if line and not line.startswith("#")]
-    except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
-        raise TableError(f"{path}: the list of ids cannot be read ({str(error).strip().splitlines()[0]})") from None
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise TableError(f"{path}: the list of ids cannot be read ({error_reason(error)})") from None
     if not ids:
         raise TableError(f"{path}: lists no material")
     return list(dict.fromkeys(usual_id(str(material_id)) for material_id in ids))

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pymatgen.electronic_structure.core import Spin
-from pymatgen.electronic_structure.dos import Dos
 
 from mat2spec.data.materials_project.curves import Curve
 from mat2spec.data.materials_project.summaries import Summary
-from mat2spec.dos.electronic import METAL_GAP, band_edges, check_curve, resample
+from mat2spec.dos.electronic import METAL_GAP, band_edges, resample
+from mat2spec.dos.electronic_checks import check_curve, check_outer_electrons, states_below
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
 from mat2spec.dos.phonon import WAVENUMBERS_PER_THZ, resample_phonons
 from mat2spec.errors import SpectrumError
@@ -19,6 +18,10 @@ from mat2spec.structure.symmetry import primitive_nsites
 
 EDGE_TOLERANCE = 0.25
 """[eV] Largest difference between the gap of the bands and that of the curve; emmet too warns of larger ones."""
+
+FERMI_TOLERANCE = 1.0
+"""[eV] Largest difference between the Fermi levels of bands and curve: more than that of two k-meshes, less than a
+shift of the zero to the Fermi level."""
 
 EDOS_COLUMNS = {
     "edos": pa.list_(pa.float32(), len(EDOS_GRID)),
@@ -69,8 +72,12 @@ def electronic_label(summary: Summary, crystal: Crystal, curve: Curve, *, nonmag
         raise SpectrumError(crystal.material_id, rule)
     check_curve(crystal.material_id, curve.points, curve.densities)
     vbm, cbm, edge_source = _edges(summary, crystal.material_id, curve, curve.efermi)
+    calculated = _calculated_cell(crystal, curve)
+    middle = (vbm + cbm) / 2
+    states = states_below(curve.points, curve.densities, middle)
+    check_outer_electrons(crystal.material_id, states, calculated.atomic_numbers, middle)
     dos = resample(crystal.material_id, curve.points, curve.densities, vbm, cbm, nonmagnetic=nonmagnetic)
-    spectrum = dos.spectrum * primitive_nsites(crystal) / _nsites_of_curve(crystal, curve)
+    spectrum = dos.spectrum * primitive_nsites(crystal) / len(calculated)
     label = {
         "edos": spectrum,
         "edos_edges": edge_source,
@@ -96,11 +103,12 @@ def phonon_label(summary: Summary, crystal: Crystal, curve: Curve, method: str) 
     """
     if len(curve.densities) != 1:
         raise SpectrumError(crystal.material_id, "its phonon density of states has no densities; leave it out")
-    spectrum = resample_phonons(crystal.material_id, curve.points * WAVENUMBERS_PER_THZ, curve.densities[0])
     calculated = crystal if curve.structure is None else Crystal.from_structure(curve.structure, crystal.material_id)
     if calculated.composition != crystal.composition:
         rule = f"its phonons are those of {calculated.formula}, its summary is of {crystal.formula}; leave it out"
         raise SpectrumError(crystal.material_id, rule)
+    frequencies = curve.points * WAVENUMBERS_PER_THZ
+    spectrum = resample_phonons(crystal.material_id, frequencies, curve.densities[0], calculated)
     label = {
         "phdos": spectrum.spectrum,
         "phdos_id": summary.phonon_ids[method][0],
@@ -127,15 +135,23 @@ def _edges(summary: Summary, material_id: str, curve: Curve, fermi: float) -> tu
         curve_edges = _gap_around(curve, (summary.vbm + summary.cbm) / 2)
         difference = max(abs(edges[0] - curve_edges[0]), abs(edges[1] - curve_edges[1]))
     else:
-        dos = Dos(fermi, curve.points, dict(zip((Spin.up, Spin.down), curve.densities, strict=False)))
-        curve_edges = band_edges(dos)
+        curve_edges = band_edges(material_id, curve.points, curve.densities, fermi)
         edges, source = (curve_edges, "curve") if gap else ((fermi, fermi), "fermi")
         difference = 0.0
     curve_gap = curve_edges[1] - curve_edges[0]
     if max(abs(curve_gap - gap), difference) > EDGE_TOLERANCE:
         rule = f"its bands have {_describe_gap(gap, edges)}, its curve has {_describe_gap(curve_gap, curve_edges)}"
         raise SpectrumError(material_id, f"{rule}; the two calculations disagree, leave it out")
+    if source == "fermi":
+        _check_fermi_levels(summary, material_id, fermi)
     return (*edges, source)
+
+
+def _check_fermi_levels(summary: Summary, material_id: str, fermi: float) -> None:
+    """Refuse a curve whose Fermi level has another zero than that of the bands."""
+    if summary.efermi is not None and abs(summary.efermi - fermi) > FERMI_TOLERANCE:
+        rule = f"the Fermi level of its bands is {summary.efermi:.2f} eV, that of its curve {fermi:.2f} eV"
+        raise SpectrumError(material_id, f"{rule}; the two calculations disagree, leave it out")
 
 
 def _describe_gap(gap: float, edges: tuple[float, float]) -> str:
@@ -152,12 +168,12 @@ def _gap_around(curve: Curve, energy: float) -> tuple[float, float]:
     return float(below), float(above)
 
 
-def _nsites_of_curve(crystal: Crystal, curve: Curve) -> int:
-    """Atoms of the cell to which a curve belongs: its own structure, else that of the summary."""
+def _calculated_cell(crystal: Crystal, curve: Curve) -> Crystal:
+    """Cell to which a curve belongs: its own structure, else that of the summary."""
     if curve.structure is None:
-        return len(crystal)
+        return crystal
     calculated = Crystal.from_structure(curve.structure, crystal.material_id)
     if calculated.composition != crystal.composition:
         rule = f"its density of states is of {calculated.formula}, its summary of {crystal.formula}; leave it out"
         raise SpectrumError(crystal.material_id, rule)
-    return len(calculated)
+    return calculated

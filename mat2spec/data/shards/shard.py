@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mat2spec.errors import Mat2SpecError, StorageError, TableError
 from mat2spec.storage.location import storage_error_message
-from mat2spec.storage.parquet_rows import read_parquet_rows
+from mat2spec.storage.tables import read_parquet_rows
 from mat2spec.structure.readers.names import stem
 
 
@@ -93,7 +93,7 @@ def read_shard(shard: Shard) -> ShardRows:
     assert shard.rows is not None
     try:
         table = read_parquet_rows(shard.files[0], shard.rows)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise StorageError(storage_error_message(shard.files[0], error, "read")) from None
     sources = [source_of(shard, position) for position in range(len(shard))]
     ids = table["material_id"].to_pylist()
@@ -102,8 +102,9 @@ def read_shard(shard: Shard) -> ShardRows:
         rule = "an earlier row has this material_id; only the first is predicted"
         errors[i] = TableError(f"{ids[i]}: {rule}")
     for i, material_id in enumerate(ids):
-        if material_id is None:
-            errors.setdefault(i, TableError(f"{sources[i]}: material_id is NULL; give every row a unique id"))
+        if not material_id:
+            rule = "material_id is NULL or empty; give every row a unique id"
+            errors.setdefault(i, TableError(f"{sources[i]}: {rule}"))
     return ShardRows(table, sources, errors)
 
 

@@ -2,12 +2,15 @@
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from mat2spec.config.ingestion import ProcessLimitsConfig
 from mat2spec.data.shards.shard import Shard
 from mat2spec.errors import StorageError
 from mat2spec.storage.location import storage_error_message
@@ -105,6 +108,12 @@ class ShardLimits(NamedTuple):
     faults: int
     setting: str = "inference"
 
+    @classmethod
+    def from_config(cls, config: ProcessLimitsConfig, setting: str) -> "ShardLimits":
+        """Return the limits that a section of the configuration sets."""
+        memory = None if config.memory_per_process is None else int(config.memory_per_process * 1e9)
+        return cls(config.seconds_per_shard, memory, config.fault_limit, setting)
+
 
 @runtime_checkable
 class Processor(Protocol):
@@ -121,23 +130,21 @@ class Processor(Protocol):
         ...
 
 
-@runtime_checkable
-class ShardStep(Protocol):
-    """Everything that a process needs to work on shards; picklable."""
+@dataclass(frozen=True)
+class ShardStep(ABC):
+    """Everything that a process needs to work on shards; picklable.
 
-    @property
-    def run(self) -> RunDirectory:
-        """Where shards are committed."""
-        ...
+    Args:
+        run: Where shards are committed.
+        limits: Limits of the processes.
+    """
 
-    @property
-    def limits(self) -> ShardLimits:
-        """Limits of the processes."""
-        ...
+    run: RunDirectory
+    limits: ShardLimits
 
+    @abstractmethod
     def processor(self) -> Processor:
         """Make what computes shards."""
-        ...
 
 
 def process_shard(processor: Processor, run: RunDirectory, shard: Shard) -> ShardReport:

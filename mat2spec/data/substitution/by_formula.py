@@ -1,5 +1,6 @@
 """Grouping of candidates by formula, so that possible duplicates meet, and selection of those to write."""
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from mat2spec.data.shards.shard import Shard, shard_name
 from mat2spec.storage.atomic import atomic_path
 from mat2spec.storage.run_directory import MATERIALS
 
+_TABLES = "read_parquet($files, hive_partitioning = false)"
+"""Our own tables, in a folder whose name may look like that of a partition: formula_pretty=NaCl."""
+
 
 def group_by_formula(folder: Path, grouped: Path, rows_per_group: int) -> None:
     """Write candidates, and known structures of the same formulas, sorted by formula.
@@ -25,9 +29,9 @@ def group_by_formula(folder: Path, grouped: Path, rows_per_group: int) -> None:
         grouped: File to write.
         rows_per_group: Size of its row groups.
     """
-    rows = """
-        SELECT * FROM read_parquet($files) SEMI JOIN
-            (SELECT formula_pretty FROM read_parquet($files) WHERE parent_id IS NOT NULL) USING (formula_pretty)
+    rows = f"""
+        SELECT * FROM {_TABLES} SEMI JOIN
+            (SELECT formula_pretty FROM {_TABLES} WHERE parent_id IS NOT NULL) USING (formula_pretty)
         ORDER BY formula_pretty, material_id"""
     with atomic_path(grouped) as partial, duckdb.connect() as connection:
         sql = f"COPY ({rows}) TO {_quoted(partial)} (FORMAT parquet, ROW_GROUP_SIZE {rows_per_group})"
@@ -36,14 +40,14 @@ def group_by_formula(folder: Path, grouped: Path, rows_per_group: int) -> None:
 
 def formula_shards(grouped: Path, rows_per_shard: int) -> list[Shard]:
     """Divide the sorted candidates into shards of whole formulas: at least one, possibly empty."""
-    sql = "SELECT count(*) FROM read_parquet($file) GROUP BY formula_pretty ORDER BY formula_pretty"
+    sql = f"SELECT count(*) FROM {_TABLES} GROUP BY formula_pretty ORDER BY formula_pretty"
     shards: list[Shard] = []
 
     def add(start: int, stop: int) -> None:
         shards.append(Shard(shard_name("part", len(shards)), (str(grouped),), range(start, stop)))
 
     start = stop = 0
-    for (size,) in _query(sql, file=str(grouped)):
+    for (size,) in _query(sql, files=glob.escape(str(grouped))):
         if stop > start and stop + size - start > rows_per_shard:
             add(start, stop)
             start = stop
@@ -54,7 +58,7 @@ def formula_shards(grouped: Path, rows_per_shard: int) -> list[Shard]:
 
 def count_parents(folder: Path) -> int:
     """Number of parents with a candidate."""
-    return int(_query("SELECT count(DISTINCT parent_id) FROM read_parquet($files)", files=_files(folder))[0][0])
+    return int(_query(f"SELECT count(DISTINCT parent_id) FROM {_TABLES}", files=_files(folder))[0][0])
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,10 @@ class CandidateSelection:
         condition = "known_as IS NULL" if only_new else "true"
         totals = f"""
             SELECT count(*), count(known_as), sum(duplicates), count(*) FILTER ({condition})
-            FROM read_parquet($files)"""
+            FROM {_TABLES}"""
         distinct, known, duplicates, matching = (int(total or 0) for total in _query(totals, files=_files(folder))[0])
         ranking = f"""
-            SELECT probability, material_id FROM read_parquet($files) WHERE {condition}
+            SELECT probability, material_id FROM {_TABLES} WHERE {condition}
             ORDER BY probability DESC, material_id"""
         last = _query(f"{ranking} LIMIT 1 OFFSET {limit - 1}", files=_files(folder)) if limit else []
         selected = min(matching, limit or matching)
@@ -114,7 +118,7 @@ def _query(sql: str, **values: str) -> list[tuple[Any, ...]]:
 
 
 def _files(folder: Path) -> str:
-    return f"{folder}/*.parquet"
+    return f"{glob.escape(str(folder))}/*.parquet"
 
 
 def _quoted(path: Path) -> str:

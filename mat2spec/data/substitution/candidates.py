@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from pymatgen.core import Structure
@@ -11,11 +10,10 @@ from pymatgen.core.structure_matcher import StructureMatcher
 
 from mat2spec.data.materials.schema import PRIMITIVE_SITES, materials_table, primitive_sites, read_crystals
 from mat2spec.data.shards.shard import Shard, ShardRows, read_shard
-from mat2spec.data.shards.step import READ, ShardLimits, ShardTables, StageTimer
+from mat2spec.data.shards.step import READ, ShardStep, ShardTables, StageTimer
 from mat2spec.data.substitution.rules import Candidate, Substituter
 from mat2spec.errors import StructureError
 from mat2spec.storage.rejects import Reject, reject, reject_table
-from mat2spec.storage.run_directory import MATERIALS, RunDirectory
 from mat2spec.structure.crystal import Crystal
 
 SUBSTITUTE, DEDUPLICATE = "substitute", "deduplicate"
@@ -28,23 +26,14 @@ LINEAGE = pa.schema(
 
 
 @dataclass(frozen=True)
-class CandidateStep:
+class CandidateStep(ShardStep):
     """Making of candidates from shards of parents, for processes that work on them.
 
     Args:
-        output: Directory in which the shards are committed.
         substituter: The substitution rule.
-        limits: Limits of the processes.
     """
 
-    output: Path
     substituter: Substituter
-    limits: ShardLimits
-
-    @property
-    def run(self) -> RunDirectory:
-        """Where shards are committed."""
-        return RunDirectory(self.output, MATERIALS)
 
     def processor(self) -> "CandidateStep":
         """Make what computes shards: this, because it holds no state."""
@@ -65,23 +54,11 @@ class CandidateStep:
 
 
 @dataclass(frozen=True)
-class DeduplicateStep:
+class DeduplicateStep(ShardStep):
     """Removal of duplicates from shards of whole formulas, for processes that work on them.
 
     In isolation a formula may be cut in two; then a duplicate in the other part is not noticed.
-
-    Args:
-        output: Directory in which the shards are committed.
-        limits: Limits of the processes.
     """
-
-    output: Path
-    limits: ShardLimits
-
-    @property
-    def run(self) -> RunDirectory:
-        """Where shards are committed."""
-        return RunDirectory(self.output, MATERIALS)
 
     def processor(self) -> "DeduplicateStep":
         """Make what computes shards: this, because it holds no state."""

@@ -13,7 +13,7 @@ from mat2spec.storage.progress import Progress
 
 # isort: split
 from mat2spec.config import VerifyConfig
-from mat2spec.data.materials.lookup import read_crystals_by_id
+from mat2spec.data.materials.lookup import read_crystals_by_id, screened_table
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.dft.engine import Engine, Limits, PendingError, calculation_key, check_size
 from mat2spec.dft.registry import build_engine
@@ -21,7 +21,7 @@ from mat2spec.distributed.dft.tasks import Task, compute
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import CalculationError, ConfigError, Mat2SpecError, RunError, UnfinishedError, counted
 from mat2spec.query.catalog import create_catalog, run_query
-from mat2spec.storage.location import locate, storage_errors
+from mat2spec.storage.location import storage_errors
 from mat2spec.storage.lock import RunLock
 from mat2spec.storage.rejects import reject
 from mat2spec.storage.run_directory import RunDirectory
@@ -167,26 +167,6 @@ def _grid(record: dict[str, Any], path: Path) -> SpectrumGrid:
     return SpectrumGrid.from_json(record["grid"])
 
 
-def screened_table(record: dict[str, Any], path: Path) -> MaterialsInput:
-    """Open the materials table that was screened: the input, or the one that the run holds of structure files.
-
-    Raises:
-        RunError: If it has changed or is gone.
-    """
-    source = record["input"]["path"]
-    try:
-        if table := record["input"].get("table"):
-            return MaterialsInput.open(path / table, record["identity"]["where"])
-        materials = MaterialsInput.open(locate(source), record["identity"]["where"])
-    except Mat2SpecError as error:
-        raise RunError(f"{path}: its input can no longer be read ({error}); put it back where it was") from None
-    if materials.fingerprint != record["identity"]["input"]:
-        raise RunError(
-            f"{path}: its input {source} has changed since the screening; screen it again, and verify the new run"
-        )
-    return materials
-
-
 def _summary(path: Path, campaign: str, sample: Sample) -> str:
     """Format what was computed, and the scores of the predictions."""
     row = next(row for row in run_query(path, "@verification").to_pylist() if row["campaign"] == campaign)
@@ -201,12 +181,6 @@ def _summary(path: Path, campaign: str, sample: Sample) -> str:
     for score in ("precision", "recall", "f1"):
         value, low, high = (row[name] for name in (score, f"{score}_low", f"{score}_high"))
         lines.append(f"{score} " + ("unknown" if value is None else f"{value:.3f} (95 %: {low:.3f} … {high:.3f})"))
-    if row["others"] and not row["missed"]:
-        bound = 1 - 0.05 ** (1 / row["others"])
-        lines.append(
-            f"no hit among {row['others']} others: up to {bound:.0%} of all others may be hits (95 %), "
-            "which the recall does not show"
-        )
     if row["rejected"]:
         lines.append(f'reasons of the rejects: mat2spec query {path} "SELECT material_id, error FROM verified_rejects"')
     return "\n".join([*lines, f"mat2spec query {path} @verified --plot FILE.png"])

@@ -13,7 +13,7 @@ from mat2spec.data.ingest.reading import ReadStep
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits
 from mat2spec.distributed.ingest.processing import process_shards
-from mat2spec.errors import counted
+from mat2spec.errors import TableError, counted
 from mat2spec.provenance import environment
 from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.location import Location, remove_tree, storage_errors, store_errors_as_oserror
@@ -80,6 +80,7 @@ class Ingestion:
 
         Raises:
             RunError: If the directory holds something else.
+            TableError: If the files hold no structure, as tables without rows; nothing is left behind.
             StorageError: If the directory can no longer be written.
             UnfinishedError: If more files kill their process than the limits allow.
         """
@@ -98,6 +99,9 @@ class Ingestion:
             start = time.perf_counter()
             shards = plan_shards(self.listing.sources, self.rows_per_shard)
             timing = {"plan_seconds": time.perf_counter() - start, **self._stage(staged, shards)}
+            if not sum(staged.counts().values()) and not self.listing.rejects:
+                remove_tree(self.output)
+                raise TableError(f"{self.listing.sources[0].url}: holds no structure; nothing to do")
             finalize(staged, final, self.listing.rejects, timing)
         remove_staged(staged)
         create_catalog(self.output, None, MATERIALS)
@@ -110,7 +114,7 @@ class Ingestion:
         start = time.perf_counter()
         first_seconds = 0.0
         rows = 0
-        step = ReadStep(str(staged.path), self.reading, self.limits)
+        step = ReadStep(staged, self.limits, self.reading)
         with (
             Progress(len(shards), "shard", initial=len(shards) - len(missing)) as progress,
             closing(process_shards(step, missing, SHARDS_WITHOUT_RAY)) as reports,

@@ -3,16 +3,9 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 
-from mat2spec.config import InferenceConfig, ProcessLimitsConfig
 from mat2spec.data.shards.isolation import checked, isolate
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardLimits, ShardReport, ShardStep
-
-
-def shard_limits(config: ProcessLimitsConfig | InferenceConfig, setting: str = "limits") -> ShardLimits:
-    """Return the limits that a section of the configuration sets."""
-    memory = None if config.memory_per_process is None else int(config.memory_per_process * 1e9)
-    return ShardLimits(config.seconds_per_shard, memory, config.fault_limit, setting)
+from mat2spec.data.shards.step import ShardReport, ShardStep
 
 
 def process_shards(step: ShardStep, shards: Sequence[Shard], without_ray: int) -> Generator[ShardReport]:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from mat2spec.config.substitution import SubstituteConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardStep
+from mat2spec.data.shards.step import ShardLimits, ShardStep
 from mat2spec.data.substitution.by_formula import CandidateSelection, count_parents, formula_shards, group_by_formula
 from mat2spec.data.substitution.candidates import CandidateStep, DeduplicateStep
 from mat2spec.data.substitution.rules import Substituter
-from mat2spec.distributed.ingest.processing import process_shards, shard_limits
+from mat2spec.distributed.ingest.processing import process_shards
 from mat2spec.distributed.session import ray_session
 from mat2spec.errors import counted
 from mat2spec.provenance import environment
@@ -48,6 +48,7 @@ def substitute(config: SubstituteConfig, input: Path, output: Path) -> str:
     """
     substituter = Substituter(config.element, config.threshold, config.largest_scaling, config.largest_formula)
     materials = MaterialsInput.open(input / MATERIALS if (input / MATERIALS).is_dir() else input)
+    materials.require_rows(input)
     identity = {"input": materials.fingerprint} | config.model_dump(mode="json", exclude={"table", "output", "limits"})
     details = {"config": config.model_dump(mode="json"), "input": {"path": str(input)}, "versions": environment()}
     run = RunDirectory(output, MATERIALS)
@@ -91,9 +92,9 @@ class _Substitution:
 
     def run_steps(self, shards: list[Shard]) -> None:
         """Do all steps, and finish the run."""
-        limits = shard_limits(self.config.limits)
-        make = CandidateStep(self._candidates, self.substituter, limits)
-        deduplicate = DeduplicateStep(self._distinct, limits)
+        limits = ShardLimits.from_config(self.config.limits, "limits")
+        make = CandidateStep(RunDirectory(self._candidates, MATERIALS), limits, self.substituter)
+        deduplicate = DeduplicateStep(RunDirectory(self._distinct, MATERIALS), limits)
         for step in (make, deduplicate):
             step.run.claim({}, {})
         grouped = self.staged / "grouped.parquet"

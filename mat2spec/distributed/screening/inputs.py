@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mat2spec.config import ScreenConfig
+from mat2spec.data.ingest.listing import list_input
 from mat2spec.data.ingest.user_tables import ingested_schema
-from mat2spec.data.materials.screening_input import MaterialsInput, check_condition, list_input
+from mat2spec.data.materials.screening_input import MaterialsInput, check_condition
 from mat2spec.data.shards.shard import Shard, read_shard
+from mat2spec.data.shards.step import ShardLimits
 from mat2spec.distributed.ingest.files import Ingestion
-from mat2spec.distributed.ingest.processing import shard_limits
 from mat2spec.distributed.session import ray_session
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.table import empty_prediction_table
@@ -115,12 +116,14 @@ def find_input(pattern: Location, config: ScreenConfig, run: Location) -> Screen
         run: The run's directory.
 
     Raises:
-        TableError: If there is nothing to read, or a Parquet file cannot be read or lacks a column.
+        TableError: If there is nothing to read, no table has a row, or one cannot be read or lacks a column.
     """
     listing, pattern = list_input(pattern, run)
     if listing.holds_only_parquet:
-        return TableInput(MaterialsInput.from_listing(listing, pattern, config.where))
+        materials = MaterialsInput.from_listing(listing, pattern, config.where)
+        materials.require_rows(pattern)
+        return TableInput(materials)
     inference = config.inference
-    limits = shard_limits(inference, "inference")
+    limits = ShardLimits.from_config(inference, "inference")
     ingestion = Ingestion(listing, run / MATERIALS, config.reading, inference.rows_per_shard, limits)
     return StructureInput(ingestion, config.where)

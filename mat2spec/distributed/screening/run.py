@@ -1,12 +1,13 @@
 """A screening on Ray: every input row becomes one prediction or one reject, however often the job is interrupted."""
 
+import sys
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
+from mat2spec.distributed.session import check_session, ray_session  # before ray itself: sets how Ray starts
 from mat2spec.storage.progress import Progress
 
 # isort: split
@@ -14,11 +15,12 @@ from mat2spec.config import ScreenConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.shard import Shard
 from mat2spec.distributed.screening.inputs import INGEST, ScreeningInput, TableInput, find_input
-from mat2spec.distributed.screening.runner import memory_per_process, screening_runner
+from mat2spec.distributed.screening.runner import screening_limits, screening_runner
 from mat2spec.distributed.screening.tracking import Tracking
-from mat2spec.errors import counted
+from mat2spec.errors import ConfigError, counted
 from mat2spec.model.checkpoint import Checkpoint
-from mat2spec.predict.pipeline import ScreeningSpec
+from mat2spec.predict.pipeline import ScreeningStep
+from mat2spec.predict.predictor import spectrum_network
 from mat2spec.predict.timing import StageTimes, summary
 from mat2spec.provenance import environment
 from mat2spec.query.catalog import create_catalog
@@ -63,11 +65,15 @@ class Screening:
         Raises:
             TableError: If the input cannot be read.
             CheckpointError: If the checkpoint cannot be used.
-            RunError: If the directory holds another run, cannot be written, or another job is working on it.
+            RunError: If the directory holds another run, cannot be written, or another job is working on it, or Ray
+                cannot start or be joined.
             UnfinishedError: If the job had to stop; finished shards are kept.
         """
         start = time.perf_counter()
         checkpoint = Checkpoint.load(self.checkpoint)
+        spectrum_network(checkpoint)  # refuses others before anything is written
+        if checkpoint.note_on_names:
+            print(checkpoint.note_on_names, file=sys.stderr)
         source = find_input(self.input, self.config, self.output)
         run = RunDirectory(self.output)
         identity = self._identity(checkpoint, source)
@@ -77,10 +83,11 @@ class Screening:
             plan = self._plan_new(source)  # refuses a bad condition before anything is written
         elif run.is_finished(identity):
             return self._summary(run)
+        check_session()
         run.make_folders()
         with RunLock(run.path, force_unlock=self.config.force_unlock), storage_errors(self.output):
             run.claim(identity, self._details(checkpoint, source), new_rows=new_rows)
-            tracked = Tracking(self.checkpoint, run) if self.config.track else nullcontext()
+            tracked = Tracking(checkpoint.card.training.mlflow_run_id, run) if self.config.track else nullcontext()
             with tracked as tracking, source.session():
                 plan = plan or self._plan(checkpoint, source, run)
                 stages = self._screen(checkpoint, plan.shards, start)
@@ -122,10 +129,13 @@ class Screening:
         """Plan a new run, if the table exists already; else only check the condition on its rows.
 
         Raises:
-            ConfigError: If the condition is not valid SQL or names an unknown column.
+            ConfigError: If the condition is not valid SQL, names an unknown column, or no row meets it.
         """
         if isinstance(source, TableInput):
-            return Plan(source.materials.shards(self.config.inference.rows_per_shard))
+            shards = source.materials.shards(self.config.inference.rows_per_shard)
+            if not any(map(len, shards)):
+                raise ConfigError(f"where: {self.config.where}: none of {source.materials.num_rows} rows meets it")
+            return Plan(shards)
         source.check_condition()
         return None
 
@@ -152,18 +162,19 @@ class Screening:
 
     def _screen(self, checkpoint: Checkpoint, shards: list[Shard], start: float) -> dict[str, float | int | str]:
         """Process the shards that are not done yet; return the stage times."""
-        committed = RunDirectory(self.output).committed()
+        run = RunDirectory(self.output)
+        committed = run.committed()
         missing = [shard for shard in shards if shard.name not in committed]
         if not missing:
             return {}
         inference = self.config.inference
         with ray_session():
             times = StageTimes(start, time.perf_counter())
-            spec = ScreeningSpec(checkpoint, inference, str(self.output), memory_per_process(inference))
+            step = ScreeningStep(run, screening_limits(inference), checkpoint, inference.edges_per_batch)
             rows = sum(map(len, shards))
             with (
                 Progress(rows, "row", initial=rows - sum(map(len, missing))) as progress,
-                closing(screening_runner(spec).run(missing)) as reports,
+                closing(screening_runner(step, inference).run(missing)) as reports,
             ):
                 for report in reports:
                     times.add(report)

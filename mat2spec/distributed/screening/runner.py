@@ -1,6 +1,6 @@
 """Shards of a screening on the cluster: all stages in one process per core, or graphs on cores and networks on GPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pyarrow as pa
 import ray
@@ -8,13 +8,13 @@ from ray.data import Dataset, TaskPoolStrategy
 
 from mat2spec.config import InferenceConfig
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardReport, StageTimer, commit
+from mat2spec.data.shards.step import ShardLimits, ShardReport, StageTimer, commit
 from mat2spec.distributed.shards.attempts import Job, get_step
 from mat2spec.distributed.shards.runner import Pool, ShardRunner, Workers
-from mat2spec.distributed.shards.worker import ATTEMPTS, SHARD, ShardWorker, Watchdog, report_table
+from mat2spec.distributed.shards.worker import RETRIES, SHARD, ShardWorker, Watchdog, report_table
 from mat2spec.errors import StorageError
 from mat2spec.predict.featurized import FeaturizedShard, featurize, read_rows
-from mat2spec.predict.pipeline import ScreeningSpec
+from mat2spec.predict.pipeline import ScreeningStep
 
 MIN_MEMORY = 2_000_000_000
 """Memory limit of a process [bytes] where a core's share of the node's memory is smaller."""
@@ -23,26 +23,25 @@ _NAME, _FAILED = "name", "failed"
 """Columns of a block between the two stages, beside the arrays: the shard, and the report if it has no graphs."""
 
 
-def screening_runner(spec: ScreeningSpec) -> ShardRunner:
+def screening_runner(step: ScreeningStep, inference: InferenceConfig) -> ShardRunner:
     """Return the runner that suits the cluster and the settings."""
-    inference = spec.inference
     workers = Workers.from_cluster(inference.predictors)
     separate = workers.num_gpus > 0 if inference.separate_featurization is None else inference.separate_featurization
     if not separate:
-        return ShardRunner(spec, workers)
+        return ShardRunner(step, workers)
     # Half of a core, so that a worker and a task that builds graphs fit on a single one.
-    return SeparateFeaturization(spec, workers._replace(num_cpus=workers.num_cpus / 2))
+    return SeparateFeaturization(step, workers._replace(num_cpus=workers.num_cpus / 2))
 
 
-def memory_per_process(inference: InferenceConfig) -> int | None:
-    """Memory limit per process [bytes]: as configured, else node memory / cores; unlimited on GPU nodes."""
-    if inference.memory_per_process:
-        return int(inference.memory_per_process * 1e9)
-    if ray.cluster_resources().get("GPU", 0):
-        return None  # CUDA reserves far more address space than there is memory
+def screening_limits(inference: InferenceConfig) -> ShardLimits:
+    """Return the limits of the processes; memory: as configured, else node memory / cores, unlimited on GPU nodes."""
+    limits = ShardLimits.from_config(inference, "inference")
+    # CUDA reserves far more address space than there is memory.
+    if limits.memory is not None or ray.cluster_resources().get("GPU", 0):
+        return limits
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     shares = [resources.get("memory", 0) / resources["CPU"] for resources in nodes if resources.get("CPU")]
-    return max(MIN_MEMORY, int(min(shares, default=0)))
+    return limits._replace(memory=max(MIN_MEMORY, int(min(shares, default=0))))
 
 
 class SeparateFeaturization(ShardRunner):
@@ -68,14 +67,14 @@ class GraphBuilder:
 
     def _build(self, shard: Shard) -> pa.Table:
         """One row: the graphs of a shard as flat arrays, or the report that says why there are none."""
-        if not self._job.may_try(f"graphs of {shard.name}", ATTEMPTS):
+        if not self._job.may_try(f"graphs of {shard.name}", 1 + RETRIES):
             return _without_graphs(ShardReport(shard.name, lost=True))
-        spec: ScreeningSpec = get_step(self._job)
+        step: ScreeningStep = get_step(self._job)
         timer = StageTimer()
-        with Watchdog(spec.limits.seconds).watching():
+        with Watchdog(step.limits.seconds).watching():
             try:
                 rows = read_rows(shard, timer)
-                featurized = featurize(rows, spec.checkpoint.card.config.graph, timer)
+                featurized = featurize(rows, step.checkpoint.card.config.graph, timer)
             except StorageError as error:
                 return _without_graphs(ShardReport(shard.name, failed=str(error)))
             except MemoryError:
@@ -92,18 +91,17 @@ class PredictWorker(ShardWorker):
     """What a worker of the second stage does: predict the spectra of graphs and commit them."""
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return report_table(self._predict_rows(block))
+        names = block[_NAME].to_pylist()
+        return report_table(
+            self.try_each([(name, self._predicting(name, block.slice(i, 1))) for i, name in enumerate(names)])
+        )
 
-    def _predict_rows(self, block: pa.Table) -> Iterator[ShardReport]:
-        failed = block[_FAILED] if _FAILED in block.column_names else pa.nulls(len(block), pa.string())
-        for i, text in enumerate(failed.to_pylist()):
-            yield ShardReport.from_json(text) if text else self._predict(block.slice(i, 1))
-
-    def _predict(self, row: pa.Table) -> ShardReport:
-        name = row[_NAME][0].as_py()
-        return self.try_shard(name, lambda: self._predict_and_commit(name, row))
+    def _predicting(self, name: str, row: pa.Table) -> Callable[[], ShardReport]:
+        return lambda: self._predict_and_commit(name, row)
 
     def _predict_and_commit(self, name: str, row: pa.Table) -> ShardReport:
+        if _FAILED in row.column_names and (failed := row[_FAILED][0].as_py()):
+            return ShardReport.from_json(failed)
         timer = StageTimer()
         featurized = FeaturizedShard.from_table(row, timer)
         tables = self.processor.predict(featurized, timer)

@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from mat2spec.errors import Mat2SpecError
-from mat2spec.storage.location import Location
 from mat2spec.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from mat2spec.distributed.mlflow import TrackedRun
+    from mat2spec.distributed.mlflow.runs import TrackedRun
 
 RUN_ID = "mlflow_run_id"
 """Key of the MLflow run in run.json."""
@@ -20,12 +19,12 @@ class Tracking(AbstractContextManager["Tracking"]):
     """Keeps an MLflow run open for as long as the block lasts. If MLflow fails, the screening goes on without a record.
 
     Args:
-        checkpoint: Directory of the checkpoint.
+        training_run: MLflow's id of the checkpoint's training, if it is known.
         run: The run directory, with its run.json.
     """
 
-    def __init__(self, checkpoint: Location, run: RunDirectory) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, training_run: str | None, run: RunDirectory) -> None:
+        self._training_run = training_run
         self._run = run
         self._thread = ThreadPoolExecutor(1)
 
@@ -46,17 +45,15 @@ class Tracking(AbstractContextManager["Tracking"]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _open(self) -> "TrackedRun | None":
-        from mat2spec.distributed.mlflow import RUN_ID_FILE, open_screening  # MLflow takes seconds to import
+        from mat2spec.distributed.mlflow.screenings import open_screening  # MLflow takes seconds to import
 
-        training_run_file = self._checkpoint.parent / RUN_ID_FILE
-        training_run = training_run_file.read_text().strip() if training_run_file.exists() else None
-        opened = open_screening(self._run.path, self._run.record, training_run)
+        opened = open_screening(self._run.path, self._run.record, self._training_run)
         if opened:
             self._run.note(**{RUN_ID: opened.run_id})
         return opened
 
     def _close(self, *, finished: bool) -> None:
-        from mat2spec.distributed.mlflow import close_screening
+        from mat2spec.distributed.mlflow.screenings import close_screening
 
         opened = self._opened.result()
         if opened and finished:

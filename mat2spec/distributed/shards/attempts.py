@@ -21,6 +21,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._attempts: Counter[str] = Counter()
+        self._finished: dict[str, str] = {}
 
     def start(self, name: str) -> int:
         """Count an attempt; return how many there were before."""
@@ -30,6 +31,14 @@ class Attempts:
     def give_up(self, name: str) -> None:
         """Allow no further attempt."""
         self._attempts[name] = sys.maxsize
+
+    def finish(self, name: str, result: str) -> None:
+        """Keep the result of what need not be tried again."""
+        self._finished[name] = result
+
+    def finished(self, name: str) -> str | None:
+        """Return the result that was kept, if any."""
+        return self._finished.get(name)
 
     def forget(self, name: str) -> None:
         """Start again at none, because an attempt succeeded."""

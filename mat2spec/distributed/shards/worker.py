@@ -6,19 +6,20 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
 import ray
 
-from mat2spec.data.shards.isolation import isolate, limit_memory
+from mat2spec.data.shards.isolated_process import limit_memory
+from mat2spec.data.shards.isolation import isolate
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardReport, process_shard
 from mat2spec.distributed.shards.attempts import Job, get_step
 
-ATTEMPTS = 2
-"""How often a shard is tried before it counts as lost: most processes die for another reason than their shard."""
+RETRIES = 1
+"""How often a shard is tried again before it counts as lost: most processes die for another reason than their shard."""
 
 ISOLATION_ATTEMPTS = 6
 """How often the isolation of a shard is tried: only external reasons kill it."""
@@ -91,20 +92,43 @@ class ShardWorker:
             self.cannot_start = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return report_table(self._process(Shard.from_json(text)) for text in block[SHARD].to_pylist())
+        shards = [Shard.from_json(text) for text in block[SHARD].to_pylist()]
+        return report_table(self.try_each([(shard.name, self._processing(shard)) for shard in shards]))
 
-    def _process(self, shard: Shard) -> ShardReport:
-        return self.try_shard(shard.name, lambda: process_shard(self.processor, self.step.run, shard))
+    def _processing(self, shard: Shard) -> Callable[[], ShardReport]:
+        return lambda: process_shard(self.processor, self.step.run, shard)
 
-    def try_shard(self, name: str, process: Callable[[], ShardReport]) -> ShardReport:
-        """Process a shard within its time limit, unless this worker cannot, or the shard was tried too often.
+    def try_each(self, shards: Sequence[tuple[str, Callable[[], ShardReport]]]) -> Iterator[ShardReport]:
+        """Process the shards of a block, unless this worker cannot, or one was tried too often.
+
+        The first attempt counts for the block, because a message for each shard would cost more than Ray's own work.
+
+        Args:
+            shards: The name of each, and what processes it.
+        """
+        block = ",".join(name for name, _ in shards)
+        first = not self.cannot_start and self.job.may_try(f"block {block}", 1)
+        for name, process in shards:
+            if self.cannot_start:
+                yield ShardReport(name, failed=f"no worker can be started: {self.cannot_start}")
+            else:
+                yield self._try(name, process) if first else self._retry(name, process)
+
+    def _retry(self, name: str, process: Callable[[], ShardReport]) -> ShardReport:
+        """Process a shard of a block whose process died; once done, it is not repeated if the process dies again."""
+        if finished := ray.get(self.job.log.finished.remote(name)):
+            return ShardReport.from_json(finished)
+        if not self.job.may_try(name, RETRIES):
+            return ShardReport(name, lost=True)
+        report = self._try(name, process)
+        ray.get(self.job.log.finish.remote(name, report.to_json()))
+        return report
+
+    def _try(self, name: str, process: Callable[[], ShardReport]) -> ShardReport:
+        """Process a shard within its time limit.
 
         An error ends this process, because it may have left it, or its GPU, unusable.
         """
-        if self.cannot_start:
-            return ShardReport(name, failed=f"no worker can be started: {self.cannot_start}")
-        if not self.job.may_try(name, ATTEMPTS):
-            return ShardReport(name, lost=True)
         with self._watchdog.watching():
             try:
                 return process()

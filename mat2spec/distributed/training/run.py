@@ -4,13 +4,14 @@ import json
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mat2spec.distributed.mlflow import TrackedRun
+from mat2spec.distributed.mlflow.models import log_checkpoint
+from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
@@ -27,14 +28,14 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mat2spec.config import TrainConfig
+from mat2spec.config import TrainConfig, validate
 from mat2spec.config.renamed import with_new_names
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError, counted
 from mat2spec.provenance import environment
 from mat2spec.storage.atomic import write_json
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training, check_batches, check_trainable
-from mat2spec.train.result import CHECKPOINT, FIGURE, RESULT, mark_finished, write_result
+from mat2spec.train.result import CHECKPOINT, FIGURE, HISTOGRAM, RESULT, mark_finished, write_result
 
 CONFIG, STATE = "config.json", "training.pt"
 
@@ -89,6 +90,7 @@ class TrainingRun:
             tracked = TrackedRun.open(self.output, self.name, flat_settings(self.config.model_dump(mode="json")))
             try:
                 state = self._fit(tracked, scaling, cpus)
+                log_missing_epochs(tracked, state["history"])
                 result = write_result(self.output, self.name, self.config, state, splits, initial, provenance)
                 log_result(tracked, result, self.output, self.config)
                 mark_finished(self.output, result)
@@ -160,7 +162,7 @@ def identifying_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Check that a directory holds a training with these settings, or none.
+    """Check that a directory holds a training with these settings, or none; one that it lacks had its default.
 
     Raises:
         RunError: If it holds a training with other settings.
@@ -168,21 +170,42 @@ def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
     record = output / CONFIG
     if not record.exists():
         return
-    old = flat_settings(with_new_names(json.loads(record.read_text())))
+    stored = with_new_names(json.loads(record.read_text()))
+    labels = {"labels": stored.pop("labels")} if "labels" in stored else {}
+    old = flat_settings(identifying_settings(validate(TrainConfig, stored, str(record))) | labels)
     new = flat_settings(settings)
     if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
         changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
         raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
 
 
+def log_epoch(tracked: TrackedRun, metrics: Mapping[str, float]) -> int:
+    """Log the metrics of an epoch, whose number is one of them; return that number."""
+    epoch = int(metrics["epoch"])
+    tracked.log_metrics({key: float(value) for key, value in metrics.items() if key != "epoch"}, epoch)
+    return epoch
+
+
+def log_missing_epochs(tracked: TrackedRun, history: Iterable[Mapping[str, float]]) -> None:
+    """Log epochs that MLflow lacks: a training stopped between a checkpoint and its callback does not run them again.
+
+    Args:
+        tracked: The MLflow run.
+        history: `Training.history`.
+    """
+    logged = tracked.history("train_loss")
+    for metrics in history:
+        if metrics["epoch"] not in logged:
+            log_epoch(tracked, metrics)
+
+
 def log_result(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
-    """Log the scores of a finished training, its checkpoint, configuration and figure."""
-    scores = {f"best_valid_{key}": value for key, value in result["valid"].items()}
-    scores |= {f"test_{key}": value for key, value in next(iter(result["test"].values())).items()}
-    tracked.log_metrics(scores, config.training.epochs)
-    for file in (output / FIGURE, output / CONFIG):
-        tracked.log_file(file)
-    tracked.log_checkpoint(output / CHECKPOINT, config.register_as)
+    """Log the scores of a finished training, its checkpoint, configuration and figures; say where it is registered."""
+    for name in (FIGURE, HISTOGRAM, CONFIG):
+        tracked.log_file(output / name)
+    scores = {"valid": result["valid"], "test": next(iter(result["test"].values()))}
+    if registered := log_checkpoint(tracked, output / CHECKPOINT, scores, config.register_as):
+        print(f"registered as {registered} in {tracked.uri}; mat2spec ui shows it", flush=True)
 
 
 def _fit_or_raise_cause(trainer: TorchTrainer) -> ray.train.Result:
@@ -213,7 +236,7 @@ def _train_worker(loop: dict[str, Any]) -> None:
     # A killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch.
     attempt = uuid.uuid4().hex[:8]
     while training.next_epoch < config.training.epochs:
-        metrics = training.run_epoch() | {"workers": training.workers}
+        metrics = training.run_epoch()
         epoch = training.next_epoch
         if rank > 0 or (epoch % config.training.checkpoint_every and epoch < config.training.epochs):
             ray.train.report(metrics)
@@ -241,8 +264,7 @@ class _EpochLog(UserCallback):
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Log the metrics of an epoch, which the worker of rank zero has."""
         rank_zero = next(m for m in metrics if "valid_mae" in m)
-        epoch = int(rank_zero["epoch"])
-        self._tracked.log_metrics({key: float(value) for key, value in rank_zero.items() if key != "epoch"}, epoch)
+        epoch = log_epoch(self._tracked, rank_zero)
         if epoch % max(1, self._epochs // PRINTED_EPOCHS) == 0 or epoch + 1 == self._epochs:
             valid = {key.removeprefix("valid_"): rank_zero[key] for key in rank_zero if key.startswith("valid_")}
             loss = rank_zero["train_loss"]

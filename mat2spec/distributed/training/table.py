@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mat2spec.distributed.mlflow import TrackedRun
+from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
@@ -19,6 +20,7 @@ from mat2spec.distributed.training.run import (
     flat_settings,
     format_scores,
     identifying_settings,
+    log_epoch,
     log_result,
     refuse_other_settings,
 )
@@ -61,7 +63,7 @@ class BenchmarkTable:
         return [
             TableRun(row, seed, self.output, {name: seeds[name] for name in row.depends_on})
             for row in self.config.rows
-            for seed in (row.seeds[:1] if row.kind == "ensemble" else row.seeds)
+            for seed in (row.seeds[:1] if row.joins_seeds else row.seeds)
         ]
 
     @property
@@ -70,16 +72,20 @@ class BenchmarkTable:
         return [run for run in self.runs if (self.config.only or "") in run.row.name and run.result is None]
 
     def plan(self) -> list[dict[str, Any]]:
-        """Estimate the cost of the missing trainings: time two steps of each on one core, and scale to all epochs."""
+        """Estimate the cost of the missing trainings: time two steps on one core, and scale to all epochs.
+
+        Seeds and folds of a row cost the same, so that one of them is timed.
+        """
         torch.set_num_threads(1)
+        missing = [run for run in self.missing if run.row.kind == "train"]
+        hours = {name: estimate_core_hours(next(runs)) for name, runs in groupby(missing, lambda run: run.row.name)}
         return [
             {
                 "run": run.name,
                 "epochs": run.config.training.epochs,
-                "core_hours": round(estimate_core_hours(run), 2),
+                "core_hours": round(hours[run.row.name], 2),
             }
-            for run in self.missing
-            if run.row.kind == "train"
+            for run in missing
         ]
 
     def run(self) -> None:
@@ -184,6 +190,4 @@ def _error(task: Any) -> Mat2SpecError | None:
 def _log_epochs(run: TableRun, tracked: TrackedRun) -> None:
     """Log the epochs that are not in MLflow yet."""
     for metrics in run.epochs_after(tracked.last_epoch()):
-        tracked.log_metrics(
-            {key: float(value) for key, value in metrics.items() if key != "epoch"}, int(metrics["epoch"])
-        )
+        log_epoch(tracked, metrics)

@@ -21,7 +21,7 @@ from mat2spec.distributed.training.run import STATE
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.storage.atomic import atomic_path, write_json
 from mat2spec.storage.paths import resolve
-from mat2spec.train.ensembling import write_combined, write_ensemble
+from mat2spec.train.ensembling import write_combined, write_ensemble, write_gapped
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training
 from mat2spec.train.result import CHECKPOINT, RESULT, evaluate_on_test, write_result
@@ -73,7 +73,7 @@ class TableRun:
     @cached_property
     def predecessors(self) -> list[Path]:
         """Directories of the runs that must be finished before this one."""
-        seeds = self.row.seeds if self.row.kind == "ensemble" else (self.seed,)
+        seeds = self.row.seeds if self.row.joins_seeds else (self.seed,)
         return [self._predecessor(name, seed) for name in self.row.depends_on for seed in seeds]
 
     def _predecessor(self, row: str, seed: int) -> Path:
@@ -129,12 +129,15 @@ def train_row(run: TableRun, threads: int, provenance: dict[str, str]) -> None:
 
 @ray.remote
 def finalize_row(run: TableRun) -> None:
-    """Make a run of finished trainings: an ensemble of all seeds, a combination of three, or scores on other data."""
+    """Make a run of finished trainings: an ensemble, a combination of two or three, or scores on other data."""
     checkpoints = [Checkpoint.load(path / CHECKPOINT) for path in run.predecessors]
     splits = run.inputs.splits(run.config)
     match run.row.kind:
         case "ensemble":
             result = write_ensemble(run.output, run.name, checkpoints, splits)
+        case "combine" if len(checkpoints) == 2:
+            spectrum, gap = checkpoints
+            result = write_gapped(run.output, run.name, spectrum, gap, splits)
         case "combine":
             shape, scale, gap = checkpoints
             result = write_combined(run.output, run.name, shape, scale, gap, splits)

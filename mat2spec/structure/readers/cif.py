@@ -1,10 +1,11 @@
 """CIF files as crystals: ordinary blocks by gemmi's compiled reader, all others by pymatgen's."""
 
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,10 +17,14 @@ from pymatgen.io.cif import CifParser
 from mat2spec.elements import symbols
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.distances import check_distances
 from mat2spec.structure.readers.cif_blocks import DataBlock, data_blocks, suits_pymatgen, text_for_pymatgen, values
-from mat2spec.structure.readers.cif_sites import AtomSites, atom_sites, formula, formula_units
-from mat2spec.structure.readers.cif_symmetry import CLOSEST, Symmetry, close_pairs, declared_symmetry, expand
+from mat2spec.structure.readers.cif_cell import CLOSEST, close_pairs, expand
+from mat2spec.structure.readers.cif_formula import declared_z, formula, refuse_another_formula
+from mat2spec.structure.readers.cif_sites import AtomSites, atom_sites
+from mat2spec.structure.readers.cif_symmetry import Symmetry, declared_symmetries
 from mat2spec.structure.readers.disorder import Disorder, ParsedStructure, check_size, parse_structure
+from mat2spec.structure.symmetry import space_group_number
 
 _CELL_TAGS = (
     *(f"_cell_length_{axis}" for axis in "abc"),
@@ -35,7 +40,6 @@ _MODULATED = (
     "_atom_site_fourier",
 )
 _MAGNETIC = ("_space_group_magn", "_atom_site_moment", "_space_group_symop_magn", "_magnetic_space_group")
-_OTHER_DICTIONARIES = ("_atom_site.", "_cell.")
 
 _IMAGES_PER_SITE = 4
 """Symmetry images per site of the largest cell that are passed to pymatgen: it takes a minute for 20,000."""
@@ -46,14 +50,14 @@ def read_cif(
 ) -> list[ParsedStructure]:
     """Read all structures of a CIF.
 
-    A block is ordinary if each site is one whole atom of a named element, the symmetry operations form a space group
-    that agrees with the name in the file, all images either coincide or are at least 0.5 Å apart, and the declared
-    formula and number of formula units agree with the cell. gemmi reads such a block, and it is expanded here to the
-    sites that pymatgen returns, within 1e-4. All other blocks go to pymatgen, except those that it is known to misread:
-    isotopes, modulated structures, hydrogens without coordinates, two alternatives both fully occupied.
+    A block is ordinary if each site is one whole atom of a named element and all images either coincide or are at least
+    0.5 Å apart. gemmi reads such a block, and it is expanded here to the sites that pymatgen returns, within 1e-4. All
+    other blocks go to pymatgen, except those that it is known to misread: isotopes, modulated structures, hydrogens
+    without coordinates, two alternatives both fully occupied.
 
-    Sites of zero occupancy are dummies and dropped, as in pymatgen. A cell whose elements or ratios (by over 2 %)
-    differ from `_chemical_formula_sum` is refused, where pymatgen only warns: most often the hydrogens are missing.
+    The symmetry operations must form the space group that the file names; incomplete ones are completed from the name
+    where the sites allow only that. A cell that is not Z times `_chemical_formula_sum` is refused, where pymatgen only
+    warns. Dummies, flagged or of zero occupancy, are dropped.
 
     Args:
         text: Content of the file.
@@ -89,26 +93,85 @@ def _parse(block: DataBlock, material_id: str, disorder: Disorder, largest_cell:
             raise StructureError("", other)
         sites = atom_sites(block.content, largest_cell)
         cell = _cell(block.content, block.tags)
-        symmetry = declared_symmetry(block.content, cell[3], cell[5])
         lattice = np.array(Lattice.from_parameters(*cell).matrix, float) if np.isfinite(cell).all() else None
-        if symmetry and lattice is not None and not symmetry.fits(lattice):
-            lengths = ", ".join(f"{number:g}" for number in cell)
-            rule = f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths})"
-            raise StructureError("", f"{rule}; is it given in other axes?")
-        ordinary = not block.flaw and sites.ordinary and not _is_magnetic(block.tags)
-        if ordinary and symmetry and symmetry.certain and lattice is not None:
-            crystal = _expanded(block.content, material_id, sites, symmetry, lattice, largest_cell)
-            if crystal:
-                return ParsedStructure("", crystal)
-        images = len(sites) * (len(symmetry) if symmetry else 192)
-        if images > _IMAGES_PER_SITE * largest_cell:
-            limit = f"{_IMAGES_PER_SITE} × largest_cell = {_IMAGES_PER_SITE * largest_cell:,}"
-            rule = f"its {len(sites):,} listed sites have {images:,} symmetry images, more than {limit}"
-            raise StructureError("", rule)
-        structure = _by_pymatgen(block.content, symmetry.triplets if symmetry else ())
-        return parse_structure(structure, material_id, disorder=disorder, largest_cell=largest_cell)
+        reader = _SitesReader(block, material_id, sites, lattice, disorder, largest_cell)
+        return reader.read(declared_symmetries(block.content, cell[3], cell[5]))
     except StructureError as error:
         return ParsedStructure("", StructureError(material_id, error.rule))
+
+
+@dataclass(frozen=True)
+class _SitesReader:
+    """Sites of a block, made a crystal by that reading of the block's symmetry which the sites confirm."""
+
+    block: DataBlock
+    material_id: str
+    sites: AtomSites
+    lattice: Float64[np.ndarray, "3 3"] | None
+    disorder: Disorder
+    largest_cell: int
+
+    def read(self, readings: tuple[Symmetry, ...]) -> ParsedStructure:
+        """Read the sites.
+
+        Raises:
+            StructureError: If no reading gives a crystal, or several give different ones.
+        """
+        if len(readings) == 1:
+            return self._by(readings[0])
+        structures, reasons = {}, []
+        for symmetry in readings:
+            try:
+                structures[symmetry.triplets] = self._by(symmetry)
+            except StructureError as error:
+                reasons.append(error.rule.removeprefix(symmetry.conflict).strip("; "))
+        sizes = {_size(structure) for structure in structures.values()}
+        # a group and one that contains it give the same crystal if they give equally many sites
+        nested = readings[0].expected and readings[0].triplets in structures and len(sizes) == 1
+        if len(structures) == 1 or nested:
+            return next(iter(structures.values()))
+        reason = f" ({reasons[-1]})" if reasons and not structures else ""
+        raise StructureError("", f"{readings[0].conflict}{reason}; list all operations, or correct the name")
+
+    def _by(self, symmetry: Symmetry) -> ParsedStructure:
+        """Read the sites by one symmetry."""
+        content, lattice = self.block.content, self.lattice
+        assert content is not None
+        if lattice is not None and not symmetry.fits(lattice):
+            lengths = ", ".join(f"{number:g}" for number in Lattice(lattice).parameters)
+            rule = f"the {len(symmetry)} symmetry operations do not fit the cell ({lengths})"
+            raise StructureError("", f"{rule}; is it given in other axes?")
+        ordinary = not self.block.flaw and self.sites.ordinary and not _is_magnetic(self.block.tags)
+        if ordinary and lattice is not None:
+            crystal = _expanded(content, self.material_id, self.sites, symmetry, lattice, self.largest_cell)
+            if crystal:
+                _refuse_unconfirmed(content, symmetry, crystal)
+                return ParsedStructure("", crystal)
+        images = len(self.sites) * len(symmetry)
+        if images > _IMAGES_PER_SITE * self.largest_cell:
+            limit = f"{_IMAGES_PER_SITE} × largest_cell = {_IMAGES_PER_SITE * self.largest_cell:,}"
+            rule = f"its {len(self.sites):,} listed sites have {images:,} symmetry images, more than {limit}"
+            raise StructureError("", rule)
+        structure = _by_pymatgen(content, symmetry.triplets)
+        parsed = parse_structure(structure, self.material_id, disorder=self.disorder, largest_cell=self.largest_cell)
+        if isinstance(parsed.crystal, Crystal) and not _is_magnetic(self.block.tags):
+            _refuse_unconfirmed(content, symmetry, parsed.crystal)
+        return parsed
+
+
+def _size(structure: ParsedStructure) -> int:
+    return len(structure.crystal) if isinstance(structure.crystal, Crystal) else 0
+
+
+def _refuse_unconfirmed(block: cif.Block, symmetry: Symmetry, crystal: Crystal) -> None:
+    """Refuse the smaller of two contradictory symmetries, unless Z × formula or the symmetry of the sites confirms it.
+
+    Without an expected group nothing is to be confirmed. That Z × formula agrees has been checked before.
+    """
+    if not symmetry.expected or (formula(block) and declared_z(block)):
+        return
+    if space_group_number(crystal) not in symmetry.expected:
+        raise StructureError("", f"{symmetry.conflict}; list all operations, or correct the name")
 
 
 @lru_cache
@@ -120,9 +183,6 @@ def _other_kind(tags: frozenset[str]) -> str:
     for tag in sorted(tags):
         if tag.startswith(_MODULATED):
             return f"the structure is modulated ({tag[:40]}); give a commensurate supercell"
-        if tag.startswith(_OTHER_DICTIONARIES):
-            kind = f"tags such as {tag[:40]} belong to mmCIF or the DDLm dictionaries"
-            return f"{kind}; write the file with tags of the core CIF dictionary"
     return ""
 
 
@@ -171,17 +231,11 @@ def _expanded(
     numbers = sites.atomic_numbers[rows]
     if numbers.max(initial=0) >= len(symbols()):
         return None
-    declared = formula(block)
-    if declared:
-        counts = {symbols()[z]: float(count) for z, count in Counter(numbers.tolist()).items()}
-        units = formula_units(declared, counts)
-        given = [cif.as_number(z) for z in values(block, "_cell_formula_units_Z") if z]
-        # one unit is accepted too: pymatgen writes the formula of the whole cell
-        if units is None or (given and round(units, 3) not in (1, given[0])):
-            return None
-    elif values(block, "_chemical_formula_sum"):
-        return None
-    return Crystal(material_id, numbers.astype(np.uint8), lattice, coordinates)
+    counts = Counter(symbols()[z] for z in numbers.tolist())
+    refuse_another_formula(block, {symbol: float(count) for symbol, count in counts.items()}, whole=True)
+    crystal = Crystal(material_id, numbers.astype(np.uint8), lattice, coordinates)
+    check_distances(crystal)
+    return crystal
 
 
 def _by_pymatgen(block: cif.Block, operations: tuple[str, ...]) -> Structure:
@@ -199,26 +253,19 @@ def _by_pymatgen(block: cif.Block, operations: tuple[str, ...]) -> Structure:
     except Exception as error:  # pymatgen raises any kind of exception for a broken text
         message = str(error).removeprefix("No structure parsed for section 1 in CIF.")
         reason = " ".join(message.split())[:200] or type(error).__name__
+        if re.match(r"Occupancy \S+ exceeded", reason):
+            reason = f"{reason.rstrip('.')} Sites coincide: list no image of a site, and each site once"
         raise StructureError("", f"it cannot be read as a structure ({reason})") from None
     if "implicit_hydrogens" in structure.site_properties:
         rule = "some sites stand for molecules with hydrogens that have no coordinates; add the hydrogens as sites"
         raise StructureError("", rule)
-    _refuse_another_formula(block, structure)
+    counts = {str(symbol): float(count) for symbol, count in structure.composition.get_el_amt_dict().items()}
+    refuse_another_formula(block, counts, whole=structure.is_ordered)
     for first, second in _overlapping(structure):
         distance = structure.get_distance(first, second)
         rule = f"sites {first} and {second} are {distance:.2g} Å apart; give coordinates with more digits (0.16667)"
         raise StructureError("", rule)
     return structure
-
-
-def _refuse_another_formula(block: cif.Block, structure: Structure) -> None:
-    declared = formula(block)
-    counts = {str(symbol): float(count) for symbol, count in structure.composition.get_el_amt_dict().items()}
-    if declared and formula_units(declared, counts) is None:
-        given = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(declared.items()))
-        listed = " ".join(f"{symbol}{count:g}" for symbol, count in sorted(counts.items()))
-        way_out = "add the missing sites or correct _chemical_formula_sum"
-        raise StructureError("", f"its sites are {listed}, its formula {given}; {way_out}")
 
 
 def _overlapping(structure: Structure) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,8 @@ from itertools import pairwise
 from gemmi import cif
 from pymatgen.io.cif import CifFile
 
+from mat2spec.structure.crystal import ROUNDED_OCCUPANCY
+
 MAX_CHARACTERS = 5_000_000
 """Longest block passed to pymatgen's reader, which reads about 1 MB/s."""
 
@@ -18,6 +20,12 @@ MAX_LINE = 10_000
 
 _MARKED = frozenset("?.'\";")
 """First characters of values that may be unknown, not applicable or quoted."""
+
+_DOTTED = re.compile(
+    r"(?<!\S)_(atom_site|atom_type|cell|chemical_formula|space_group|space_group_symop|symmetry|symmetry_equiv)\.(?=\S)",
+    re.IGNORECASE,
+)
+"""Categories of the DDLm dictionaries and of mmCIF, which set off a tag's category by a dot."""
 
 _STRUCTURE_TAGS = (
     "_cell_",
@@ -29,6 +37,7 @@ _STRUCTURE_TAGS = (
     "_magnetic_",
     "_parent_",
 )
+_OPERATIONS = ("_symmetry_equiv_pos_", "_space_group_symop_operation_", "_space_group_symop_id")
 _IGNORED_TAGS = ("_atom_site_aniso_",)
 _HOLDS_STRUCTURE = ("_atom_site_", "_atom_site.", "_cell_length_", "_cell.length_")
 
@@ -50,7 +59,7 @@ class DataBlock:
     @cached_property
     def tags(self) -> frozenset[str]:
         """All its tags, in lower case."""
-        return frozenset(tag.lower() for item in self.content or () for tag in _tags(item))
+        return frozenset(map(str.lower, all_tags(self.content))) if self.content is not None else frozenset()
 
     @property
     def should_hold_structure(self) -> bool:
@@ -64,7 +73,7 @@ def data_blocks(text: str) -> list[DataBlock]:
     Where the text is not a valid CIF, each block is read by itself, so that a broken one does not affect the others. A
     block with duplicate tags, unmatched quotes and the like is first rewritten by pymatgen's lenient reader.
     """
-    text = _in_ascii(text)
+    text = _DOTTED.sub(r"_\1_", _in_ascii(text))
     try:
         return [DataBlock(block.name.strip(), block) for block in cif.read_string(text)]
     except (ValueError, RuntimeError):
@@ -84,25 +93,51 @@ def values(block: cif.Block, *tags: str) -> list[str]:
     return []
 
 
+def all_tags(block: cif.Block) -> Iterator[str]:
+    """Tags of a block, as written."""
+    for item in block:
+        yield from _tags(item)
+
+
+def dummy_rows(block: cif.Block) -> list[int]:
+    """Rows of the atom loop that are flagged as dummies: places without an atom, such as the center of a ring."""
+    return [row for row, flag in enumerate(values(block, "_atom_site_calc_flag")) if flag.lower() == "dum"]
+
+
 def text_for_pymatgen(block: cif.Block, operations: Sequence[str]) -> str:
     """Write only the part of a block that describes the structure.
 
-    A missing occupancy is written as one, the default of the standard.
+    A missing occupancy is written as one, the default of the standard, as is one that is one within rounding; that of a
+    dummy as zero. Sites without labels get their symbols, because pymatgen asks for labels.
 
     Args:
         block: A data block.
-        operations: Symmetry operations to add, so that pymatgen need not guess them from a name.
+        operations: Symmetry operations to write instead of those of the block, so that pymatgen need not guess them
+            from a name.
     """
     document = cif.Document()
     copy = document.add_new_block("structure")
     for item in block:
         tags = [tag.lower() for tag in _tags(item)]
-        if any(tag.startswith(_STRUCTURE_TAGS) and not tag.startswith(_IGNORED_TAGS) for tag in tags) and _rows(item):
+        wanted = any(tag.startswith(_STRUCTURE_TAGS) and not tag.startswith(_IGNORED_TAGS) for tag in tags)
+        replaced = bool(operations) and any(tag.startswith(_OPERATIONS) for tag in tags)
+        if wanted and not replaced and _rows(item):
             copy.add_item(item)
+    dummies = dummy_rows(block)
+    if dummies and not len(copy.find_values("_atom_site_occupancy")):
+        copy.find_loop("_atom_site_calc_flag").get_loop().add_columns(["_atom_site_occupancy"], "1")
     occupancies = copy.find_values("_atom_site_occupancy")
     for row, occupancy in enumerate(occupancies):
-        if cif.is_null(occupancy):
+        if cif.is_null(occupancy) or abs(cif.as_number(occupancy) - 1) <= ROUNDED_OCCUPANCY:
             occupancies[row] = "1"
+        if row in dummies:
+            occupancies[row] = "0"
+    symbols = copy.find_values("_atom_site_type_symbol")
+    if len(symbols) and not len(copy.find_values("_atom_site_label")):
+        loop = copy.find_loop("_atom_site_type_symbol").get_loop()
+        loop.add_columns(["_atom_site_label"], "?")
+        for row, symbol in enumerate(list(symbols)):
+            copy.find_values("_atom_site_label")[row] = symbol
     if operations:
         copy.init_loop("_symmetry_equiv_pos_as_", ["xyz"]).set_all_values([[f"'{xyz}'" for xyz in operations]])
     return copy.as_string()

@@ -12,21 +12,18 @@ from jaxtyping import Float64
 from pymatgen.core.periodic_table import Element
 
 from mat2spec.errors import StructureError
-from mat2spec.structure.crystal import ISOTOPES, isotope_rule
-from mat2spec.structure.readers.cif_blocks import values
+from mat2spec.structure.crystal import ISOTOPES, ROUNDED_OCCUPANCY, isotope_rule
+from mat2spec.structure.readers.cif_blocks import dummy_rows, values
+from mat2spec.structure.readers.cif_formula import formula
 from mat2spec.structure.readers.disorder import check_size
 
 _THIRDS = np.array([1 / 3, 2 / 3])
 _THIRD_TOLERANCE = 1e-4
 """[relative] Deviation within which pymatgen takes a number as a rounded third."""
 
-_FORMULA_TOLERANCE = 0.02
-"""[relative] Formulas are given with two or three digits."""
-
 _TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d*\.?\d*)?\d*")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:[\d(+-].*)?")
 _GROUPS_OF_ATOMS = re.compile(r"wat|oh|no3|h2o", re.IGNORECASE)
-_FORMULA = re.compile(r"(?:([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?\s*)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,13 @@ def atom_sites(block: cif.Block, largest_cell: int) -> AtomSites:
     if len(occupancies) != rows or not (occupancies >= 0).all():
         wrong = labels[int(np.argmin(occupancies >= 0))] if len(occupancies) == rows else labels[0]
         raise StructureError("", f"site {wrong[:20]} has an occupancy that is not a number from 0 to 1")
+    if not (occupancies <= 1 + ROUNDED_OCCUPANCY).all():
+        row = int(np.argmax(occupancies))
+        raise StructureError(
+            "", f"site {labels[row][:20]} has an occupancy of {occupancies[row]:g}; one is the highest"
+        )
+    occupancies = np.where(np.abs(occupancies - 1) <= ROUNDED_OCCUPANCY, 1.0, occupancies)
+    occupancies[dummy_rows(block)] = 0.0
     occupied = np.flatnonzero(occupancies > 0).tolist()
     if not occupied:
         raise StructureError("", f"all {rows} atom sites have zero occupancy")
@@ -100,27 +104,6 @@ def atom_sites(block: cif.Block, largest_cell: int) -> AtomSites:
     return AtomSites(
         tuple(labels[row] for row in occupied), numbers, coordinates[occupied], occupancies[occupied], grouped
     )
-
-
-def formula(block: cif.Block) -> dict[str, float]:
-    """Declared sum formula as atoms per element; empty where it is missing or cannot be parsed."""
-    text = "".join(values(block, "_chemical_formula_sum")[:1])
-    if len(text) > 1000 or not text or _FORMULA.sub("", text):
-        return {}
-    counts: dict[str, float] = {}
-    for symbol, count in _FORMULA.findall(text):
-        counts[symbol] = counts.get(symbol, 0.0) + float(count or 1)
-    return counts if all(counts.values()) else {}
-
-
-def formula_units(declared: dict[str, float], counts: dict[str, float]) -> float | None:
-    """Number of declared formulas in the atom counts of a cell; None if the cell has other elements or ratios."""
-    if declared.keys() != counts.keys():
-        return None
-    ratios = [counts[symbol] / declared[symbol] for symbol in declared]
-    if max(ratios) > min(ratios) * (1 + _FORMULA_TOLERANCE):
-        return None
-    return sum(counts.values()) / sum(declared.values())
 
 
 @cache

@@ -1,36 +1,46 @@
-"""Symmetry declared in a CIF, and the sites of the cell that it generates from the listed ones."""
+"""Symmetry declared in a CIF: by operations, names and numbers, which may contradict each other."""
 
 import re
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import gemmi
 import numpy as np
+import spglib
 from gemmi import cif
-from jaxtyping import Float64, Int64
-from scipy.spatial import cKDTree
+from jaxtyping import Float64
 
-from mat2spec.errors import StructureError
-from mat2spec.structure.readers.cif_blocks import values
-
-SITE_TOLERANCE = 1e-4
-"""Images whose fractional coordinates all differ by less than this are one site, as in pymatgen."""
-
-CLOSEST = 0.5
-"""[Å] Smallest distance between two atoms of a crystal."""
+from mat2spec.errors import StructureError, counted
+from mat2spec.structure.readers.cif_blocks import all_tags, values
+from mat2spec.structure.readers.cif_formula import declared_z, formula
+from mat2spec.structure.readers.space_groups import (
+    numbers_by_schoenflies,
+    operations_of,
+    setting_of_hall,
+    settings_of_name,
+    settings_of_number,
+)
 
 _MAX_OPERATIONS = 192
 _METRIC_TOLERANCE = 0.02
-_MANY = 1_000
-_MAX_NEIGHBORS = 9
-"""Average neighbors of a site, itself included, above which pairs are not listed: 10⁶ equal sites would fill memory."""
 
 _OPERATION_TAGS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
-_NAME_TAGS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M_alt")
+_NAME_TAGS = (
+    "_symmetry_space_group_name_H-M",
+    "_space_group_name_H-M_alt",
+    "_symmetry_space_group_name_H-M_alt",
+    "_space_group_name_H-M_full",
+    "_symmetry_space_group_name_H-M_full",
+)
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 _NUMBER_TAGS = ("_symmetry_Int_Tables_number", "_space_group_IT_number")
-_CHOICES = {"S": "1", "Z": "2", "H": "H", "R": "R"}
-"""Suffixes for the choice of origin or axes: the ICSD's, and gemmi's."""
+_SCHOENFLIES_TAGS = ("_space_group_name_Schoenflies",)
+_SYSTEM_TAGS = ("_symmetry_cell_setting", "_space_group_crystal_system")
+_OTHER_SYMMETRY_TAGS = re.compile(
+    r"_(symmetry_equiv|symmetry_space_group_name|space_group_(name|generator|symop))_(?!magn|ssg|\w*id$)", re.IGNORECASE
+)
+"""Tags that hold a symmetry if none of the others does: generators, or names of a dialect that is not known here."""
+
 _ORIGINS = ("1", "2")
 
 
@@ -41,14 +51,17 @@ class Symmetry:
     Args:
         rotations: Matrices that act on columns of fractional coordinates.
         translations: In fractions of the cell.
-        certain: Whether the operations form a space group, the one named in the file.
-        triplets: The operations in CIF notation, where the file does not list them.
+        triplets: The operations in CIF notation.
+        conflict: How the file contradicts itself, or "".
+        expected: With a conflict, the numbers of the space groups one of which the crystal must have, unless its atoms
+            are Z × formula; empty where it may have any.
     """
 
     rotations: Float64[np.ndarray, "operations 3 3"]
     translations: Float64[np.ndarray, "operations 3"]
-    certain: bool
-    triplets: tuple[str, ...] = ()
+    triplets: tuple[str, ...]
+    conflict: str = ""
+    expected: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -60,8 +73,8 @@ class Symmetry:
         return bool((np.abs(rotated - metric) <= _METRIC_TOLERANCE * metric.max()).all())
 
 
-def declared_symmetry(block: cif.Block, alpha: float, gamma: float) -> Symmetry | None:
-    """Read the symmetry of a block: its operations, else its symbol, else its number, else P 1.
+def declared_symmetries(block: cif.Block, alpha: float, gamma: float) -> tuple[Symmetry, ...]:
+    """Read the symmetry of a block: its operations, else its name, else its number, else P 1.
 
     Args:
         block: A data block.
@@ -69,146 +82,164 @@ def declared_symmetry(block: cif.Block, alpha: float, gamma: float) -> Symmetry 
         gamma: Angle of the cell [°].
 
     Returns:
-        None where only pymatgen can decide.
+        One reading. Several where operations and names contradict each other: the smaller group, and the named ones
+        that contain it; the sites decide.
 
     Raises:
-        StructureError: If the origin is ambiguous, or no space group has the given name.
+        StructureError: If origin or axes are ambiguous, no space group has the given name, or the operations form no
+            group.
     """
     listed = tuple(filter(None, values(block, *_OPERATION_TAGS)))
-    names = [name for tag in _NAME_TAGS for name in values(block, tag) if name]
-    halls = [hall for tag in _HALL_TAGS for hall in values(block, tag) if hall]
-    named: list[gemmi.SpaceGroup | None] = [
-        gemmi.find_spacegroup_by_name(_gemmi_name(name), alpha, gamma) for name in names
-    ]
-    named += [_groups_by_hall().get(" ".join(hall.split())) for hall in halls]
-    known = [group for group in named if group]
-    numbers = {group.number for group in known} | {_number(number) for number in values(block, *_NUMBER_TAGS) if number}
-    if listed:
-        return _symmetry_of_operations(listed, frozenset(numbers), len(known) == len(named))
-    if known:
-        if not halls and known[-1].ext in _ORIGINS and not any(":" in _gemmi_name(name) for name in names):
-            raise _two_origins(known[-1])
-        agree = all(group and (group == known[-1] or (halls and group.hm == known[-1].hm)) for group in named)
-        certain = len(numbers) == 1 and agree
-        return _symmetry_of_group(known[-1], certain)
-    settings = [group for group in gemmi.spacegroup_table_itb() if {group.number} == numbers]
-    if any(group.ext in _ORIGINS for group in settings):
-        raise _two_origins(settings[0])
-    if settings:
-        return _symmetry_of_group(settings[0], not named) if len(settings) == 1 else None
-    unknown = [*names, *halls, *filter(None, values(block, *_NUMBER_TAGS))]
-    if unknown:
-        raise StructureError("", f"{unknown[0][:40]!r} is not a known space group; list the symmetry operations")
-    return _symmetry_of_group(gemmi.SpaceGroup(1), True)
-
-
-def _two_origins(group: gemmi.SpaceGroup) -> StructureError:
-    rule = f"space group {group.hm} has two origins and the file does not say which"
-    return StructureError("", f"{rule}; list the symmetry operations")
-
-
-def _symmetry_of_group(group: gemmi.SpaceGroup, certain: bool) -> Symmetry:
-    operations = tuple(group.operations())
-    return Symmetry(*_arrays(operations), certain, triplets=tuple(operation.triplet() for operation in operations))
-
-
-def _symmetry_of_operations(listed: tuple[str, ...], numbers: frozenset[int], names_known: bool) -> Symmetry | None:
     if len(listed) > _MAX_OPERATIONS:
         rule = f"{len(listed):,} symmetry operations are listed; a space group has at most {_MAX_OPERATIONS}"
         raise StructureError("", rule)
-    try:
-        number, rotations, translations = _group_of_operations(listed)
-    except (ValueError, RuntimeError):
-        return None
-    return Symmetry(rotations, translations, certain=number > 0 and names_known and numbers <= {number})
+    named, unknown = _named_groups(block, alpha, gamma)
+    if listed:
+        return _readings(listed, named, unknown)
+    if len(named) > 1:
+        smallest = min((settings[0] for settings in named.values()), key=lambda group: len(group.operations()))
+        return _readings(operations_of(smallest), named, unknown)
+    if named:
+        [settings] = named.values()
+        return (_symmetry(operations_of(_only_setting(settings, gamma))),)
+    if unknown:
+        raise StructureError("", f"{unknown[0][:40]!r} is not a known space group; list the symmetry operations")
+    return (_without_group(block),)
+
+
+def _only_setting(settings: tuple[gemmi.SpaceGroup, ...], gamma: float) -> gemmi.SpaceGroup:
+    """The setting that a name means: the standard one where it is only a number; in the axes of the cell.
+
+    Raises:
+        StructureError: If it leaves the origin or the axes open.
+    """
+    in_axes = [group for group in settings if group.ext not in "HR" or (group.ext == "H") == (gamma > 110)]
+    first = in_axes[0] if in_axes else settings[0]
+    if len({frozenset(operations_of(group)) for group in in_axes}) < 2:
+        return first
+    if any(group.ext in _ORIGINS for group in in_axes):
+        rule = f"space group {first.hm} has two origins and the file does not say which"
+        raise StructureError("", f"{rule}; list the symmetry operations")
+    if settings != settings_of_number(first.number):
+        rule = f"its space group may be {' or '.join(group.hm for group in in_axes[:3])}"
+        raise StructureError("", f"{rule}; list the symmetry operations")
+    return first
+
+
+def _named_groups(
+    block: cif.Block, alpha: float, gamma: float
+) -> tuple[dict[int, tuple[gemmi.SpaceGroup, ...]], list[str]]:
+    """Space groups that a file names, by number, in the settings on which its names agree; and names that are unknown.
+
+    The Hall symbol decides where settings differ, for it alone determines the operations.
+    """
+    named: dict[int, tuple[gemmi.SpaceGroup, ...]] = {}
+    unknown = []
+    schoenflies = numbers_by_schoenflies() if values(block, *_SCHOENFLIES_TAGS) else {}
+    sources = [
+        *((name, settings_of_name(name, alpha, gamma)) for tag in _NAME_TAGS for name in values(block, tag) if name),
+        *((number, settings_of_number(_number(number))) for tag in _NUMBER_TAGS for number in values(block, tag)),
+        *((name, settings_of_number(schoenflies.get(name.lower(), 0))) for name in values(block, *_SCHOENFLIES_TAGS)),
+        *((hall, (setting_of_hall(hall),)) for tag in _HALL_TAGS for hall in values(block, tag) if hall),
+    ]
+    for text, settings in sources:
+        known = [group for group in settings if group]
+        if not known:
+            unknown += [text] * bool(text)
+            continue
+        before = named.get(known[0].number, tuple(known))
+        both = tuple(group for group in before if group in known)
+        named[known[0].number] = both or (tuple(known) if len(known) < 3 else before)
+    return named, unknown
+
+
+def _readings(
+    listed: tuple[str, ...], named: dict[int, tuple[gemmi.SpaceGroup, ...]], unknown: list[str]
+) -> tuple[Symmetry, ...]:
+    """Readings of operations beside names: one if they agree."""
+    number, operations, closed = _closure(listed)
+    if (closed and not named and not (unknown and len(operations) == 1)) or set(named) == {number}:
+        return (_symmetry(operations),)
+    others = [settings for settings in named.values() if settings[0].number != number]
+    names = ", ".join([settings[0].xhm() for settings in others] or unknown)
+    group = next((setting.hm for setting in settings_of_number(number)), "") if closed else "no complete group"
+    given = f"{group}, {counted(len(listed), 'operation')}"
+    conflict = f"its listed symmetry ({given}) is not that of the space group it names ({names})"
+    sets = {frozenset(operations_of(setting)): setting for settings in others for setting in settings}
+    nested = [group for group in sets if group < set(operations)]
+    readings = [_symmetry(operations_of(sets[group]), conflict) for group in sets if group > set(operations)]
+    if closed and (nested or readings):
+        readings = [_symmetry(operations, conflict, frozenset(named)), *readings]
+    if not readings:
+        raise StructureError("", f"{conflict}; list all operations, or correct the name")
+    return tuple(readings)
+
+
+def _without_group(block: cif.Block) -> Symmetry:
+    """P 1, for a block that gives neither operations nor a name.
+
+    Where it gives a crystal system, its group was lost: its sites may happen to have that system, and yet be those of
+    an asymmetric unit. So it is refused, unless Z × formula can tell.
+    """
+    for tag in all_tags(block):
+        if _OTHER_SYMMETRY_TAGS.match(tag) and any(values(block, tag)):
+            rule = f"its symmetry stands in {tag[:60]}, which is not read"
+            raise StructureError("", f"{rule}; list the operations under {_OPERATION_TAGS[1]}")
+    system = "".join(values(block, *_SYSTEM_TAGS)[:1]).lower()
+    if system and not (formula(block) and declared_z(block)):
+        rule = f"it is {system}, and neither a space group nor symmetry operations are given"
+        raise StructureError("", f"{rule}; list all operations, or all sites with Z and the formula")
+    return _symmetry(("x,y,z",))
+
+
+def _symmetry(operations: tuple[str, ...], conflict: str = "", expected: frozenset[int] = frozenset()) -> Symmetry:
+    return Symmetry(*_arrays(operations), operations, conflict, expected)
 
 
 @lru_cache(maxsize=1024)
-def _group_of_operations(listed: tuple[str, ...]) -> tuple[int, np.ndarray, np.ndarray]:
-    """Number of the space group that operations form, or 0 if they form none; and the operations in their order."""
-    operations = tuple(gemmi.Op(xyz) for xyz in listed)
-    group = gemmi.GroupOps(list(operations))
-    listed_triplets = {operation.wrap().triplet() for operation in operations}
-    group_triplets = {operation.wrap().triplet() for operation in group}
-    complete = listed_triplets == group_triplets and len(group) == len(operations)
-    space_group = gemmi.find_spacegroup_by_ops(group) if complete else None
-    return (space_group.number if space_group else 0, *_arrays(operations))
+def _arrays(operations: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    parsed = [gemmi.Op(triplet) for triplet in operations]
+    rotations = np.array([operation.rot for operation in parsed]) / gemmi.Op.DEN
+    return rotations, np.array([operation.tran for operation in parsed]) / gemmi.Op.DEN
 
 
-def _arrays(operations: tuple[gemmi.Op, ...]) -> tuple[np.ndarray, np.ndarray]:
-    rotations = np.array([operation.rot for operation in operations]) / gemmi.Op.DEN
-    translations = np.array([operation.tran for operation in operations]) / gemmi.Op.DEN
-    return rotations, translations
+@lru_cache(maxsize=1024)
+def _closure(listed: tuple[str, ...]) -> tuple[int, tuple[str, ...], bool]:
+    """Group that operations generate: its number, its operations, and whether they are all listed.
+
+    The number is 0 where it is unknown. Listed operations come first, in their order.
+
+    Raises:
+        StructureError: If an operation cannot be read.
+    """
+    operations = {}
+    for text in listed:
+        try:
+            operation = gemmi.Op(text).wrap()
+        except (ValueError, RuntimeError):
+            raise StructureError("", f"the symmetry operation {text[:40]!r} cannot be read; write x,y+1/2,z") from None
+        operations[operation.triplet()] = operation
+    group = gemmi.GroupOps(list(operations.values()))
+    try:
+        group.add_missing_elements()
+    except RuntimeError:  # they generate no finite group
+        return 0, tuple(operations), False
+    triplets = [operation.wrap().triplet() for operation in group]
+    missing = [triplet for triplet in triplets if triplet not in operations]
+    return _number_of(group), (*operations, *missing), not missing and len(triplets) == len(operations)
 
 
-def _gemmi_name(name: str) -> str:
-    """Name of a space group as gemmi writes it: F d -3 m:2 for F d -3 m Z, and F d -3 m for F_d_-3_m."""
-    name = name.replace("_", " ").strip()
-    choice = re.fullmatch(r"(.*\S)\s+([SZHR])", name)
-    return f"{choice[1]}:{_CHOICES[choice[2]]}" if choice else name
+def _number_of(group: gemmi.GroupOps) -> int:
+    """Number of a space group in any setting; 0 if it is none."""
+    if known := gemmi.find_spacegroup_by_ops(group):
+        return int(known.number)
+    rotations, translations = _arrays(tuple(operation.triplet() for operation in group))
+    try:
+        kind = spglib.get_spacegroup_type_from_symmetry(rotations.astype(np.intc), translations)
+    except spglib.SpglibError:
+        return 0
+    return int(kind.number) if kind else 0
 
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 4 else 0
-
-
-@cache
-def _groups_by_hall() -> dict[str, gemmi.SpaceGroup]:
-    return {group.hall: group for group in gemmi.spacegroup_table()}
-
-
-def expand(
-    symmetry: Symmetry, listed: Float64[np.ndarray, "rows 3"], lattice: Float64[np.ndarray, "3 3"]
-) -> tuple[Float64[np.ndarray, "sites 3"], Int64[np.ndarray, " sites"]] | None:
-    """Apply all operations to all listed sites, and merge images that coincide.
-
-    Returns:
-        Fractional coordinates, and the listed row of each site. None if images of two rows coincide, or if two images
-        neither coincide nor are 0.5 Å apart.
-    """
-    images = np.einsum("oij,rj->roi", symmetry.rotations, listed) + symmetry.translations
-    images = images.reshape(-1, 3)
-    images = images - np.floor(images)
-    rows = np.repeat(np.arange(len(listed)), len(symmetry))
-    if len(symmetry) > 1:  # most coincidences hold to five digits; the others are handled below
-        rounded = np.rint(images * 1e5).astype(np.int64) % 100_000
-        _, first, same = np.unique(rounded @ np.array([10**10, 10**5, 1]), return_index=True, return_inverse=True)
-        if (rows[first][same] != rows).any():
-            return None
-        first = np.sort(first)
-        images, rows = images[first], rows[first]
-    pairs = close_pairs(images, lattice)
-    if pairs is None:
-        return None
-    if not len(pairs):
-        return images, rows
-    offsets = images[pairs[:, 0]] - images[pairs[:, 1]]
-    coincide = (np.abs(offsets - np.rint(offsets)) < SITE_TOLERANCE).all(axis=1)
-    if not coincide.all() or (rows[pairs[:, 0]] != rows[pairs[:, 1]]).any():
-        return None
-    distinct = np.setdiff1d(np.arange(len(images)), pairs.max(axis=1, initial=-1))
-    return images[distinct], rows[distinct]
-
-
-def close_pairs(
-    fractions: Float64[np.ndarray, "sites 3"], lattice: Float64[np.ndarray, "3 3"]
-) -> Int64[np.ndarray, "pairs 2"] | None:
-    """Find the pairs of sites closer than 0.5 Å, periodic images included.
-
-    Returns:
-        Positions, each pair twice. None if many sites have eight or more neighbors on average, or the cell is thinner
-        than two such distances.
-    """
-    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    if (heights <= 2 * CLOSEST).any():
-        return None
-    projections = np.mod(fractions, 1.0) * heights
-    projections[projections >= heights] = 0.0
-    # along the heights of a cell no two points are further apart than in space, so that no pair is missed
-    tree = cKDTree(projections, boxsize=heights)
-    if len(projections) > _MANY and tree.count_neighbors(tree, CLOSEST, p=np.inf) > _MAX_NEIGHBORS * len(projections):
-        return None
-    pairs = tree.query_pairs(CLOSEST, p=np.inf, output_type="ndarray").astype(np.int64)
-    offsets = fractions[pairs[:, 0]] - fractions[pairs[:, 1]]
-    pairs = pairs[np.linalg.norm((offsets - np.rint(offsets)) @ lattice, axis=1) < CLOSEST]
-    return np.concatenate([pairs, pairs[:, ::-1]])

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -13,7 +13,8 @@ from pymatgen.core import Composition, Structure
 from pymatgen.transformations.standard_transformations import OrderDisorderedStructureTransformation
 
 from mat2spec.errors import StructureError
-from mat2spec.structure.crystal import Crystal, disordered_site, isotope_in
+from mat2spec.structure.crystal import ROUNDED_OCCUPANCY, Crystal, disordered_site, isotope_in
+from mat2spec.structure.distances import check_distances
 
 Disorder = Literal["reject", "ordered"]
 
@@ -69,18 +70,43 @@ def disordered_formula(structure: Structure) -> str:
     return "".join(f"{species}{count}" if count > 1 else species for species, count in parts)
 
 
+def normalized(occupancies: Mapping[str, float]) -> dict[str, float]:
+    """Occupancies of one site, scaled so that their sum is one where it is so within rounding."""
+    total = sum(occupancies.values())
+    scale = total if abs(total - 1) <= ROUNDED_OCCUPANCY else 1.0
+    return {element: occupancy / scale for element, occupancy in occupancies.items()}
+
+
 def _parse(structure: Structure, material_id: str, disorder: Disorder, largest_cell: int) -> ParsedStructure:
     check_size(len(structure), largest_cell)
+    structure = _with_normalized_sites(structure)
     if isotope := isotope_in(structure):
         raise StructureError("", isotope)
     site = disordered_site(structure)
     if not site:
-        return ParsedStructure("", Crystal.from_structure(structure, material_id))
+        return ParsedStructure("", _whole(structure, material_id))
     if disorder == "reject":
         way_out = "order it yourself, or with mat2spec ingest files --reading.disorder ordered"
         raise StructureError("", f"{site}; {way_out}")
     ordered = most_likely_ordering(structure, site)
-    return ParsedStructure("", Crystal.from_structure(ordered, material_id), disordered_formula(structure))
+    return ParsedStructure("", _whole(ordered, material_id), disordered_formula(structure))
+
+
+def _with_normalized_sites(structure: Structure) -> Structure:
+    totals = [site.species.num_atoms for site in structure]
+    rounded = [index for index, total in enumerate(totals) if 0 < abs(total - 1) <= ROUNDED_OCCUPANCY]
+    if rounded:
+        structure = structure.copy()
+        for index in rounded:
+            structure[index].species = structure[index].species / totals[index]
+    return structure
+
+
+def _whole(structure: Structure, material_id: str) -> Crystal:
+    """Crystal of a structure of whole atoms, none of which overlap."""
+    crystal = Crystal.from_structure(structure, material_id)
+    check_distances(crystal)
+    return crystal
 
 
 def check_size(sites: int, largest_cell: int) -> None:

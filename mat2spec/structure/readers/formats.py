@@ -11,16 +11,17 @@ from typing import Any
 import ase.io
 import numpy as np
 from pymatgen.core import Structure
-from pymatgen.io.optimade import OptimadeStructureAdapter
-from pymatgen.io.vasp.inputs import Poscar
 
 from mat2spec.config.ingestion import ReadingConfig
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.distances import check_distances
 from mat2spec.structure.readers.archives import without_compression
 from mat2spec.structure.readers.cif import read_cif
-from mat2spec.structure.readers.disorder import ParsedStructure, check_size, parse_structure
+from mat2spec.structure.readers.disorder import ParsedStructure, check_size, normalized, parse_structure
 from mat2spec.structure.readers.names import POSCAR, is_table, stem, structure_format
+from mat2spec.structure.readers.optimade import structure_of_entry
+from mat2spec.structure.readers.poscar import read_poscar
 
 _STRUCTURE_DOCUMENT = "a structure: pymatgen's as_dict or an OPTIMADE entry"
 
@@ -75,14 +76,7 @@ def _cif(text: str, material_id: str, config: ReadingConfig) -> Iterator[ParsedS
 
 
 def _poscar(text: str, material_id: str, config: ReadingConfig) -> Iterator[ParsedStructure]:
-    lines = text.splitlines()
-    sites = max(sum(int(word) for word in line.split() if word.isdecimal()) for line in [*lines[5:7], ""])
-    if sites > len(lines):  # pymatgen would allocate memory for all declared sites
-        raise ValueError(f"it declares {sites} sites in {len(lines)} lines")
-    poscar = Poscar.from_str(text)
-    if not poscar.true_names:  # pymatgen then assumes H, He, Li …
-        raise ValueError("it names no elements (VASP 4 format); add a line with their symbols above the atom counts")
-    yield _parsed(poscar.structure, material_id, config)
+    yield _parsed(read_poscar(text), material_id, config)
 
 
 def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[ParsedStructure]:
@@ -92,7 +86,9 @@ def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[Pars
         name = _name_in(atoms.info) or (f"{material_id}-{index}" if len(frames) > 1 else material_id)
         try:
             check_size(len(atoms), config.largest_cell)
-            yield ParsedStructure("", Crystal.from_atoms(atoms, name))
+            crystal = Crystal.from_atoms(atoms, name)
+            check_distances(crystal)
+            yield ParsedStructure("", crystal)
         except StructureError as error:
             yield ParsedStructure(name, StructureError(name, error.rule))
 
@@ -188,11 +184,18 @@ def _structure_of_document(document: Any) -> Structure:
         inner = document["structure"]
         return _structure_of_document(json.loads(inner) if isinstance(inner, str) else inner)
     if "attributes" in document:
-        return OptimadeStructureAdapter.get_structure(document)
+        return structure_of_entry(document["attributes"])
     if "lattice" not in document or "sites" not in document:
         keys = ", ".join(sorted(document))[:100] or "none"
         raise StructureError("", f"the document is not {_STRUCTURE_DOCUMENT} (its keys are {keys})")
-    return Structure.from_dict(document)
+    return Structure.from_dict(document | {"sites": [_with_normalized_occupancies(site) for site in document["sites"]]})
+
+
+def _with_normalized_occupancies(site: dict[str, Any]) -> dict[str, Any]:
+    """A site of as_dict: pymatgen refuses an occupancy of 1.000001."""
+    occupancies = normalized({str(index): float(species["occu"]) for index, species in enumerate(site["species"])})
+    species = [one | {"occu": occupancies[str(index)]} for index, one in enumerate(site["species"])]
+    return site | {"species": species}
 
 
 def _parsed(structure: Structure, material_id: str, config: ReadingConfig) -> ParsedStructure:

@@ -7,7 +7,9 @@ import posixpath
 
 from mat2spec.structure.readers.archives import is_archive, suffixes, without_compression
 
-TABLES = (".parquet", ".csv")
+_PARQUET = (".parquet", ".parq", ".pq")
+
+TABLES = (*_PARQUET, ".csv")
 
 POSCAR = ".poscar"
 
@@ -37,7 +39,7 @@ def is_table(path: str) -> bool:
 
 def is_parquet(path: str) -> bool:
     """Whether a name is that of a Parquet table."""
-    return path.lower().endswith(".parquet")
+    return path.lower().endswith(_PARQUET)
 
 
 def stem(name: str) -> str:

@@ -103,6 +103,14 @@ def test_label_that_is_not_a_spectrum_is_refused_by_material(read, labels, label
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("bins", "reason"), [(2, "the highest frequency is 20 cm⁻¹"), (3, "force constants of")])
+def test_phonon_labels_whose_frequencies_are_in_another_unit_are_refused(read, labels, bins, reason):
+    """The spectrum of mp-10044 in THz or meV, on a grid in cm⁻¹: all of it in the first bins."""
+    labels[3] = [1.0] * bins + [0.0] * (51 - bins)
+    with pytest.raises(TableError, match=rf"labels\.parquet: mp-10044: .*{reason}.*convert.*or remove the row"):
+        read(phdos=labels)
+
+
 @pytest.mark.parametrize("values", [["a"] * 36, [True] * 36])
 def test_column_of_labels_without_numbers_is_refused(read, values):
     with pytest.raises(TableError, match="phdos"):
@@ -124,7 +132,7 @@ def overlapping(small_table: pa.Table) -> list[list[float]]:
 
 
 def test_structure_whose_graph_cannot_be_built_is_refused(read, small_table):
-    with pytest.raises(TableError, match=r"labels\.parquet: mp-10044: .*0\.5 Å.*; remove the row") as caught:
+    with pytest.raises(TableError, match=r"labels\.parquet: mp-10044: .*overlap.*; remove the row") as caught:
         read(frac_coords=overlapping(small_table))
     assert "\n" not in str(caught.value)
 
@@ -132,7 +140,7 @@ def test_structure_whose_graph_cannot_be_built_is_refused(read, small_table):
 def test_without_the_check_a_graph_that_cannot_be_built_is_refused_when_it_is_used(read, small_table):
     splits = read(check_graphs=False, frac_coords=overlapping(small_table))
     assert len(splits.test.graphs) == 6
-    with pytest.raises(StructureError, match=r"mp-10044: .*0\.5 Å"):
+    with pytest.raises(StructureError, match=r"mp-10044: .*overlap"):
         splits.train.graphs  # noqa: B018 - it is a property
 
 
@@ -148,7 +156,7 @@ def test_lone_atom_is_refused(read, small_table):
 
 def test_displacement_that_makes_atoms_overlap_is_refused(bundled):
     data = DataConfig(table=str(bundled), displacement=0.9)
-    with pytest.raises(TableError, match=r"data\.displacement 0\.9 Å, mp-.*0\.5 Å.*use smaller ones"):
+    with pytest.raises(TableError, match=r"data\.displacement 0\.9 Å, mp-.*overlap.*use smaller ones"):
         read_labels(bundled, data, GraphConfig(), PHDOS_GRID)
 
 
@@ -180,11 +188,13 @@ def test_material_in_two_splits_is_refused(read, small_table):
         read(material_id=ids)
 
 
-@pytest.mark.parametrize("content", [None, b"not parquet"])
-def test_table_that_cannot_be_read_is_refused_in_one_line(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "rule"), [(None, "there is no such table of labels"), (b"not parquet", "cannot read the table")]
+)
+def test_table_that_cannot_be_read_is_refused_in_one_line(tmp_path, content, rule):
     path = tmp_path / "labels.parquet"
     if content:
         path.write_bytes(content)
-    with pytest.raises(TableError, match=r"labels\.parquet: cannot read the table") as caught:
+    with pytest.raises(TableError, match=rf"labels\.parquet: {rule}") as caught:
         read_labels(path, DataConfig(table=str(path)), GraphConfig(), PHDOS_GRID)
     assert "\n" not in str(caught.value)

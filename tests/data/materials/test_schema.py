@@ -41,12 +41,78 @@ def test_row_becomes_its_crystal():
         {"atomic_numbers": pa.list_(pa.uint8()), "frac_coords": pa.list_(pa.float32()), "nsites": pa.int16()},
         {"lattice": pa.list_(pa.float64(), 9), "material_id": pa.large_string(), "formula_pretty": pa.string_view()},
         {"atomic_numbers": pa.large_list(pa.int64()), "frac_coords": pa.large_list(pa.float64())},
+        {"lattice": pa.list_(pa.float64()), "nsites": pa.uint64()},
     ],
 )
 def test_arrow_types_that_hold_the_same_numbers_are_accepted(types):
     (crystal,) = read(ROW, **types)
     assert isinstance(crystal, Crystal)
     assert crystal.frac_coords.dtype == np.float64
+
+
+NESTED = {"lattice": np.reshape(ROW["lattice"], (3, 3)).tolist(), "frac_coords": [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]}
+
+POLONIUM = {
+    "nsites": 1,
+    "atomic_numbers": [84],
+    "lattice": [3, 0, 0, 0, 3, 0, 0, 0, 3],
+    "frac_coords": [0, 0, 0],
+}
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        {},
+        {"lattice": pa.list_(pa.list_(pa.float64(), 3), 3), "frac_coords": pa.large_list(pa.list_(pa.float32()))},
+        {"lattice": pa.list_(pa.list_(pa.float32(), 3)), "frac_coords": pa.list_(pa.list_(pa.float64(), 3))},
+    ],
+)
+def test_rows_of_three_are_the_same_as_flat_numbers(types):
+    (nested,) = read(ROW | NESTED, **types)
+    (flat,) = read(ROW)
+    assert isinstance(nested, Crystal)
+    np.testing.assert_allclose(nested.lattice, flat.lattice, rtol=1e-6)
+    np.testing.assert_array_equal(nested.frac_coords, flat.frac_coords)
+
+
+def test_integers_are_numbers():
+    (crystal,) = read(ROW | POLONIUM)
+    assert isinstance(crystal, Crystal)
+    assert crystal.volume == pytest.approx(27)
+    assert crystal.lattice.dtype == crystal.frac_coords.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("lattice", [[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]], "each row of lattice must be 3 numbers"),
+        ("lattice", [[1.0, 0.0, 0.0], None, [0.0, 0.0, 1.0]], "each row of lattice must be 3 numbers"),
+        ("lattice", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "the lattice has 6 numbers; need 9"),
+        ("frac_coords", [[0.0, 0.5], [0.0, 0.5], [0.0, 0.5]], "each row of frac_coords must be 3 numbers"),
+        ("frac_coords", [[0.0, 0.5, 0.0]], "3 fractional coordinates for 2 sites"),
+        ("frac_coords", [], "0 fractional coordinates for 2 sites"),
+    ],
+)
+def test_rows_that_are_not_of_three_are_the_error_of_that_material(name, values, reason):
+    wrong, right = read(ROW | NESTED | {name: values}, GOOD | NESTED)
+    assert isinstance(wrong, StructureError)
+    assert reason in str(wrong)
+    assert isinstance(right, Crystal)
+
+
+@pytest.mark.parametrize("name", ["lattice", "frac_coords"])
+def test_half_precision_is_refused(name):
+    """It moves atoms by up to 0.1 Å in large cells."""
+    half = table(ROW).set_column(list(COLUMNS).index(name), name, pa.array([ROW[name]], pa.list_(pa.float16())))
+    with pytest.raises(TableError, match=f"column {name} is list<item: halffloat>, .* double or single precision"):
+        check_schema(half.schema, "table.parquet")
+
+
+def test_column_in_another_case_is_refused_by_both_names():
+    schema = table(ROW).rename_columns(["Material_ID", *COLUMNS[1:]]).schema
+    with pytest.raises(TableError, match=r"missing column material_id .*; Material_ID must be in lower case"):
+        check_schema(schema, "table.parquet")
 
 
 def test_bundled_rows_are_all_crystals(small_table):
@@ -68,7 +134,7 @@ def test_missing_column_is_refused_by_name(name):
         ("nsites", pa.array([2.0])),
         ("atomic_numbers", pa.array([11])),
         ("atomic_numbers", pa.array([["Na", "Cl"]])),
-        ("lattice", pa.array([[1, 2, 3]])),
+        ("lattice", pa.array([["1", "2", "3"]])),
         ("frac_coords", pa.array(["0 0 0"])),
     ],
 )

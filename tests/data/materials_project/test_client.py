@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from functools import cache
 from itertools import count
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from mat2spec.data.materials_project.client import MaterialsProject
 from mat2spec.data.materials_project.curves import Curve, electronic_curve, phonon_curve
 from mat2spec.data.materials_project.fetch import ShardFetcher
 from mat2spec.data.materials_project.ids import stored_ids, usual_id
-from mat2spec.data.materials_project.labels import electronic_label
+from mat2spec.data.materials_project.labels import electronic_label, phonon_label
 from mat2spec.data.materials_project.retry import RetryPolicy
 from mat2spec.data.materials_project.summaries import FIELDS, Summary
 from mat2spec.errors import ConfigError, ServiceError, SpectrumError
@@ -117,6 +118,39 @@ def test_spin_channels_that_differ_are_refused_for_nonmagnetic_labels():
         electronic_label(summary_of(row), crystal, polarized, nonmagnetic=True)
     label = electronic_label(summary_of(row), crystal, polarized, nonmagnetic=False).columns
     np.testing.assert_allclose(label["edos"], row["edos"], rtol=1e-5, atol=1e-6)
+
+
+@cache
+def metal() -> tuple[dict, Crystal]:
+    path = "mat2spec/data/bundled/edos_gpaw.parquet"
+    row = next(row for row in pq.read_table(path).to_pylist() if row["is_metal"] and abs(row["efermi"]) > 2.0)
+    return row, Crystal.from_row(row)
+
+
+@pytest.mark.parametrize("chosen", [insulator, metal])
+def test_densities_per_volume_are_refused_by_the_electrons_of_the_atoms(chosen):
+    row, crystal = chosen()
+    per_volume = curve_of(row, densities=np.array([row["densities"]]) / crystal.volume)
+    with pytest.raises(SpectrumError, match=r"states below the Fermi level, .* outer and .*; give states/eV per cell"):
+        electronic_label(summary_of(row), crystal, per_volume, nonmagnetic=True)
+
+
+def test_a_curve_whose_fermi_level_has_another_zero_is_refused():
+    row, crystal = metal()
+    with pytest.raises(SpectrumError, match=r"Fermi level of its bands is .*, that of its curve .* disagree"):
+        electronic_label(summary_of(row), crystal, curve_of(row, efermi=row["efermi"] + 1.5), nonmagnetic=True)
+    with pytest.raises(SpectrumError, match=r"the Fermi level, 0\.00 eV, has no states on one side"):
+        electronic_label(summary_of(row), crystal, curve_of(row, efermi=0.0), nonmagnetic=True)
+
+
+def test_phonons_in_wavenumbers_given_as_terahertz_are_refused():
+    _, crystal = insulator()
+    wavenumbers = np.arange(1.0, 400.0)
+    curve = Curve(wavenumbers, wavenumbers[None] ** 2)
+    summary = summary_of(insulator()[0], phonon_IDs={"dfpt": ["mp-1"]})
+    phonon_label(summary, crystal, replace(curve, points=wavenumbers / 33.356), "dfpt")
+    with pytest.raises(SpectrumError, match="convert the frequencies to cm⁻¹"):
+        phonon_label(summary, crystal, curve, "dfpt")
 
 
 KEYS = st.sampled_from(["a", "sites", "total", "task_id", "dfpt"])

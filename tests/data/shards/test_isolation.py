@@ -8,20 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mat2spec.data.shards.isolation
-from mat2spec.config import InferenceConfig
+import mat2spec.data.shards.isolated_process
 from mat2spec.data.materials.screening_input import MaterialsInput
-from mat2spec.data.shards.isolation import (
-    CONFIRMATIONS,
-    Fault,
-    IsolatedProcess,
-    TooManyFaultsError,
-    find_faults,
-    isolate,
-)
+from mat2spec.data.shards.isolated_process import Fault, IsolatedProcess
+from mat2spec.data.shards.isolation import CONFIRMATIONS, TooManyFaultsError, find_faults, isolate
 from mat2spec.data.shards.shard import Shard
-from mat2spec.data.shards.step import ShardTables, StageTimer
-from mat2spec.predict.pipeline import ScreeningSpec, ShardPipeline
+from mat2spec.data.shards.step import ShardLimits, ShardTables, StageTimer
+from mat2spec.predict.pipeline import ScreeningStep, ShardPipeline
 from mat2spec.storage.rejects import reject_table
 from mat2spec.storage.run_directory import RunDirectory
 
@@ -79,10 +72,10 @@ def test_rows_that_kill_real_processes_are_rejected_and_the_others_computed(
     run = RunDirectory(tmp_path / "run")
     run.claim({}, {})
     (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(10)
-    spec = ScreeningSpec(checkpoint, InferenceConfig(seconds_per_shard=30), str(run.path), 1_500_000_000)
+    step = ScreeningStep(run, ShardLimits(30, 1_500_000_000, 100), checkpoint)
     with inject_faults({ids[row]: fault for row, (fault, _) in FAULTS.items()} | {ids[9]: "predict:segv"}):
-        report = isolate(spec, shard)
-        orphan = IsolatedProcess(spec, 10)
+        report = isolate(step, shard)
+        orphan = IsolatedProcess(step, 10)
         pipe = orphan._start()
         pipe.send((shard.part(4, 5), 2))
         while pipe.recv() != ("stage", "graph"):
@@ -109,7 +102,7 @@ def test_missing_input_rejects_no_row(materials, checkpoint, tmp_path):
     pq.write_table(materials.slice(0, 4), tmp_path / "input.parquet")
     (shard,) = MaterialsInput.open(tmp_path / "input.parquet").shards(4)
     (tmp_path / "input.parquet").unlink()
-    pipeline = ShardPipeline(ScreeningSpec(checkpoint, InferenceConfig(), str(tmp_path / "run"), None))
-    kind, text = mat2spec.data.shards.isolation._answer(pipeline, shard, StageTimer(), "inference")
+    pipeline = ShardPipeline(checkpoint)
+    kind, text = mat2spec.data.shards.isolated_process._answer(pipeline, shard, StageTimer(), "inference")
     assert kind == "unreadable"
     assert "input.parquet: cannot be read (No such file or directory)" in text

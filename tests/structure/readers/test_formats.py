@@ -221,3 +221,55 @@ def test_any_damage_ends_in_crystals_or_errors_of_one_line(name, at, length, jun
     results = read(name, content[:start] + junk + content[start + length :])
     assert results
     assert all(isinstance(result, Crystal) or "\n" not in str(result) for result in results)
+
+
+COINCIDENT = Structure(Lattice.orthorhombic(2, 3, 4), ["Na", "Na"], [[0, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("POSCAR", "c\n1.0\n2 0 0\n0 3 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0 0 0\n"),
+        ("POSCAR", "c\n1.0\n2 0 0\n0 3 0\n0 0 4\nNa\n2\nDirect\n0 0 0\n1 0 0\n"),
+        ("a.extxyz", extxyz(COINCIDENT)),
+        ("a.json", json.dumps(COINCIDENT.as_dict())),
+        ("optimade.json", json.dumps(optimade(COINCIDENT, "x"))),
+    ],
+)
+def test_two_atoms_at_one_position_are_refused_and_never_merged(name, content):
+    (error,) = read(name, content)
+    assert isinstance(error, StructureError)
+    assert "are 0.000 Å apart" in error.rule
+
+
+@pytest.mark.parametrize("occupancy", [0.9999, 1.000001])
+def test_an_occupancy_within_rounding_of_one_is_one(occupancy):
+    document = SALT.as_dict()
+    document["sites"][0]["species"][0]["occu"] = occupancy
+    for disorder in ("reject", "ordered"):
+        (crystal,) = read("a.json", json.dumps(document), disorder=disorder)
+        assert same(crystal, SALT)
+
+
+@pytest.mark.parametrize("occupancy", [0.99, 1.01])
+def test_an_occupancy_beyond_rounding_is_refused(occupancy):
+    document = SALT.as_dict()
+    document["sites"][0]["species"][0]["occu"] = occupancy
+    (error,) = read("a.json", json.dumps(document))
+    assert isinstance(error, StructureError)
+
+
+def test_a_disordered_cif_that_ase_wrote_as_extxyz_is_refused():
+    """ASE keeps one element of each site, and all occupancies in the comment line."""
+    disordered = Structure(Lattice.cubic(4.2), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    atoms = ase.io.read(io.StringIO(disordered.to(fmt="cif")), format="cif")
+    text = io.StringIO()
+    ase.io.write(text, atoms, format="extxyz")
+    [parsed] = read_structures("a.xyz", text.getvalue().encode(), ReadingConfig())
+    assert "a site of kind 0 is disordered" in parsed.crystal.rule
+
+
+def test_a_layer_in_json_is_refused():
+    document = Structure(Lattice.cubic(4.2, pbc=(True, True, False)), ["Na"], [[0, 0, 0]]).as_dict()
+    [parsed] = read_structures("a.json", json.dumps(document).encode(), ReadingConfig())
+    assert "it is periodic along a, b only" in parsed.crystal.rule

@@ -1,0 +1,1 @@
+"""Record of trainings and screenings in MLflow, which is imported in this folder only."""

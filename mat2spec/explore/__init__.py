@@ -1,0 +1,1 @@
+"""The page over a run: table, spectra, structures and export, in a browser."""
