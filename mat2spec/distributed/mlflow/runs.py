@@ -14,6 +14,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from mat2spec.distributed.mlflow.store import client_of, connect, experiment_id, store_uri
 from mat2spec.provenance import environment
@@ -90,12 +91,13 @@ class TrackedRun:
         MLflow looks whether its store knows a dataset, then inserts it: a job that does both in between makes it fail
         once for each dataset, and the next attempt finds that job's entry.
         """
-        for _ in datasets:
-            try:
-                return self.client.log_inputs(self.run_id, list(datasets), list(models))
-            except MlflowException:
-                time.sleep(RETRY_SECONDS)
-        self.client.log_inputs(self.run_id, list(datasets), list(models))
+        attempts = Retrying(
+            retry=retry_if_exception_type(MlflowException),
+            stop=stop_after_attempt(len(datasets) + 1),
+            wait=wait_fixed(RETRY_SECONDS),
+            reraise=True,
+        )
+        attempts(self.client.log_inputs, self.run_id, list(datasets), list(models))
 
     def log_file(self, file: Path) -> None:
         """Log a file as an artifact."""
