@@ -17,7 +17,8 @@ VARIABLE = "MAT2SPEC_TEST_FAULTS"
 
 It happens when the graph is built; with "read:", "substitute:" or "predict:" before its name, when the structure is
 read from its file, candidates are made of it, or the spectrum is predicted. The fault of "epoch 3, workers 2" happens
-when so many workers begin that epoch of a training; the first is 0.
+when so many workers begin that epoch of a training; the first is 0. The fault of "write rejects/part-000008.parquet"
+happens before that file of a run, the first of its shard's two, is written.
 """
 
 STAGES = ("read", "substitute", "predict")
@@ -143,7 +144,7 @@ class Patch(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Inject the faults of VARIABLE into one function of each stage, and into the epochs of a training."""
+    """Inject the faults of VARIABLE into a function of each stage, into commits, and into epochs of trainings."""
     faults = json.loads(os.environ.get(VARIABLE, "{}"))
     by_stage: dict[str, dict[str, str]] = {stage: {} for stage in ("graph", *STAGES)}
     for name, fault in faults.items():
@@ -180,16 +181,26 @@ def install() -> None:
 
         return prediction_table
 
-    def faulty_training(original):
-        class Training(original):
-            def run_epoch(self):
-                inject(faults.get(f"epoch {self.next_epoch}, workers {self.workers}"))
-                return super().run_epoch()
+    def faulty_write(original):
+        def write_parquet(path, table):
+            inject(faults.get(f"write {path.parent.name}/{path.name}"))
+            return original(path, table)
 
-        return Training
+        return write_parquet
+
+    def faulty_training(original):
+        run_undisturbed = original.run_epoch
+
+        def run_epoch(self):
+            inject(faults.get(f"epoch {self.next_epoch}, workers {self.workers}"))
+            return run_undisturbed(self)
+
+        original.run_epoch = run_epoch  # a class of another name could not be sent to workers
+        return original
 
     sys.meta_path.insert(0, Patch("mat2spec.structure.readers.formats", "read_structures", faulty_reader))
     sys.meta_path.insert(0, Patch("mat2spec.data.substitution.candidates", "substitute_rows", faulty_substitution))
     sys.meta_path.insert(0, Patch("mat2spec.structure.graph", "build_graph", faulty_graph))
     sys.meta_path.insert(0, Patch("mat2spec.predict.table", "prediction_table", faulty_predict))
+    sys.meta_path.insert(0, Patch("mat2spec.storage.run_directory", "write_parquet", faulty_write))
     sys.meta_path.insert(0, Patch("mat2spec.train.loop", "Training", faulty_training))

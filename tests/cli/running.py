@@ -95,11 +95,11 @@ class Head:
         return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DEADLINE).stdout
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """Processes of this Ray, and of its jobs, whose command holds a name."""
+        """Processes of this Ray, and of its jobs, whose command begins so."""
         found = []
         for process in psutil.Process(self.pid).children(recursive=True):
             try:
-                if name in " ".join(process.cmdline()):
+                if " ".join(process.cmdline()).startswith(name):
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue

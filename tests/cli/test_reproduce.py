@@ -2,15 +2,16 @@
 
 import json
 import re
-import signal
 import statistics
 import warnings
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
+from faults import Gate
 from running import Head, wait_until
 
 from mat2spec.model.checkpoint import Checkpoint
@@ -18,7 +19,10 @@ from mat2spec.predict.predictor import Predictor
 
 CPU = torch.device("cpu")
 
-EPOCHS = 60
+EPOCHS = 30
+
+HELD = 3
+"""Epoch before which a worker is killed."""
 
 SMALL = {
     "data": {"table": "labels.parquet"},
@@ -63,18 +67,23 @@ TABLE = {"title": "A small table", "notes": "Of no use.", "rows": ROWS}
 
 
 @pytest.fixture(scope="module")
-def table(head: Head, home: Path) -> tuple[Path, str]:
+def table(head: Head, home: Path, tmp_path_factory) -> tuple[Path, str]:
     """The table, after a worker was killed on its way: its directory and what the job printed."""
     (home / "small.yaml").write_text(yaml.safe_dump(SMALL))
     (home / "table.yaml").write_text(yaml.safe_dump(TABLE))
     output = home / "table"
-    with head.submit(
-        "python", "jobs/reproduce.py", "table.yaml", "--output", "table", "--results", "table.md", home=home
-    ) as job:
-        wait_until(lambda: (output / "gatgnn-1" / "training.pt").exists(), "a state on disk")
-        (worker,) = head.processes("ray::gatgnn-1")
-        worker.send_signal(signal.SIGKILL)
-        printed = job.communicate(timeout=300)[0]
+    gate = Gate([f"epoch {HELD}, workers 1"], tmp_path_factory.mktemp("gate"))
+    command = ("python", "jobs/reproduce.py", "table.yaml", "--output", "table", "--results", "table.md")
+    with head.submit(*command, home=home, variables=gate.variables) as job:
+
+        def held() -> list[psutil.Process]:
+            return [process for process in head.processes("ray::gatgnn-1") if process.pid in gate.held()]
+
+        wait_until(lambda: held() or job.poll() is not None, "the training of the first seed is held")
+        assert job.poll() is None, job.communicate()[0]
+        held()[0].kill()
+        gate.open()
+        printed = job.communicate(timeout=600)[0]
     assert job.returncode == 1, "one row cannot be trained, and ray job submit says 1 for every failure"
     return output, printed
 
@@ -93,7 +102,7 @@ def test_killed_worker_is_followed_by_one_that_goes_on(table):
     """Its epochs are all there, and those before the kill were not run again."""
     epochs = [json.loads(line)["epoch"] for line in (table[0] / "gatgnn-1" / "epochs.jsonl").read_text().splitlines()]
     assert sorted(set(epochs)) == list(range(EPOCHS))
-    assert len(epochs) <= EPOCHS + 1, "at most the epoch after the last state is run twice"
+    assert len(epochs) == EPOCHS
 
 
 def test_numbers_are_means_over_seeds_beside_the_published_ones(table, home):
@@ -160,7 +169,7 @@ def test_finished_runs_of_other_settings_are_refused(table, home, job):
     outcome = job("reproduce", "other.yaml", "--output", "table", "--results", "other.md")
     assert outcome.code == 2
     assert re.search(
-        r"gatgnn-1: holds a training with other settings \(training.epochs 60 → 5\); choose another --output",
+        rf"gatgnn-1: holds a training with other settings \(training.epochs {EPOCHS} → 5\); choose another --output",
         outcome.err,
     )
 

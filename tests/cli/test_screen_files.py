@@ -13,7 +13,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from running import job_lines, tree
-from test_screen import start
+from screening import start
 
 from mat2spec.data.materials.lookup import read_crystals_by_id, screened_table
 from mat2spec.data.materials.schema import read_crystals

@@ -2,24 +2,21 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
-import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from moto.server import ThreadedMotoServer
-from running import wait_until
-from test_screen import ROWS_PER_SHARD, STEP, end, gate_from, start
+from screening import DONE, HELD_FROM, ROWS_PER_SHARD, assert_complete, gate_before_writing, start, wait_until_held
 
-from mat2spec.data.materials.schema import read_crystals
-from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.location import locate
-from mat2spec.structure.crystal import Crystal
 
-pytestmark = pytest.mark.filterwarnings("default")  # of the packages that speak to the store
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # of the packages that speak to the store
+    pytest.mark.timeout(1200),  # a busy machine takes long to start so many processes
+]
 
 FIRST = 100
 """Rows that are there from the beginning."""
@@ -59,91 +56,90 @@ def put(client, table: pa.Table, key: str) -> None:
     client.put_object(Bucket="lake", Key=key, Body=sink.getvalue().to_pybytes())
 
 
-def read(folder: str) -> list[dict]:
-    return [
-        row
-        for file in sorted(map(str, locate(folder).glob("*.parquet")))
-        for row in pq.read_table(locate(file).open("rb")).to_pylist()
-    ]
+def read(folder: str) -> pa.Table:
+    return pa.concat_tables(
+        pq.read_table(file.open("rb")) for file in sorted(locate(folder).glob("*.parquet"), key=str)
+    )
 
 
-def test_everything_may_be_in_an_object_store(
-    client, variables, home, table_with_bad_rows, checkpoint, checkpoint_directory, job, tmp_path
-):
+def submission(folder: str) -> tuple[object, ...]:
+    """Command that screens the rows of a folder of the store into a run of the same name."""
+    options = ("--input", f"s3://lake/{folder}", "--checkpoint", "s3://lake/checkpoint")
+    return ("python", "jobs/screen.py", "screen.yaml", *options, "--output", f"s3://lake/{folder}-run")
+
+
+def put_checkpoint(client, directory: Path) -> None:
     client.create_bucket(Bucket="lake")
-    put(client, table_with_bad_rows[0].slice(0, FIRST), "in/a.parquet")
-    for file in checkpoint_directory.iterdir():
+    for file in directory.iterdir():
         client.put_object(Bucket="lake", Key=f"checkpoint/{file.name}", Body=file.read_bytes())
-    arguments = ("--input", "s3://lake/in", "--checkpoint", "s3://lake/checkpoint", "--output", "s3://lake/run")
 
-    gate = gate_from(STEP, table_with_bad_rows[0], tmp_path)
-    with start(home, *arguments, **variables, **gate.variables) as process:
-        wait_until(lambda: objects(client, "run/predictions") or process.poll() is not None, "the first shard")
-        others = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.communicate()
-    end(others)
-    first = objects(client, "run/predictions")
-    assert 0 < len(first) < FIRST // ROWS_PER_SHARD
-    locked = job("screen", "screen.yaml", *arguments)
+
+def done(table_with_bad_rows: tuple[pa.Table, dict], rows: int) -> str:
+    """What is printed of the first so many rows; mp-1000 is good until it comes again."""
+    ids = table_with_bad_rows[0]["material_id"].to_pylist()[:rows]
+    assert ids.count("mp-1000") <= 1
+    rejected = sum(name in table_with_bad_rows[1] for name in ids if name != "mp-1000")
+    return f"{rows} input rows: {rows - rejected} predictions, {rejected} rejects"
+
+
+def test_run_in_a_store_whose_driver_was_killed_is_finished_with_force_unlock(
+    client, variables, home, head, table_with_bad_rows, checkpoint_directory, job, tmp_path
+):
+    put_checkpoint(client, checkpoint_directory)
+    put(client, table_with_bad_rows[0].slice(0, FIRST), "killed/a.parquet")
+    command = submission("killed")
+    gate = gate_before_writing("predictions", tmp_path)
+    with head.submit(*command, home=home, variables=variables | gate.variables, name="in a store") as process:
+        wait_until_held(gate, process)
+        (driver,) = head.processes("python jobs/screen.py screen.yaml --input s3://lake/killed")
+        driver.kill()
+        process.communicate(timeout=240)
+    first = objects(client, "killed-run/predictions")
+    assert len(first) == HELD_FROM < FIRST // ROWS_PER_SHARD
+    locked = job(*("screen", *command[2:]))
     assert (locked.code, locked.err.count("\n")) == (2, 1)
-    assert f"process {process.pid} on " in locked.err
+    assert f"process {driver.pid} on " in locked.err
     assert "--force-unlock" in locked.err
-    with start(home, *arguments, "--force-unlock", **variables) as process:
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    ids = table_with_bad_rows[0]["material_id"].to_pylist()
-    rejected = sum(
-        name in table_with_bad_rows[1] for name in ids[:FIRST] if name != "mp-1000"
-    )  # which is good until it comes again
-    assert "mp-1000" not in ids[ids.index("mp-1000") + 1 : FIRST]
-    assert f"{FIRST} input rows: {FIRST - rejected} predictions, {rejected} rejects in s3://lake/run" in out
-    whole = objects(client, "run/")
+    code, output = head.run(*command, "--force-unlock", home=home, variables=variables)
+    assert code == 0, output
+    assert f"{done(table_with_bad_rows, FIRST)} in s3://lake/killed-run" in output
+    whole = objects(client, "killed-run/")
     assert first.items() <= whole.items(), "what was done stays as it was"
-    assert {"run/run.json", "run/catalog.duckdb"} <= whole.keys()
+    assert {"killed-run/run.json", "killed-run/catalog.duckdb"} <= whole.keys()
     assert not [key for key in whole if key.split("/")[-1].startswith(".")]
 
-    put(client, table_with_bad_rows[0].slice(FIRST), "in/b.parquet")
-    refused = job("screen", "screen.yaml", *arguments)
+
+def test_rows_that_are_added_in_a_store_are_screened_when_that_is_allowed(
+    client, variables, home, head, table_with_bad_rows, checkpoint, checkpoint_directory, job
+):
+    put_checkpoint(client, checkpoint_directory)
+    put(client, table_with_bad_rows[0].slice(0, FIRST), "grown/a.parquet")
+    command = submission("grown")
+    code, output = head.run(*command, home=home, variables=variables)
+    assert code == 0, output
+    assert f"{done(table_with_bad_rows, FIRST)} in s3://lake/grown-run" in output
+    whole = objects(client, "grown-run/")
+
+    put(client, table_with_bad_rows[0].slice(FIRST), "grown/b.parquet")
+    refused = job(*("screen", *command[2:]))
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--allow-new-rows" in refused.err
-    assert objects(client, "run/") == whole
+    assert objects(client, "grown-run/") == whole
 
-    with start(
-        home, *arguments, "--allow-new-rows", "--inference.separate-featurization", "True", **variables
-    ) as process:
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    assert "211 input rows: 200 predictions, 11 rejects in s3://lake/run" in out
-    now = objects(client, "run/")
-    assert {key: now[key] for key in whole if key.endswith(".parquet")} == {
-        key: whole[key] for key in whole if key.endswith(".parquet")
-    }
-    same = job("screen", "screen.yaml", *arguments)
-    assert (same.code, same.out) == (0, "211 input rows: 200 predictions, 11 rejects in s3://lake/run\n"), same.err
+    more = ("--allow-new-rows", "--inference.separate-featurization", "True")
+    code, output = head.run(*command, *more, home=home, variables=variables)
+    assert code == 0, output
+    assert f"{DONE} in s3://lake/grown-run" in output
+    assert {item for item in whole.items() if item[0].endswith(".parquet")} <= objects(client, "grown-run/").items()
+    same = job(*("screen", *command[2:]))
+    assert (same.code, same.out) == (0, f"{DONE} in s3://lake/grown-run\n"), same.err
+    predictions, rejects = read("s3://lake/grown-run/predictions"), read("s3://lake/grown-run/rejects")
+    assert_complete(predictions, rejects, checkpoint, table_with_bad_rows)
 
-    by_id = {}
-    for row in read_crystals(table_with_bad_rows[0]):
-        if isinstance(row, Crystal):
-            by_id.setdefault(row.material_id, row)
-    predictions = read("s3://lake/run/predictions")
-    assert len({row["material_id"] for row in predictions}) == len(predictions) == 200
-    expected = Predictor(checkpoint, torch.device("cpu")).predict_spectra(
-        [by_id[row["material_id"]] for row in predictions]
-    )
-    np.testing.assert_allclose([row["spectrum"] for row in predictions], expected, atol=1e-5)
-    rejects = {row["material_id"]: row["error_type"] for row in read("s3://lake/run/rejects")}
-    assert rejects == {material_id: error_type for material_id, (_, error_type, _) in table_with_bad_rows[1].items()}
-
-    counted = job(
-        "query",
-        "s3://lake/run",
-        "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions",
-        "--format",
-        "json",
-    )
+    question = "SELECT count(*) AS n, max(mean_frequency) > 0 AS moves FROM predictions"
+    counted = job("query", "s3://lake/grown-run", question, "--format", "json")
     assert json.loads(counted.out) == [{"n": 200, "moves": True}], counted.err
-    assert job("query", "s3://lake/run", "@reject_reasons").code == 0
+    assert job("query", "s3://lake/grown-run", "@reject_reasons").code == 0
 
 
 def test_table_of_structure_files_is_made_in_the_store(client, variables, home, real_crystals):
@@ -158,8 +154,8 @@ def test_table_of_structure_files_is_made_in_the_store(client, variables, home, 
     assert process.returncode == 0, err
     assert "\n4 input rows: 3 predictions, 1 reject in s3://lake/from-files\n" in out
     ids = {crystal.material_id for crystal in real_crystals[:3]}
-    assert {row["material_id"] for row in read("s3://lake/from-files/predictions")} == ids
-    assert {row["source"] for row in read("s3://lake/from-files/rejects")} == {"s3://lake/files/bad.cif"}
+    assert set(read("s3://lake/from-files/predictions")["material_id"].to_pylist()) == ids
+    assert read("s3://lake/from-files/rejects")["source"].to_pylist() == ["s3://lake/files/bad.cif"]
     files = ("run.json", "catalog.duckdb", "materials/part-000000.parquet", "rejects/part-000000.parquet")
     assert set(objects(client, "from-files/materials/")) == {f"from-files/materials/{file}" for file in files}
 
