@@ -15,10 +15,10 @@ import torch
 
 from mat2spec.config import TrainConfig
 from mat2spec.data.labels.dataset import LabeledSplits
-from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.mlflow.screenings import close_screening, open_screening
 from mat2spec.distributed.mlflow.store import EXPERIMENT, store_uri
-from mat2spec.distributed.training.run import CONFIG, flat_settings, log_epoch, log_result
+from mat2spec.distributed.training.run import flat_settings
+from mat2spec.distributed.training.tracking import CONFIG, TrainingTracking
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.mlflow_model import EXAMPLE
 from mat2spec.predict.predictor import Predictor
@@ -60,14 +60,14 @@ class Store:
 def train(output: Path, config: TrainConfig, splits: LabeledSplits) -> dict:
     """Train in this process, as the driver of a training does, and return the result."""
     output.mkdir(parents=True)
-    tracked = TrackedRun.open(output, "tiny.v2", flat_settings(config.model_dump(mode="json")))
+    tracking = TrainingTracking.open(output, "tiny.v2", config, flat_settings(config.model_dump(mode="json")))
     training = Training(config, splits, torch.device("cpu"))
     for _ in range(EPOCHS):
-        log_epoch(tracked, training.run_epoch())
+        tracking.log_epoch(training.run_epoch())
     (output / CONFIG).write_text("{}")
     result = write_result(output, "tiny.v2", config, training.state_dict(), splits, None, {"commit": "abc"})
-    log_result(tracked, result, output, config)
-    tracked.finish()
+    tracking.log_result(result, output, config)
+    tracking.finish()
     return result
 
 

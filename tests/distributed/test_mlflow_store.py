@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from mlflow.store.tracking.dbmodels.models import SqlDataset
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Query, Session
 from mat2spec.distributed.mlflow.runs import TrackedRun, dataset_input
 from mat2spec.distributed.mlflow.screenings import open_screening
 from mat2spec.distributed.screening.tracking import Tracking
+from mat2spec.distributed.training.tracking import TrainingTracking
 from mat2spec.errors import ServiceError
 from mat2spec.storage.run_directory import RunDirectory
 
@@ -31,6 +33,7 @@ RECORD = {
 JOBS = f"""
 import os, sys
 from pathlib import Path
+from unittest.mock import Mock
 from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.mlflow.screenings import open_screening
 
@@ -65,8 +68,10 @@ def test_first_jobs_that_start_together_are_all_recorded(tmp_path):
     assert len({run[2] for run in runs}) == 1, "one experiment"
 
 
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_dataset_that_another_job_logs_meanwhile(tmp_path, monkeypatch):
     """MLflow looked for it, the other job inserted it, and MLflow's own insertion failed."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
@@ -78,13 +83,14 @@ def test_dataset_that_another_job_logs_meanwhile(tmp_path, monkeypatch):
     def find_before_the_other_inserts(session: Session, *columns: object, **settings: object) -> Query:
         query = find(session, *columns, **settings)
         if columns == (SqlDataset,) and not query.count():
-            monkeypatch.undo()
+            patched.undo()
             query = query.filter(SqlDataset.name == "no such name")  # what was found before the next line
             first.log_inputs(rows)
         return query
 
-    monkeypatch.setattr(Session, "query", find_before_the_other_inserts)
-    second.log_inputs(rows)
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "query", find_before_the_other_inserts)
+        second.log_inputs(rows)
     for run in runs:
         assert [row.dataset.name for row in run.client.get_run(run.run_id).inputs.dataset_inputs] == ["table"]
 
@@ -136,3 +142,32 @@ def test_screening_is_done_without_its_record_when_the_server_is_down(nobody, tm
         f"not recorded in MLflow: MLFLOW_TRACKING_URI {nobody}: no MLflow answers (ConnectionError); "
         "start the server, or unset it"
     ]
+
+
+def test_training_goes_on_without_its_record_when_the_server_is_down(nobody, tmp_path, train_config, capsys):
+    tracking = TrainingTracking.open(tmp_path, "run", train_config, {})
+    tracking.log_epoch({"epoch": 0, "train_loss": 1.0})
+    tracking.finish()
+    assert capsys.readouterr().err.splitlines() == [
+        f"not recorded in MLflow: MLFLOW_TRACKING_URI {nobody}: no MLflow answers (ConnectionError); "
+        "start the server, or unset it"
+    ]
+    with pytest.raises(ServiceError, match="no MLflow answers"):
+        TrainingTracking.open(tmp_path, "run", train_config.model_copy(update={"register_as": "model"}), {})
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_epochs_while_the_server_was_away_are_logged_once_it_is_back(tmp_path, train_config, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tracking = TrainingTracking.open(tmp_path, "run", train_config, {})
+    history = [{"epoch": epoch, "train_loss": 1 / (1 + epoch)} for epoch in range(4)]
+    tracking.log_epoch(history[0])
+    with monkeypatch.context() as patched:
+        patched.setattr("mat2spec.distributed.training.tracking.check_server", Mock(side_effect=ServiceError("away")))
+        tracking.log_epoch(history[1])
+        tracking.log_epoch(history[2])
+    tracking.log_epoch(history[3])
+    tracking.log_epochs(history)
+    assert capsys.readouterr().err == "not recorded in MLflow: away\n"
+    run = TrackedRun(os.environ["MLFLOW_TRACKING_URI"], (tmp_path / "mlflow_run_id").read_text())
+    assert run.history("train_loss") == {metrics["epoch"]: metrics["train_loss"] for metrics in history}

@@ -17,10 +17,10 @@ from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.training.run import (
     TrainingRun,
     identifying_settings,
-    log_missing_epochs,
     refuse_other_settings,
 )
 from mat2spec.distributed.training.table import BenchmarkTable
+from mat2spec.distributed.training.tracking import TrainingTracking
 from mat2spec.errors import RunError, TableError
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
@@ -36,7 +36,7 @@ def training_run(table: pa.Table, config: TrainConfig, folder: Path) -> Training
 
 def tracked_run(losses: dict[int, float]) -> Mock:
     """An MLflow run that has these training losses, by epoch."""
-    run = Mock(spec=TrackedRun)
+    run = Mock(spec=TrackedRun, uri="sqlite:///x")
     run.history.return_value = losses
     return run
 
@@ -63,7 +63,7 @@ def without_ray(monkeypatch) -> None:
 
     monkeypatch.setattr(mat2spec.distributed.training.run, "ray_session", no_session)
     monkeypatch.setattr(TrackedRun, "open", lambda *_: tracked_run({}))
-    monkeypatch.setattr("mat2spec.distributed.training.run.log_checkpoint", lambda *_: None)  # not registered
+    monkeypatch.setattr("mat2spec.distributed.training.tracking.log_checkpoint", lambda *_: None)  # not registered
     monkeypatch.setattr(TrainingRun, "_scaling", lambda _: (None, 1))
 
 
@@ -102,7 +102,7 @@ def test_epoch_that_a_stop_kept_from_mlflow_is_logged_at_the_end(splits, train_c
     training = Training(train_config, splits, torch.device("cpu"))
     epochs = [training.run_epoch() for _ in range(3)]
     tracked = tracked_run({0: epochs[0]["train_loss"], 2: epochs[2]["train_loss"]})
-    log_missing_epochs(tracked, training.state_dict()["history"])
+    TrainingTracking(tracked).log_epochs(training.state_dict()["history"])
     missing = {name: value for name, value in epochs[1].items() if name != "epoch"}
     tracked.log_metrics.assert_called_once_with(missing, 1)
 

@@ -27,6 +27,9 @@ SQLITE = "sqlite:///"
 ANSWER_SECONDS = 10
 """Longest wait for the first answer of a server; MLflow itself would try for four minutes."""
 
+FAILURES = (ServiceError, MlflowException)
+"""Errors of a store that is away or refuses something."""
+
 
 def runs_folder(output: Location) -> Location:
     """Return the folder runs/, or the parent of an output where runs/ cannot be written or would not last."""

@@ -4,14 +4,12 @@ import json
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mat2spec.distributed.mlflow.models import log_checkpoint
-from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
@@ -30,14 +28,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mat2spec.config import TrainConfig, validate
 from mat2spec.config.renamed import with_new_names
+from mat2spec.distributed.training.tracking import CONFIG, TrainingTracking
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError, counted
 from mat2spec.provenance import environment
 from mat2spec.storage.atomic import write_json
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training, check_batches, check_trainable
-from mat2spec.train.result import CHECKPOINT, FIGURE, HISTOGRAM, RESULT, mark_finished, write_result
+from mat2spec.train.result import CHECKPOINT, RESULT, mark_finished, write_result
 
-CONFIG, STATE = "config.json", "training.pt"
+STATE = "training.pt"
 
 PRINTED_EPOCHS = 20
 """About how many lines of progress a training prints."""
@@ -87,17 +86,18 @@ class TrainingRun:
             scaling, cpus = self._scaling()
             self.output.mkdir(parents=True, exist_ok=True)
             write_json(self.output / CONFIG, identity)
-            tracked = TrackedRun.open(self.output, self.name, flat_settings(self.config.model_dump(mode="json")))
+            settings = flat_settings(self.config.model_dump(mode="json"))
+            tracking = TrainingTracking.open(self.output, self.name, self.config, settings)
             try:
-                state = self._fit(tracked, scaling, cpus)
-                log_missing_epochs(tracked, state["history"])
+                state = self._fit(tracking, scaling, cpus)
+                tracking.log_epochs(state["history"])
                 result = write_result(self.output, self.name, self.config, state, splits, initial, provenance)
-                log_result(tracked, result, self.output, self.config)
+                tracking.log_result(result, self.output, self.config)
                 mark_finished(self.output, result)
             except BaseException as error:
-                tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                tracking.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 raise
-            tracked.finish()
+            tracking.finish()
         return self.checkpoint
 
     def _scaling(self) -> tuple[ScalingConfig, int]:
@@ -129,7 +129,7 @@ class TrainingRun:
         )
         return scaling, cpus_per_worker
 
-    def _fit(self, tracked: TrackedRun, scaling: ScalingConfig, threads: int) -> dict[str, Any]:
+    def _fit(self, tracking: TrainingTracking, scaling: ScalingConfig, threads: int) -> dict[str, Any]:
         """Run the workers to the last epoch; return the final training state."""
         with _print_queue() as lines:
             trainer = TorchTrainer(
@@ -145,7 +145,7 @@ class TrainingRun:
                     storage_path=str(self.output),
                     failure_config=FailureConfig(max_failures=self.config.workers.max_failures),
                     checkpoint_config=CheckpointConfig(num_to_keep=2),
-                    callbacks=[_EpochLog(tracked, self.config.training.epochs, lines)],
+                    callbacks=[_EpochLog(tracking, self.config.training.epochs, lines)],
                     logging_config=LoggingConfig(log_level="WARNING"),
                 ),
             )
@@ -177,35 +177,6 @@ def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
     if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
         changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
         raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
-
-
-def log_epoch(tracked: TrackedRun, metrics: Mapping[str, float]) -> int:
-    """Log the metrics of an epoch, whose number is one of them; return that number."""
-    epoch = int(metrics["epoch"])
-    tracked.log_metrics({key: float(value) for key, value in metrics.items() if key != "epoch"}, epoch)
-    return epoch
-
-
-def log_missing_epochs(tracked: TrackedRun, history: Iterable[Mapping[str, float]]) -> None:
-    """Log epochs that MLflow lacks: a training stopped between a checkpoint and its callback does not run them again.
-
-    Args:
-        tracked: The MLflow run.
-        history: `Training.history`.
-    """
-    logged = tracked.history("train_loss")
-    for metrics in history:
-        if metrics["epoch"] not in logged:
-            log_epoch(tracked, metrics)
-
-
-def log_result(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
-    """Log the scores of a finished training, its checkpoint, configuration and figures; say where it is registered."""
-    for name in (FIGURE, HISTOGRAM, CONFIG):
-        tracked.log_file(output / name)
-    scores = {"valid": result["valid"], "test": next(iter(result["test"].values()))}
-    if registered := log_checkpoint(tracked, output / CHECKPOINT, scores, config.register_as):
-        print(f"registered as {registered} in {tracked.uri}; mat2spec ui shows it", flush=True)
 
 
 def _fit_or_raise_cause(trainer: TorchTrainer) -> ray.train.Result:
@@ -251,20 +222,21 @@ class _EpochLog(UserCallback):
     """Logs each epoch from Ray's controller, so that a single process writes to MLflow wherever the workers run.
 
     Args:
-        tracked: The MLflow run.
+        tracking: The MLflow run.
         epochs: Number of epochs.
         lines: Queue of lines to print.
     """
 
-    def __init__(self, tracked: TrackedRun, epochs: int, lines: Queue) -> None:
-        self._tracked = tracked
+    def __init__(self, tracking: TrainingTracking, epochs: int, lines: Queue) -> None:
+        self._tracking = tracking
         self._epochs = epochs
         self._lines = lines
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Log the metrics of an epoch, which the worker of rank zero has."""
         rank_zero = next(m for m in metrics if "valid_mae" in m)
-        epoch = log_epoch(self._tracked, rank_zero)
+        self._tracking.log_epoch(rank_zero)
+        epoch = int(rank_zero["epoch"])
         if epoch % max(1, self._epochs // PRINTED_EPOCHS) == 0 or epoch + 1 == self._epochs:
             valid = {key.removeprefix("valid_"): rank_zero[key] for key in rank_zero if key.startswith("valid_")}
             loss = rank_zero["train_loss"]

@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.session import ray_session  # before ray itself: sets how Ray starts
 
 # isort: split
@@ -16,12 +15,9 @@ import torch
 
 from mat2spec.config import TableConfig
 from mat2spec.distributed.training.run import (
-    CONFIG,
     flat_settings,
     format_scores,
     identifying_settings,
-    log_epoch,
-    log_result,
     refuse_other_settings,
 )
 from mat2spec.distributed.training.table_row import (
@@ -31,6 +27,7 @@ from mat2spec.distributed.training.table_row import (
     finalize_row,
     train_row,
 )
+from mat2spec.distributed.training.tracking import CONFIG, TrainingTracking
 from mat2spec.errors import Mat2SpecError
 from mat2spec.evaluate.report import FinishedRow, markdown_report
 from mat2spec.provenance import environment
@@ -126,25 +123,25 @@ class BenchmarkTable:
         provenance = environment()
         waiting = list(missing)
         errors: list[Mat2SpecError] = []
-        running: dict[Any, tuple[TableRun, TrackedRun]] = {}
+        running: dict[Any, tuple[TableRun, TrainingTracking]] = {}
         while waiting or running:
             for run in [run for run in waiting if _predecessors_are_finished(run)]:
                 waiting.remove(run)
-                tracked = _open(run)
-                running[self._submit(run, provenance)] = (run, tracked)
+                tracking = _open(run)
+                running[self._submit(run, provenance)] = (run, tracking)
             if not running:
                 break  # the remaining runs depend on runs that failed
             finished = ray.wait(list(running), timeout=POLL_SECONDS)[0]
-            for run, tracked in running.values():
-                _log_epochs(run, tracked)
+            for run, tracking in running.values():
+                tracking.log_epochs(run.epochs())
             for task in finished:
-                run, tracked = running.pop(task)
+                run, tracking = running.pop(task)
                 if error := _error(task):
-                    tracked.finish("FAILED")
+                    tracking.finish("FAILED")
                     errors.append(error)
                     print(f"{run.name}: {error}", flush=True)
                 else:
-                    self._finish(run, tracked)
+                    self._finish(run, tracking)
         return errors
 
     def _submit(self, run: TableRun, provenance: dict[str, str]) -> Any:
@@ -154,11 +151,11 @@ class BenchmarkTable:
         task = train_row.options(num_cpus=threads, num_gpus=self.config.gpus_per_run, name=run.name)
         return task.remote(run, threads, provenance)
 
-    def _finish(self, run: TableRun, tracked: TrackedRun) -> None:
+    def _finish(self, run: TableRun, tracking: TrainingTracking) -> None:
         result = json.loads((run.output / UNLOGGED_RESULT).read_text())
         if run.row.kind != "evaluate":
-            log_result(tracked, result, run.output, run.config)
-        tracked.finish()
+            tracking.log_result(result, run.output, run.config)
+        tracking.finish()
         mark_finished(run.output, result)
         self.write()
         print(f"{run.name}: {result['seconds']:.0f} s, validation {format_scores(result['valid'])}", flush=True)
@@ -168,12 +165,12 @@ def _predecessors_are_finished(run: TableRun) -> bool:
     return all((path / RESULT).exists() for path in run.predecessors)
 
 
-def _open(run: TableRun) -> TrackedRun:
+def _open(run: TableRun) -> TrainingTracking:
     """Create the directory of a run and its MLflow run."""
     run.output.mkdir(parents=True, exist_ok=True)
     settings = identifying_settings(run.config)
     write_json(run.output / CONFIG, settings)
-    return TrackedRun.open(run.output, run.name, flat_settings(settings))
+    return TrainingTracking.open(run.output, run.name, run.config, flat_settings(settings))
 
 
 def _error(task: Any) -> Mat2SpecError | None:
@@ -185,9 +182,3 @@ def _error(task: Any) -> Mat2SpecError | None:
             return error.cause
         raise
     return None
-
-
-def _log_epochs(run: TableRun, tracked: TrackedRun) -> None:
-    """Log the epochs that are not in MLflow yet."""
-    for metrics in run.epochs_after(tracked.last_epoch()):
-        log_epoch(tracked, metrics)

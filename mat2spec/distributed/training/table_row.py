@@ -85,13 +85,13 @@ class TableRun:
     def inputs(self) -> TrainingInputs:
         return TrainingInputs.from_config(self.config)
 
-    def epochs_after(self, last: int) -> list[dict[str, float]]:
-        """Metrics of the epochs after one; of an epoch that was run again after a kill, the later ones."""
+    def epochs(self) -> list[dict[str, float]]:
+        """Metrics of the epochs so far; of an epoch that was run again after a kill, the later ones."""
         file = self.output / EPOCHS
         # The text after the last line end is not complete yet.
         lines = file.read_text().split("\n")[:-1] if file.exists() else []
         by_epoch = {metrics["epoch"]: metrics for metrics in map(json.loads, lines)}
-        return [metrics for epoch, metrics in sorted(by_epoch.items()) if epoch > last]
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
     @property
     def result(self) -> dict[str, Any] | None:
