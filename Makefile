@@ -37,10 +37,10 @@ test: lint
 
 # Two at a time: tests that start a Ray wait more than they compute.
 test-screening: install
-	$(BIN)/python -m pytest tests/cli/test_screen.py
+	$(BIN)/python -m pytest tests/cli/test_screen.py tests/cli/test_screen_faults.py
 
 test-stores: install
-	$(BIN)/python -m pytest tests/cli/test_screen_*.py
+	$(BIN)/python -m pytest tests/cli/test_screen_*.py --ignore=tests/cli/test_screen_faults.py
 
 test-cli: install
 	$(BIN)/python -m pytest tests/cli --ignore-glob='*/test_screen*'
