@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 from pymatgen.core import Composition, Structure
-from pymatgen.transformations.standard_transformations import OrderDisorderedStructureTransformation
 
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import ROUNDED_OCCUPANCY, Crystal, disordered_site, isotope_in
@@ -145,6 +144,9 @@ def most_likely_ordering(structure: Structure, site: str) -> Structure:
     if not charges or not any(charges[0].values()):
         unbalanced = f"no oxidation states balance {composition.reduced_formula}, so no ordering is the most likely"
         raise StructureError("", f"{site}; {unbalanced}; give an ordered structure")
+    # here, because it takes as long to import as torch, and few inputs need it
+    from pymatgen.transformations.standard_transformations import OrderDisorderedStructureTransformation
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
