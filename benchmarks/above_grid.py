@@ -3,9 +3,9 @@
     python benchmarks/above_grid.py labels SPECTRA OUTPUT.parquet
     python benchmarks/above_grid.py fit CHECKPOINT OUTPUT [--name NAME] [--table TABLE]
 
-`labels` writes mat2spec/data/bundled/phdos_phonondb_above_grid.parquet from phonondb's whole spectra (its columns: those
-of a materials table; `densities`, states per cm⁻¹ per cell at the frequencies that the schema's metadata names;
-`min_frequency`, `max_frequency`). `fit` adds heads to a checkpoint of additive networks, such as phdos, in about two
+`labels` writes mat2spec/data/bundled/phdos_phonondb_above_grid.parquet from phonondb's whole spectra: a materials table
+with `densities` (states per cm⁻¹ per cell, at the frequencies that the schema's metadata names), `min_frequency` and
+`max_frequency` (cm⁻¹). `fit` adds heads to a checkpoint of additive networks, such as phdos, in about two
 minutes on one core, and prints their scores.
 """
 

@@ -10,7 +10,8 @@ class AboveGridConfig(Section):
 
     table: str = Field(
         "mat2spec/data/bundled/phdos_phonondb_above_grid.parquet",
-        description="materials table with share_above_grid, share_error, mean_frequency_above_grid, max_frequency, split",
+        description="materials table with share_above_grid, share_error, mean_frequency_above_grid, max_frequency "
+        "and split",
     )
     hidden: Positive = Field(64, description="hidden neurons")
     epochs: Positive = Field(30, description="passes over the training rows")

@@ -68,9 +68,7 @@ class Calculation:
             SpectrumError: If the curve does not fill the grid, or the crystal is unstable.
         """
         resampled = self._phonons()
-        return ModesAboveGrid(
-            np.array([resampled.share_above_grid]), np.array([resampled.mean_frequency_above_grid])
-        )
+        return ModesAboveGrid(np.array([resampled.share_above_grid]), np.array([resampled.mean_frequency_above_grid]))
 
     def _phonons(self) -> PhononSpectrum:
         return resample_phonons(self.crystal.material_id, self.axis, self.densities, self.crystal)

@@ -18,8 +18,8 @@ from mat2spec.dos.thermodynamics import (
 )
 
 END_OF_GRID_FRACTION = 0.05
-"""Where the share of the modes above the grid is unknown, phonon spectra with more than this fraction of their maximum in
-the last bin exceed it: 83 of 1,522 by DFT. Bands that lie wholly above the grid are missed."""
+"""Where the share of the modes above the grid is unknown, phonon spectra with more than this fraction of their maximum
+in the last bin exceed it: 83 of 1,522 by DFT. Bands that lie wholly above the grid are missed."""
 
 GAP_PARTS = ("lower", "upper", "width", "density")
 """Columns of a gap: edges and width [eV], mean density inside [states/eV per primitive cell]."""

@@ -4,8 +4,8 @@ The point ω = 0 is left out of all integrals, as in the published numbers (Chen
 Negative densities count as zero, and a spectrum without any density as flat, so that all are defined for every
 prediction.
 
-A spectrum ends with its grid. Modes above it, if their share is known, all have their mean frequency: exact for the mean
-frequency and the zero-point energy, and nearly so for the rest, to which modes above 1000 cm⁻¹ add little at 300 K.
+A spectrum ends with its grid. Modes above it, if their share is known, all count with their mean frequency: exact for
+the mean frequency and the zero-point energy, and nearly so for the rest, to which they add little at 300 K.
 """
 
 from collections.abc import Callable, Sequence

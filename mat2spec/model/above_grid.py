@@ -6,6 +6,7 @@ afterwards, to whole spectra, on the features of a trained network, whose shapes
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from mat2spec.config.base import Section
+from mat2spec.dos.above_grid import ModesAboveGrid
 
 OUTPUTS = 2
 """Numbers that a network with this head predicts after its spectrum: share, and share × mean frequency [cm⁻¹].
@@ -44,6 +46,25 @@ class AboveGridHead(nn.Module):
         share, frequency = self.layers(features).unbind(dim=1)
         share = torch.sigmoid(share + _FEW)
         return torch.stack([share, share * self.end * (1 + softplus(frequency))], dim=1)
+
+
+def modes_above_grid(outputs: Float[np.ndarray, "members crystals 2"], end: float, threshold: float) -> ModesAboveGrid:
+    """Mean of the members' outputs.
+
+    Args:
+        outputs: Share, and share × mean frequency [cm⁻¹].
+        end: Last point of the grid [cm⁻¹], the mean frequency of no modes.
+        threshold: Share from which a crystal exceeds the grid.
+    """
+    shares, moments = outputs.mean(axis=0).T
+    frequencies = np.divide(moments, shares, out=np.full_like(shares, end), where=shares > 0)
+    return ModesAboveGrid(shares, frequencies, threshold)
+
+
+def disagreement_of_shares(outputs: Float[np.ndarray, "members crystals 2"]) -> Float[np.ndarray, " crystals"]:
+    """Mean absolute deviation of the members' shares from their mean."""
+    shares = outputs[:, :, 0]
+    return np.abs(shares - shares.mean(axis=0)).mean(axis=0)
 
 
 class AboveGridRecord(Section):

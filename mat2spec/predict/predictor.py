@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float32
 
 from mat2spec.data.materials.schema import COLUMNS, materials_table
-from mat2spec.dos.above_grid import ModesAboveGrid
 from mat2spec.dos.grid import Spectra
 from mat2spec.errors import CheckpointError, ConfigError, StructureError
+from mat2spec.model.above_grid import disagreement_of_shares, modes_above_grid
 from mat2spec.model.base import Network, SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.model.combined import Combined
@@ -172,15 +172,11 @@ class Predictor:
         if not network.predicts_above_grid or record is None:
             return prediction
         members = np.stack([one[:, network.bins :] for one in outputs])
-        shares, moments = members.mean(axis=0).T
-        end = self.checkpoint.grid.points[-1]
-        frequencies = np.divide(moments, shares, out=np.full_like(shares, end), where=shares > 0)
-        spectra, spread = prediction.spectra, prediction.spread
+        above = modes_above_grid(members, self.checkpoint.grid.centers[-1], record.threshold)
+        spectra, spread, shares = prediction.spectra, prediction.spread, above.shares
         if spread is not None:
-            disagreement = np.abs(members[:, :, 0] - shares).mean(axis=0)
-            error = record.error_per_disagreement * disagreement + record.error_per_share * shares
+            error = record.error_per_disagreement * disagreement_of_shares(members) + record.error_per_share * shares
             spread = (1 - shares) * spread + error * spectra.mean(axis=1)
-        above = ModesAboveGrid(shares, frequencies, record.threshold)
         return prediction._replace(spectra=(1 - shares)[:, None] * spectra, spread=spread, above=above)
 
     def _predict_rows(self, crystals: list[Crystal]) -> list[Spectrum]:

@@ -69,14 +69,14 @@ COLUMNS = {
     "entropy_300K": Column(f"vibrational entropy at 300 K, {_PER_MOLE}", "J/K", "phdos"),
     "free_energy_300K": Column(f"vibrational free energy at 300 K, {_PER_MOLE}", "kJ", "phdos"),
     "exceeds_grid": Column(
-        "there are modes above 1000 cm⁻¹: share_above_grid is above the threshold in the checkpoint's card; where it is "
-        "NULL, the last bin has more than 5 % of the maximum, which misses half of these crystals",
+        "there are modes above 1000 cm⁻¹: share_above_grid is above the threshold in the checkpoint's card; where it "
+        "is NULL, the last bin has more than 5 % of the maximum, which misses half of these crystals",
         "",
         "phdos",
     ),
     "share_above_grid": Column(
-        "share of the modes above 1000 cm⁻¹: the spectrum has the integral 3 × (1 − share); NULL if the checkpoint does "
-        "not predict it, and the integral is 3",
+        "share of the modes above 1000 cm⁻¹: the spectrum has the integral 3 × (1 − share); NULL if the checkpoint "
+        "does not predict it, and the integral is 3",
         "",
         "phdos",
     ),

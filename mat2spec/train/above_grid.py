@@ -4,6 +4,7 @@ The network stays as it is, and so do the shapes that it predicts.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,29 @@ from torch import Tensor
 
 from mat2spec.config import AboveGridConfig, AdditiveConfig, EnsembleConfig
 from mat2spec.data.labels.above_grid import AboveGridLabels, read_above_grid_labels
+from mat2spec.dos.above_grid import SHARE_OF_TAIL, ModesAboveGrid
+from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.errors import CheckpointError
-from mat2spec.model.above_grid import AboveGridHead, AboveGridRecord
+from mat2spec.model.above_grid import (
+    OUTPUTS,
+    AboveGridHead,
+    AboveGridRecord,
+    disagreement_of_shares,
+    modes_above_grid,
+)
 from mat2spec.model.additive import Additive
+from mat2spec.model.base import Network
 from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.model.ensemble import Ensemble
 from mat2spec.model.registry import build_network
 from mat2spec.model.scatter import group_mean
 from mat2spec.predict.forward import predict_outputs
-from mat2spec.predict.predictor import Predictor
 from mat2spec.provenance import environment
 from mat2spec.structure.graph import GraphBatch
 from mat2spec.train.result import CHECKPOINT
 
 EXCEEDS = 1010.0
-"""[cm⁻¹] A crystal whose highest frequency is above exceeds the grid: its end, and the Gaussian of 10 cm⁻¹ of labels."""
+"""[cm⁻¹] A crystal with a higher frequency exceeds the grid: the grid's end, and the Gaussian of 10 cm⁻¹ of labels."""
 
 LABEL_ERROR = 0.03
 """Error of a labeled share at which a crystal counts half in the fit; 0.01 is the median where there are any modes."""
@@ -41,7 +50,7 @@ _NOT_ZERO = 1e-6
 def add_above_grid(
     checkpoint: Checkpoint, directory: Path, table: Path, name: str, config: AboveGridConfig
 ) -> AboveGridRecord:
-    """Write a copy of a checkpoint with heads that predict the share of modes above the grid; heads it has are replaced.
+    """Write a copy of a checkpoint with heads for the modes above the grid; heads that it has are replaced.
 
     Args:
         checkpoint: An additive network, or an ensemble of them.
@@ -91,15 +100,17 @@ def add_above_grid(
         write_checkpoint(directory / CHECKPOINT, name, train_config, weights, training, ids, structures, record)
         return Checkpoint.load(directory / CHECKPOINT)
 
-    written = write()  # with weights rounded as they are stored
-    valid = labels["valid"]
-    shares, disagreement = _predicted_shares(written, valid)
-    threshold = best_threshold(shares, valid.highest > EXCEEDS)
-    terms, _ = nnls(np.stack([disagreement, shares], axis=1), np.abs(shares - valid.shares))
-    written = write(threshold=threshold, error_per_disagreement=float(terms[0]), error_per_share=float(terms[1]))
+    written = write().network  # with weights rounded as they are stored
+    valid, test = labels["valid"], labels["test"]
+    above, disagreement = _predict(written, valid)
+    threshold = best_threshold(above.shares, valid.highest > EXCEEDS)
+    terms, _ = nnls(np.stack([disagreement, above.shares], axis=1), np.abs(above.shares - valid.shares))
     write(
-        validation=above_grid_scores(written, valid),
-        test=above_grid_scores(written, labels["test"]),
+        threshold=threshold,
+        error_per_disagreement=float(terms[0]),
+        error_per_share=float(terms[1]),
+        validation=above_grid_scores(replace(above, threshold=threshold), valid),
+        test=above_grid_scores(replace(_predict(written, test)[0], threshold=threshold), test),
         seconds=round(time.perf_counter() - start, 1),
     )
     return record
@@ -113,24 +124,25 @@ def best_threshold(shares: Float[np.ndarray, " crystals"], exceed: Bool[np.ndarr
         exceed: Which crystals have modes above the grid.
     """
     order = np.argsort(-shares, kind="stable")
-    found = np.cumsum(exceed[order])
-    f1 = 2 * found / (np.arange(1, len(order) + 1) + exceed.sum())
-    best = int(f1.argmax())
-    last, following = np.maximum(shares[order][[best, min(best + 1, len(order) - 1)]], _NOT_ZERO)
-    return float(np.sqrt(last * following))
+    ordered = np.append(shares[order].astype(np.float64), 0.0).clip(_NOT_ZERO)
+    f1 = 2 * np.cumsum(exceed[order]) / (np.arange(1, len(order) + 1) + exceed.sum())
+    best = int(np.where(ordered[:-1] > ordered[1:], f1, -1).argmax())  # no threshold separates equal shares
+    return float(np.sqrt(ordered[best] * ordered[best + 1]))
 
 
-def above_grid_scores(checkpoint: Checkpoint, labels: AboveGridLabels) -> dict[str, float]:
+def above_grid_scores(above: ModesAboveGrid, labels: AboveGridLabels) -> dict[str, float]:
     """Recall and precision of exceeds_grid, of all crystals and of those with hydrogen, and errors of the shares.
 
     Errors are of the crystals that exceed the grid; the labels themselves have `label_error` in the median.
+
+    Args:
+        above: Predictions.
+        labels: Of the same crystals.
     """
-    prediction = Predictor(checkpoint, torch.device("cpu")).predict_graphs(labels.graphs)
-    assert prediction.above is not None
-    flagged, exceed = prediction.above.exceed, labels.highest > EXCEEDS
+    flagged, exceed = above.exceed, labels.highest > EXCEEDS
     hydrogen = np.array([1 in crystal.atomic_numbers for crystal in labels.crystals])
-    error = np.abs(prediction.above.shares - labels.shares)
-    off = np.abs(prediction.above.frequencies / labels.frequencies - 1)
+    error = np.abs(above.shares - labels.shares)
+    off = np.abs(above.frequencies / labels.frequencies - 1)
     return {
         "crystals": float(len(labels)),
         "exceed": float(exceed.sum()),
@@ -164,13 +176,12 @@ def _without_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in weights.items() if "above_grid." not in key}
 
 
-def _predicted_shares(checkpoint: Checkpoint, labels: AboveGridLabels) -> tuple[np.ndarray, np.ndarray]:
-    """Shares above the grid, and the mean absolute deviation of the members from them."""
-    network = checkpoint.network
+def _predict(network: Network, labels: AboveGridLabels) -> tuple[ModesAboveGrid, Float[np.ndarray, " crystals"]]:
+    """Modes above the grid, and the mean absolute deviation of the members' shares."""
     members = network.members if isinstance(network, Ensemble) else [network]
     outputs = [predict_outputs(member, labels.graphs, torch.device("cpu")) for member in members]
-    each = np.stack([one[:, member.bins] for one, member in zip(outputs, members, strict=True)])
-    return each.mean(axis=0), np.abs(each - each.mean(axis=0)).mean(axis=0)
+    each = np.stack([one[:, -OUTPUTS:] for one in outputs])
+    return modes_above_grid(each, PHDOS_GRID.centers[-1], SHARE_OF_TAIL), disagreement_of_shares(each)
 
 
 def _fit(network: Additive, labels: AboveGridLabels, config: AboveGridConfig, seed: int) -> None:

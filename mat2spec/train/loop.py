@@ -51,8 +51,8 @@ def check_trainable(config: TrainConfig) -> None:
     """Check that the network can be trained.
 
     Raises:
-        ConfigError: If it is made of finished trainings: an ensemble, a combined or a gapped network, or one with a head
-            for modes above the grid.
+        ConfigError: If it is made of finished trainings: an ensemble, a combined or a gapped network, or one with a
+            head for modes above the grid.
     """
     if isinstance(config.model, AdditiveConfig) and config.model.above_grid:
         raise ConfigError(
