@@ -75,7 +75,8 @@ def write_labels(source: Path, output: Path) -> None:
 
     Test rows: compositions of the test rows of the benchmark, and half of the unstable crystals whose composition no
     network saw. Validation rows: compositions of the benchmark's validation rows, the other half of these crystals, and
-    a fifth of the others, by chemical system. Unstable crystals of other compositions are left out.
+    a fifth of the others, by chemical system. Left out: compositions of a validation or test row that a training row of
+    the benchmark has too, and unstable crystals of compositions that training had.
     """
     table = pq.read_table(source)
     crystals = [row for row in read_crystals(table) if isinstance(row, Crystal)]
@@ -115,8 +116,10 @@ def split_of(crystals: list[Crystal], stable: np.ndarray) -> list[str | None]:
     among_unstable = split_by_system(crystals, (0.0, 0.5, 0.5))
     split: list[str | None] = []
     for crystal, is_stable, one, other in zip(crystals, stable, among_stable, among_unstable, strict=True):
-        if crystal.composition in held_out:
-            split.append("test" if crystal.composition in compositions["test"] else "valid")
+        if crystal.composition in held_out & compositions["train"]:
+            split.append(None)
+        elif crystal.composition in held_out:
+            split.append("valid" if crystal.composition in compositions["valid"] else "test")
         elif is_stable:
             split.append(one)
         else:

@@ -6,11 +6,11 @@ The network stays as it is, and so do the shapes that it predicts.
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -72,7 +72,7 @@ def add_above_grid(
     train_config = checkpoint.card.config.model_copy(update={"model": model})
     network = build_network(train_config)
     network.load_state_dict(_without_heads(checkpoint.network.state_dict()), strict=False)
-    members = list(network.members) if isinstance(network, Ensemble) else [network]
+    members = cast(list[Additive], list(network.members) if isinstance(network, Ensemble) else [network])
     for number, member in enumerate(members):
         _fit(member.eval(), labels["train"], config, config.seed + number)
 
@@ -205,7 +205,7 @@ def _fit(network: Additive, labels: AboveGridLabels, config: AboveGridConfig, se
                 predicted = group_mean(head(torch.cat([features[row] for row in rows])), crystal, len(rows))
                 loss = _loss(predicted, shares[rows], frequencies[rows], weights[rows])
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 schedule.step()
     head.eval()
@@ -226,9 +226,9 @@ def _loss(
 
 def _targets(labels: AboveGridLabels) -> tuple[Tensor, Tensor, Tensor]:
     """Shares, mean frequencies and weights of the crystals."""
-    weights: Float64[np.ndarray, " crystals"] = 1 / (1 + (labels.errors / LABEL_ERROR) ** 2)
+    certainty = 1 / (1 + (labels.errors / LABEL_ERROR) ** 2)
     shares, frequencies, weights = (
-        torch.from_numpy(values).float() for values in (labels.shares, labels.frequencies, weights)
+        torch.from_numpy(values).float() for values in (labels.shares, labels.frequencies, certainty)
     )
     return shares, frequencies, weights
 

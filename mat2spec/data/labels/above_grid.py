@@ -95,7 +95,8 @@ def _take(
         graphs = tuple(LazyGraph(crystal, graph).graph for crystal in chosen)
     except StructureError as error:
         raise TableError(f"{path}: {error}; remove the row from the labels") from None
-    return AboveGridLabels(chosen, graphs, *(numbers[name][rows] for name in NUMBERS), fingerprint)
+    shares, errors, frequencies, highest = (numbers[name][rows] for name in NUMBERS)
+    return AboveGridLabels(chosen, graphs, shares, errors, frequencies, highest, fingerprint)
 
 
 def _checked(crystal: Crystal | StructureError, path: Path) -> Crystal:

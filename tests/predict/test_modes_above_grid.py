@@ -61,7 +61,7 @@ def test_hydroxide_has_a_stretching_mode_of_each_hydrogen_above_the_grid(phonons
     row = spectrum.row
     assert row["exceeds_grid"]
     assert row["max_frequency"] is None
-    assert row["share_above_grid"] == pytest.approx(2 / 15, abs=0.03), "two O–H stretching modes among 15"
+    assert row["share_above_grid"] == pytest.approx(2 / 15, abs=0.04), "two O–H stretching modes among 15"
     assert row["mean_frequency_above_grid"] == pytest.approx(3600, rel=0.1)
     assert modes(spectrum) == pytest.approx(3 * (1 - row["share_above_grid"]), rel=FLOAT32)
     squeezed = mean_frequency(spectrum.densities[None], PHDOS_GRID)[0]
@@ -100,7 +100,7 @@ def test_shapes_and_their_scores_are_those_without_the_heads(phonons, real_graph
 
 def test_crystals_above_the_grid_are_found_among_those_that_training_did_not_see(phonons, test_rows, prediction):
     """Asked are a recall of 0.9 at a precision of 0.8; the rule of the last bin has 0.52, with hydrogen 0.34."""
-    assert not {crystal.material_id for crystal in test_rows.crystals} & phonons.checkpoint.training_ids
+    assert not any(phonons.checkpoint.has_seen(crystal) for crystal in test_rows.crystals)
     scores = above_grid_scores(prediction.above, test_rows)
     assert scores["exceed"] > 100
     assert scores["recall"] >= 0.9
