@@ -302,6 +302,8 @@ def contract() -> dict[str, pa.DataType]:
         "entropy_300K": pa.float64(),
         "free_energy_300K": pa.float64(),
         "exceeds_grid": pa.bool_(),
+        "share_above_grid": pa.float64(),
+        "mean_frequency_above_grid": pa.float64(),
     }
 
 

@@ -29,6 +29,7 @@ DETAILS = {
     "id_in_training",
     "vb_gap_density",
     "cb_gap_density",
+    "mean_frequency_above_grid",
 }
 """Columns that the printed table leaves out, so that it fits; CSV and JSON have them."""
 

@@ -1,5 +1,6 @@
 """Settings of all commands, with units and limits; read from a YAML file and the command line."""
 
+from mat2spec.config.above_grid import AboveGridConfig
 from mat2spec.config.active_learning import ProposeConfig
 from mat2spec.config.base import Section
 from mat2spec.config.benchmark_table import TableConfig, TableRow
@@ -38,6 +39,7 @@ from mat2spec.config.validation import AnyConfig, validate
 from mat2spec.config.verification import GpawConfig, LimitsConfig, PhononConfig, VerifyConfig
 
 __all__ = [
+    "AboveGridConfig",
     "AdditiveConfig",
     "AnyConfig",
     "AnyGapConfig",

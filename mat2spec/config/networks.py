@@ -83,6 +83,12 @@ class AdditiveConfig(VectorConfig):
     transport_weight: float = Field(
         0.03, ge=0, description="weight of the Wasserstein distance, in bins, added to the loss; 0 turns it off"
     )
+    above_grid: int = Field(
+        0,
+        ge=0,
+        description="hidden neurons of a head for the share of the modes above the grid, which is added to a finished "
+        "training (python benchmarks/above_grid.py fit); 0: none",
+    )
 
 
 class ProjectedConfig(VectorConfig):

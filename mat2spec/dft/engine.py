@@ -9,9 +9,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from mat2spec.dos.above_grid import ModesAboveGrid
 from mat2spec.dos.electronic import resample
 from mat2spec.dos.grid import SpectrumGrid
-from mat2spec.dos.phonon import resample_phonons
+from mat2spec.dos.phonon import PhononSpectrum, resample_phonons
 from mat2spec.errors import CalculationError
 from mat2spec.structure.crystal import Crystal
 
@@ -47,17 +48,30 @@ class Calculation:
     def on_grid(self, grid: SpectrumGrid) -> Float32[np.ndarray, " bins"]:
         """Resample the curve as labels are: states/eV per primitive cell, or states per cm⁻¹ per atom.
 
-        The integral of a phonon spectrum over the grid is 3, as for predicted ones, even if some states are above it.
+        The integral of a phonon spectrum over the grid is 3 × (1 − share of the modes above it), as for predicted ones.
 
         Raises:
             SpectrumError: If the curve does not fill the grid, or the crystal is unstable.
         """
-        name = self.crystal.material_id
         if grid.per_cell:
+            name = self.crystal.material_id
             spectrum = resample(name, self.axis, self.densities, self.numbers["vbm"], self.numbers["cbm"]).spectrum
         else:
-            spectrum = grid.to_states(resample_phonons(name, self.axis, self.densities, self.crystal).spectrum[None])[0]
+            resampled = self._phonons()
+            spectrum = grid.to_states(resampled.spectrum[None])[0] * (1 - resampled.share_above_grid)
         return spectrum.astype(np.float32)
+
+    def above_grid(self) -> ModesAboveGrid:
+        """Return the modes of a phonon spectrum above its grid.
+
+        Raises:
+            SpectrumError: If the curve does not fill the grid, or the crystal is unstable.
+        """
+        resampled = self._phonons()
+        return ModesAboveGrid(np.array([resampled.share_above_grid]), np.array([resampled.mean_frequency_above_grid]))
+
+    def _phonons(self) -> PhononSpectrum:
+        return resample_phonons(self.crystal.material_id, self.axis, self.densities, self.crystal)
 
 
 @dataclass(frozen=True)

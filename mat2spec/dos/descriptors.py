@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
+from mat2spec.dos.above_grid import ModesAboveGrid
 from mat2spec.dos.edge_gaps import ConductionBandRule, ValenceBandRule, cb_gaps, low_masks, mean_densities, vb_gaps
 from mat2spec.dos.grid import Spectra, SpectrumGrid
 from mat2spec.dos.metrics import most_likely_gap
@@ -17,26 +18,36 @@ from mat2spec.dos.thermodynamics import (
 )
 
 END_OF_GRID_FRACTION = 0.05
-"""Phonon spectra with more than this fraction of their maximum in the last bin exceed the grid: 83 of 1,522 by DFT."""
+"""Where the share of the modes above the grid is unknown, phonon spectra with more than this fraction of their maximum
+in the last bin exceed it: 83 of 1,522 by DFT. Bands that lie wholly above the grid are missed."""
 
 GAP_PARTS = ("lower", "upper", "width", "density")
 """Columns of a gap: edges and width [eV], mean density inside [states/eV per primitive cell]."""
 
 
-def phonon_columns(spectra: Spectra, grid: SpectrumGrid) -> dict[str, pa.Array]:
+def phonon_columns(spectra: Spectra, grid: SpectrumGrid, above: ModesAboveGrid | None = None) -> dict[str, pa.Array]:
     """Return the derived columns of phonon spectra, per mole of atoms where they are extensive.
 
     mean_frequency and max_frequency [cm⁻¹], the latter NULL for a spectrum that exceeds the grid (exceeds_grid);
-    heat_capacity_300K and entropy_300K [J/K]; free_energy_300K [kJ].
+    heat_capacity_300K and entropy_300K [J/K]; free_energy_300K [kJ]; share_above_grid and mean_frequency_above_grid
+    [cm⁻¹] of the modes above the grid, which all of these but max_frequency include; NULL where they are unknown.
+
+    Args:
+        spectra: Phonon densities of states in any scale.
+        grid: Frequencies [cm⁻¹].
+        above: Modes above the grid; None: unknown, and the last bin decides whether a spectrum exceeds the grid.
     """
-    exceeds_grid = spectra[:, -1] > END_OF_GRID_FRACTION * spectra.max(axis=1)
+    exceeds_grid = spectra[:, -1] > END_OF_GRID_FRACTION * spectra.max(axis=1) if above is None else above.exceed
+    unknown = pa.nulls(len(spectra), pa.float64())
     return {
-        "mean_frequency": pa.array(mean_frequency(spectra, grid), pa.float64()),
+        "mean_frequency": pa.array(mean_frequency(spectra, grid, above), pa.float64()),
         "max_frequency": pa.array(max_frequency(spectra, grid), pa.float64(), mask=exceeds_grid),
-        "heat_capacity_300K": pa.array(heat_capacity(spectra, grid), pa.float64()),
-        "entropy_300K": pa.array(vibrational_entropy(spectra, grid), pa.float64()),
-        "free_energy_300K": pa.array(vibrational_free_energy(spectra, grid), pa.float64()),
+        "heat_capacity_300K": pa.array(heat_capacity(spectra, grid, above=above), pa.float64()),
+        "entropy_300K": pa.array(vibrational_entropy(spectra, grid, above=above), pa.float64()),
+        "free_energy_300K": pa.array(vibrational_free_energy(spectra, grid, above=above), pa.float64()),
         "exceeds_grid": pa.array(exceeds_grid, pa.bool_()),
+        "share_above_grid": pa.array(above.shares, pa.float64()) if above else unknown,
+        "mean_frequency_above_grid": pa.array(above.frequencies, pa.float64()) if above else unknown,
     }
 
 

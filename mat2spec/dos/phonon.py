@@ -43,11 +43,13 @@ class PhononSpectrum:
         spectrum: Densities at the points of the grid, maximum 1.
         lowest_frequency: Frequency below which MAX_UNSTABLE of the modes lie: the onset of the curve [cm⁻¹].
         share_above_grid: Fraction of the modes beyond the last point of the grid.
+        mean_frequency_above_grid: Mean frequency of these modes; the last point of the grid if there are none [cm⁻¹].
     """
 
     spectrum: Float64[np.ndarray, " bins"]
     lowest_frequency: float
     share_above_grid: float
+    mean_frequency_above_grid: float
 
 
 def resample_phonons(
@@ -82,8 +84,11 @@ def resample_phonons(
     spectrum = _smoothed(frequencies, densities)
     if not spectrum.max() > 0:
         raise SpectrumError(material_id, f"no states on the grid, 0 … {PHDOS_GRID.centers[-1]:g} cm⁻¹; leave it out")
-    above = weights[frequencies > PHDOS_GRID.centers[-1]].sum() / weights.sum()
-    return PhononSpectrum(spectrum / spectrum.max(), lowest, float(above))
+    end = PHDOS_GRID.centers[-1]
+    above = np.where(frequencies > end, weights, 0.0)
+    share = float(above.sum() / weights.sum())
+    mean_above = float(above @ frequencies / above.sum()) if share > 0 else end
+    return PhononSpectrum(spectrum / spectrum.max(), lowest, share, mean_above)
 
 
 def _smoothed(

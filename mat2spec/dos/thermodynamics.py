@@ -3,6 +3,9 @@
 The point ω = 0 is left out of all integrals, as in the published numbers (Chen et al., 10.1002/advs.202004214).
 Negative densities count as zero, and a spectrum without any density as flat, so that all are defined for every
 prediction.
+
+A spectrum ends with its grid. Modes above it, if their share is known, all count with their mean frequency: exact for
+the mean frequency and the zero-point energy, and nearly so for the rest, to which they add little at 300 K.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.constants import N_A, c, h, k
 
+from mat2spec.dos.above_grid import ModesAboveGrid
 from mat2spec.dos.grid import MODES_PER_ATOM, Spectra, SpectrumGrid
 from mat2spec.dos.metrics import as_densities
 from mat2spec.structure.crystal import Crystal
@@ -19,10 +23,17 @@ TAIL = 0.05
 """Fraction of its maximum at which a spectrum counts as ended."""
 
 
-def mean_frequency(spectra: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
-    """First moment of each phonon spectrum, ∫ωg/∫g [cm⁻¹]."""
-    points, g, positive = _positive_part(spectra, grid)
-    return positive.integrate(g * points) / positive.integrate(g)
+def mean_frequency(
+    spectra: Spectra, grid: SpectrumGrid, above: ModesAboveGrid | None = None
+) -> Float[np.ndarray, " crystals"]:
+    """First moment of each phonon spectrum, ∫ωg/∫g [cm⁻¹].
+
+    Args:
+        spectra: Phonon densities of states in any scale.
+        grid: Frequencies [cm⁻¹].
+        above: Modes above the grid; None: there are none.
+    """
+    return _mean_over_modes(spectra, grid, above, lambda frequencies: frequencies)
 
 
 def max_frequency(spectra: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " crystals"]:
@@ -40,7 +51,9 @@ def max_frequency(spectra: Spectra, grid: SpectrumGrid) -> Float[np.ndarray, " c
     return points[last] + share * (points[following] - points[last])
 
 
-def heat_capacity(spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0) -> Float[np.ndarray, " crystals"]:
+def heat_capacity(
+    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0, above: ModesAboveGrid | None = None
+) -> Float[np.ndarray, " crystals"]:
     """Harmonic heat capacity at constant volume.
 
     C_V = 3 R ∫ (x / sinh x)² g(ω) dω with x = ħω / 2k_BT and g scaled to unit area.
@@ -49,18 +62,21 @@ def heat_capacity(spectra: Spectra, grid: SpectrumGrid, temperature: float = 300
         spectra: Phonon densities of states in any scale.
         grid: Frequencies [cm⁻¹].
         temperature: Temperature [K].
+        above: Modes above the grid; None: there are none.
 
     Returns:
         Heat capacity [J/K per mole of atoms]; the high-temperature limit is 3R = 24.94.
     """
-    points, g, positive = _positive_part(spectra, grid)
-    x = h * c * 100 * points / (2 * k * temperature)
-    per_mode = (x / np.sinh(np.minimum(x, 350.0))) ** 2
-    return MODES_PER_ATOM * N_A * k * positive.integrate(g * per_mode) / positive.integrate(g)
+
+    def per_mode(frequencies: np.ndarray) -> np.ndarray:
+        x = _quanta(frequencies, temperature) / 2
+        return (x / np.sinh(np.minimum(x, 350.0))) ** 2
+
+    return MODES_PER_ATOM * N_A * k * _mean_over_modes(spectra, grid, above, per_mode)
 
 
 def vibrational_entropy(
-    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0
+    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0, above: ModesAboveGrid | None = None
 ) -> Float[np.ndarray, " crystals"]:
     """Harmonic entropy, S = 3 R ∫ [x / (eˣ − 1) − ln(1 − e⁻ˣ)] g(ω) dω with x = ħω / k_BT and g scaled to unit area.
 
@@ -68,16 +84,21 @@ def vibrational_entropy(
         spectra: Phonon densities of states in any scale.
         grid: Frequencies [cm⁻¹].
         temperature: Temperature [K].
+        above: Modes above the grid; None: there are none.
 
     Returns:
         Entropy [J/K per mole of atoms].
     """
-    x, mean = _per_mode(spectra, grid, temperature)
-    return MODES_PER_ATOM * N_A * k * mean(x / np.expm1(np.minimum(x, 700.0)) - np.log(-np.expm1(-x)))
+
+    def per_mode(frequencies: np.ndarray) -> np.ndarray:
+        x = _quanta(frequencies, temperature)
+        return x / np.expm1(np.minimum(x, 700.0)) - np.log(-np.expm1(-x))
+
+    return MODES_PER_ATOM * N_A * k * _mean_over_modes(spectra, grid, above, per_mode)
 
 
 def vibrational_free_energy(
-    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0
+    spectra: Spectra, grid: SpectrumGrid, temperature: float = 300.0, above: ModesAboveGrid | None = None
 ) -> Float[np.ndarray, " crystals"]:
     """Harmonic Helmholtz energy with zero-point motion, F = 3 R T ∫ [x / 2 + ln(1 − e⁻ˣ)] g(ω) dω with x = ħω / k_BT.
 
@@ -85,12 +106,17 @@ def vibrational_free_energy(
         spectra: Phonon densities of states in any scale.
         grid: Frequencies [cm⁻¹].
         temperature: Temperature [K].
+        above: Modes above the grid; None: there are none.
 
     Returns:
         Free energy [kJ per mole of atoms].
     """
-    x, mean = _per_mode(spectra, grid, temperature)
-    return MODES_PER_ATOM * N_A * k * temperature * mean(x / 2 + np.log(-np.expm1(-x))) / 1000
+
+    def per_mode(frequencies: np.ndarray) -> np.ndarray:
+        x = _quanta(frequencies, temperature)
+        return x / 2 + np.log(-np.expm1(-x))
+
+    return MODES_PER_ATOM * N_A * k * temperature * _mean_over_modes(spectra, grid, above, per_mode) / 1000
 
 
 def cv_paper(per_atom: Float[np.ndarray, " crystals"], crystals: Sequence[Crystal]) -> Float[np.ndarray, " crystals"]:
@@ -110,13 +136,23 @@ def cv_paper(per_atom: Float[np.ndarray, " crystals"], crystals: Sequence[Crysta
     return per_atom * np.array([1 if len(crystal.elements) == 1 else len(crystal) for crystal in crystals])
 
 
-def _per_mode(
-    spectra: Spectra, grid: SpectrumGrid, temperature: float
-) -> tuple[Float[np.ndarray, " positive"], Callable[[np.ndarray], np.ndarray]]:
-    """ħω / k_BT at each point, and the mean over the modes."""
+def _quanta(frequencies: np.ndarray, temperature: float) -> np.ndarray:
+    """ħω / k_BT of each frequency [cm⁻¹]."""
+    return h * c * 100 * frequencies / (k * temperature)
+
+
+def _mean_over_modes(
+    spectra: Spectra,
+    grid: SpectrumGrid,
+    above: ModesAboveGrid | None,
+    quantity: Callable[[np.ndarray], np.ndarray],
+) -> Float[np.ndarray, " crystals"]:
+    """Mean of a function of frequency over the modes of each crystal, those above the grid included."""
     points, g, positive = _positive_part(spectra, grid)
-    x = h * c * 100 * points / (k * temperature)
-    return x, lambda values: positive.integrate(g * values) / positive.integrate(g)
+    inside = positive.integrate(g * quantity(points)) / positive.integrate(g)
+    if above is None:
+        return inside
+    return (1 - above.shares) * inside + above.shares * quantity(above.frequencies)
 
 
 def _positive_part(

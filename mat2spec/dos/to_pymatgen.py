@@ -66,8 +66,9 @@ def electronic_dos(row: Mapping[str, Any]) -> Dos:
 
 
 def phonon_dos(row: Mapping[str, Any], grid: SpectrumGrid) -> PhononDos:
-    """Convert a phonon spectrum to THz: densities [states/THz per primitive cell] with integral 3 × nsites_primitive.
+    """Convert a phonon spectrum to THz: densities [states/THz per primitive cell].
 
+    The integral is 3 × nsites_primitive, less the modes above the grid (share_above_grid), which it does not contain.
     Its method `cv` is per mole of primitive cells. It includes the density at ω = 0, which
     `mat2spec.dos.thermodynamics` leaves out: at 300 K the two differ by 0.05 % in the median of the bundled spectra,
     and by 2 % at most.

@@ -14,8 +14,10 @@ from torch.nn.functional import softplus
 
 from mat2spec.config import AdditiveConfig
 from mat2spec.dos.grid import SpectrumGrid
+from mat2spec.model.above_grid import OUTPUTS, AboveGridHead
 from mat2spec.model.losses import wasserstein
 from mat2spec.model.normalization import SumNormalization
+from mat2spec.model.scatter import group_mean
 from mat2spec.model.vector_network import VectorNetwork, make_head
 from mat2spec.structure.graph import GraphBatch
 
@@ -40,6 +42,10 @@ class Additive(VectorNetwork):
         super().__init__(config, cutoff, len(grid), normalization, loss)
         self.head = make_head(config, 3 * config.peaks)
         self.peaks = Peaks(config.peaks, grid)
+        if config.above_grid:
+            self.above_grid = AboveGridHead(config.width, config.above_grid, grid.centers[-1])
+            self.predicts_above_grid = True
+            self.num_outputs += OUTPUTS
 
     def forward(self, graphs: GraphBatch, labels: Float[Tensor, "crystals bins"]) -> dict[str, Tensor]:
         """Return the terms of the loss, on shapes with the sum of their label: errors count as in the labels' scale."""
@@ -53,6 +59,15 @@ class Additive(VectorNetwork):
     def atomic_spectra(self, graphs: GraphBatch) -> Float[Tensor, "atoms bins"]:
         """Fraction of each atom's vibrations in each bin; the rest, up to 1, is beyond the grid."""
         return self.peaks(self.head(self.encoder(graphs)))
+
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals outputs"]:
+        """Predict a shape, followed by the share above the grid and its product with the mean frequency there."""
+        if not self.predicts_above_grid:
+            return super().outputs(graphs)
+        features = self.encoder(graphs)
+        spectra = group_mean(self.peaks(self.head(features)), graphs.batch, graphs.num_graphs)
+        above = group_mean(self.above_grid(features), graphs.batch, graphs.num_graphs)
+        return torch.cat([self.normalization.normalize(spectra), above], dim=1)
 
 
 class Peaks(nn.Module):

@@ -53,6 +53,9 @@ class SpectrumNetwork(Network):
         loss: Name of the distance between predicted and true spectra on that scale.
     """
 
+    predicts_above_grid = False
+    """Whether outputs go on, after the spectrum, with those of `model.above_grid`."""
+
     def __init__(self, bins: int, normalization: str, loss: str) -> None:
         super().__init__(bins)
         self.bins = bins

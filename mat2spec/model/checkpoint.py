@@ -22,6 +22,7 @@ from mat2spec.config.renamed import with_new_names
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError, counted
+from mat2spec.model.above_grid import AboveGridRecord
 from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
 from mat2spec.model.training_structures import NO_STRUCTURES, TrainingStructures
@@ -89,6 +90,9 @@ class Card(Section):
     element_table: str = Field(description="SHA-256 of the element features")
     weights: str = Field(description="SHA-256 of the weights file")
     training: TrainingRecord
+    above_grid: AboveGridRecord | None = Field(
+        None, description="origin of the heads for the modes above the grid; null without such heads"
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,9 @@ class Checkpoint:
                 f"{directory}: {WEIGHTS} is not the one that {CARD} describes; copy the checkpoint again"
             )
         network = build_network(card.config)
+        if getattr(network, "predicts_above_grid", False) != (card.above_grid is not None):
+            way_out = "copy the checkpoint again, or add the heads again (python benchmarks/above_grid.py fit)"
+            raise CheckpointError(f"{directory}: model.above_grid and the record above_grid do not agree; {way_out}")
         _load_weights(network, weights, f"{directory / WEIGHTS}")
         seen = _decode_ids(ids, directory)
         return cls(card, network.eval(), grid, seen, _read_structures(directory), hashlib.sha256(text).hexdigest())
@@ -167,6 +174,7 @@ def write_checkpoint(
     training: TrainingRecord,
     training_ids: Sequence[str],
     training_structures: TrainingStructures,
+    above_grid: AboveGridRecord | None = None,
 ) -> None:
     """Write a checkpoint atomically: it appears under its name when it is complete."""
     partial = directory.with_name(f".{directory.name}.{os.getpid()}")
@@ -184,6 +192,7 @@ def write_checkpoint(
         element_table=table_fingerprint(),
         weights=_sha256(partial / WEIGHTS),
         training=training,
+        above_grid=above_grid,
     )
     text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (partial / CARD).write_text(f"{text}\n", encoding="utf-8")

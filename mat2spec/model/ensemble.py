@@ -27,7 +27,9 @@ class Ensemble(SpectrumNetwork):
     def __init__(self, members: Iterable[SpectrumNetwork], bins: int, normalization: str, loss: str) -> None:
         super().__init__(bins, normalization, loss)
         self.members = nn.ModuleList(members)
+        self.num_outputs = self.members[0].num_outputs
+        self.predicts_above_grid = self.members[0].predicts_above_grid
         self.register_buffer("calibration", torch.tensor([0.0, 1.0]))  # expected error = first + second · disagreement
 
-    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals bins"]:
+    def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals outputs"]:
         return torch.stack([member.outputs(graphs) for member in self.members]).mean(dim=0)

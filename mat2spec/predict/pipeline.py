@@ -13,7 +13,7 @@ from mat2spec.errors import StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.featurized import GRAPH, FeaturizedShard, featurize, read_rows
 from mat2spec.predict.predictor import Predictor
-from mat2spec.predict.table import Prediction, prediction_table
+from mat2spec.predict.table import prediction_table
 from mat2spec.storage.rejects import reject, reject_table
 
 PREDICT = "predict"
@@ -92,11 +92,7 @@ class ShardPipeline:
             [featurized.crystals[i] for i in finite],
             [featurized.nsites_primitive[i] for i in finite],
             [featurized.empty_radii[i] for i in finite],
-            Prediction(
-                prediction.spectra[finite],
-                None if prediction.spread is None else prediction.spread[finite],
-                None if prediction.gaps is None else prediction.gaps[finite],
-            ),
+            prediction.take(finite),
             self._checkpoint,
         )
         return ShardTables(predictions, reject_table(rejects))

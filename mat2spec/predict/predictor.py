@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from mat2spec.data.materials.schema import COLUMNS, materials_table
 from mat2spec.dos.grid import Spectra
 from mat2spec.errors import CheckpointError, ConfigError, StructureError
+from mat2spec.model.above_grid import disagreement_of_shares, modes_above_grid
 from mat2spec.model.base import Network, SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.model.combined import Combined
@@ -118,8 +119,8 @@ class Predictor:
         """Predict spectra as an array.
 
         Returns:
-            One row per crystal [phonons: states per cm⁻¹ per atom, integral 3; electrons: states/eV per primitive
-            cell].
+            One row per crystal [phonons: states per cm⁻¹ per atom, integral 3 × (1 − share above the grid); electrons:
+            states/eV per primitive cell].
 
         Raises:
             StructureError: If a crystal cannot become a graph.
@@ -141,15 +142,42 @@ class Predictor:
                 return self._predict(network.spectrum, graphs)._replace(gaps=self._outputs(network.gap, graphs))
         outputs = self._outputs(network, graphs)
         gaps = outputs[:, network.bins :] if isinstance(network, Combined) else None
-        return Prediction(self._to_states(outputs), gaps=gaps)
+        return self._cut(network, Prediction(self._to_states(outputs), gaps=gaps), [outputs])
 
     def _predict_ensemble(self, ensemble: Ensemble, graphs: Sequence[CrystalGraph]) -> Prediction:
         """Return the mean of the members, and the error to be expected from their disagreement."""
-        shapes = [self._outputs(member, graphs) for member in ensemble.members]
-        spectra = self._to_states(np.mean(shapes, axis=0))
-        disagreement = np.mean([np.abs(self._to_states(shape) - spectra).mean(axis=1) for shape in shapes], axis=0)
+        outputs = [self._outputs(member, graphs) for member in ensemble.members]
+        spectra = self._to_states(np.mean(outputs, axis=0))
+        disagreement = np.mean([np.abs(self._to_states(one) - spectra).mean(axis=1) for one in outputs], axis=0)
         offset, slope = ensemble.calibration.tolist()
-        return Prediction(spectra, spread=offset + slope * disagreement)
+        return self._cut(ensemble, Prediction(spectra, spread=offset + slope * disagreement), outputs)
+
+    def _cut(
+        self,
+        network: SpectrumNetwork,
+        prediction: Prediction,
+        outputs: Sequence[Float32[np.ndarray, "crystals outputs"]],
+    ) -> Prediction:
+        """Take from spectra of integral 3 the share above the grid, if the network predicts it.
+
+        If a share is wrong by δ, its spectrum is wrong by δ × 3 states: δ times the mean density is added to the
+        expected error, where δ is what the record in the card expects.
+
+        Args:
+            network: Its outputs say whether it predicts the share.
+            prediction: As if all modes were on the grid.
+            outputs: Those of each member of an ensemble, or of the network.
+        """
+        record = self.checkpoint.card.above_grid
+        if not network.predicts_above_grid or record is None:
+            return prediction
+        members = np.stack([one[:, network.bins :] for one in outputs])
+        above = modes_above_grid(members, self.checkpoint.grid.centers[-1], record.threshold)
+        spectra, spread, shares = prediction.spectra, prediction.spread, above.shares
+        if spread is not None:
+            error = record.error_per_disagreement * disagreement_of_shares(members) + record.error_per_share * shares
+            spread = (1 - shares) * spread + error * spectra.mean(axis=1)
+        return prediction._replace(spectra=(1 - shares)[:, None] * spectra, spread=spread, above=above)
 
     def _predict_rows(self, crystals: list[Crystal]) -> list[Spectrum]:
         """Predict crystals by way of the predictions table, so that a spectrum's row is that of a screening."""

@@ -45,7 +45,7 @@ class Spectrum:
     def densities(self) -> Float32[np.ndarray, " bins"]:
         """Density at each point, as stored in single precision.
 
-        Phonons: states per cm⁻¹ per atom, integral 3. Electrons: states/eV per primitive cell.
+        Phonons: states per cm⁻¹ per atom, integral 3 × (1 − share_above_grid). Electrons: states/eV per primitive cell.
         """
         return np.array(self.row["spectrum"], np.float32)
 

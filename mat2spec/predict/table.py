@@ -5,9 +5,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mat2spec.data.materials.schema import COLUMNS, PRIMITIVE_SITES, has_primitive_sites
+from mat2spec.dos.above_grid import ModesAboveGrid
 from mat2spec.dos.descriptors import electron_columns, phonon_columns
 from mat2spec.dos.grid import Spectra
 from mat2spec.model.checkpoint import Checkpoint
@@ -20,14 +21,27 @@ class Prediction(NamedTuple):
     """What a checkpoint predicts for crystals, per atom.
 
     Args:
-        spectra: States per unit of the grid and atom (phonons: states per cm⁻¹, integral 3; electrons: states/eV).
+        spectra: States per unit of the grid and atom (phonons: states per cm⁻¹, integral 3 × (1 − share above the
+            grid); electrons: states/eV).
         spread: Mean absolute error to be expected of each spectrum, in its unit; None without an ensemble.
         gaps: Probability of a metal, and band gap if it is none [eV]; None unless the checkpoint predicts them.
+        above: Modes above the grid of phonons; None unless the checkpoint predicts them.
     """
 
     spectra: Spectra
     spread: Float[np.ndarray, " crystals"] | None = None
     gaps: Float[np.ndarray, "crystals 2"] | None = None
+    above: ModesAboveGrid | None = None
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "Prediction":
+        """Select crystals by number."""
+        spectra, spread, gaps, above = self
+        return Prediction(
+            spectra[rows],
+            None if spread is None else spread[rows],
+            None if gaps is None else gaps[rows],
+            None if above is None else above.take(rows),
+        )
 
 
 def prediction_table(
@@ -78,7 +92,7 @@ def prediction_table(
     if grid.per_cell:
         columns |= electron_columns(spectra, prediction.gaps, grid, inputs)
     else:
-        columns |= phonon_columns(spectra, grid)
+        columns |= phonon_columns(spectra, grid, prediction.above)
     return pa.table(_with_extra_columns(columns, inputs))
 
 

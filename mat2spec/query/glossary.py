@@ -63,13 +63,25 @@ COLUMNS = {
     ),
     "id_in_training": Column("a material of this name was"),
     "unseen_elements": Column("elements of the crystal that are in no training material"),
-    "mean_frequency": Column("mean of the phonon DOS", "cm⁻¹", "phdos"),
+    "mean_frequency": Column("mean of the phonon DOS, with the modes above the grid", "cm⁻¹", "phdos"),
     "max_frequency": Column("end of the phonon DOS; NULL if it exceeds the grid", "cm⁻¹", "phdos"),
     "heat_capacity_300K": Column(f"harmonic heat capacity C_V at 300 K, {_PER_MOLE}; at most 3R", "J/K", "phdos"),
     "entropy_300K": Column(f"vibrational entropy at 300 K, {_PER_MOLE}", "J/K", "phdos"),
     "free_energy_300K": Column(f"vibrational free energy at 300 K, {_PER_MOLE}", "kJ", "phdos"),
     "exceeds_grid": Column(
-        "the last bin has more than 5 % of the maximum: there are modes above 1000 cm⁻¹", "", "phdos"
+        "there are modes above 1000 cm⁻¹: share_above_grid is above the threshold in the checkpoint's card; where it "
+        "is NULL, the last bin has more than 5 % of the maximum, which misses half of these crystals",
+        "",
+        "phdos",
+    ),
+    "share_above_grid": Column(
+        "share of the modes above 1000 cm⁻¹: the spectrum has the integral 3 × (1 − share); NULL if the checkpoint "
+        "does not predict it, and the integral is 3",
+        "",
+        "phdos",
+    ),
+    "mean_frequency_above_grid": Column(
+        "mean frequency of these modes; says little unless exceeds_grid; NULL as the share", "cm⁻¹", "phdos"
     ),
     "dos_sum": Column("sum of the bins", "states/eV per primitive cell", "edos"),
     "vb_gap_lower": Column("lower edge of the gap below the VBM or Fermi level; NULL if there is none", "eV", "edos"),

@@ -80,10 +80,10 @@ def _normalization(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabeledCrystals) -> tuple[np.ndarray, np.ndarray]:
     """Mean absolute errors of an ensemble's spectra, expected and true [states per unit of the grid and atom]."""
-    spectra, expected, _ = Predictor(checkpoint, torch.device("cpu")).predict_graphs(crystals.graphs)
-    assert expected is not None
+    prediction = Predictor(checkpoint, torch.device("cpu")).predict_graphs(crystals.graphs)
+    assert prediction.spread is not None
     true = checkpoint.grid.to_states(crystals.spectra.numpy())
-    return expected, np.abs(spectra - true).mean(axis=1)
+    return prediction.spread, np.abs(prediction.spectra - true).mean(axis=1)
 
 
 def write_combined(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mat2spec.config import CombinedConfig, EnsembleConfig, GappedConfig, TrainConfig, TrainingConfig
+from mat2spec.config import AdditiveConfig, CombinedConfig, EnsembleConfig, GappedConfig, TrainConfig, TrainingConfig
 from mat2spec.data.labels.dataset import LabeledCrystals, LabeledSplits
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.errors import ConfigError, Mat2SpecError, counted
@@ -51,8 +51,14 @@ def check_trainable(config: TrainConfig) -> None:
     """Check that the network can be trained.
 
     Raises:
-        ConfigError: If it is made of finished trainings: an ensemble, a combined or a gapped network.
+        ConfigError: If it is made of finished trainings: an ensemble, a combined or a gapped network, or one with a
+            head for modes above the grid.
     """
+    if isinstance(config.model, AdditiveConfig) and config.model.above_grid:
+        raise ConfigError(
+            f"model.above_grid: {config.model.above_grid} asks for a head that is added to a finished training; train "
+            "with 0, then run python benchmarks/above_grid.py fit CHECKPOINT OUTPUT"
+        )
     if isinstance(config.model, EnsembleConfig | CombinedConfig | GappedConfig):
         raise ConfigError(
             f"model.architecture: {config.model.architecture} is made of finished trainings; make it with a row of "

@@ -48,7 +48,7 @@ def verified_row(calculation: Calculation, key: str, grid: SpectrumGrid) -> pa.T
     if grid.per_cell:
         descriptors = electron_columns(spectrum, None, grid, pa.table({"band_gap": numbers["band_gap"]}))
     else:
-        descriptors = phonon_columns(spectrum, grid)
+        descriptors = phonon_columns(spectrum, grid, calculation.above_grid())
     structure = materials_table([calculation.crystal])
     return pa.table(
         {

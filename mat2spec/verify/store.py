@@ -34,6 +34,8 @@ def verified_schema(grid: SpectrumGrid) -> pa.Schema:
         "heat_capacity_300K",
         "entropy_300K",
         "free_energy_300K",
+        "share_above_grid",
+        "mean_frequency_above_grid",
     )
     flags = {"exceeds_grid": pa.bool_()}
     if grid.per_cell:

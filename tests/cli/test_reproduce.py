@@ -127,7 +127,7 @@ def test_ensemble_is_the_mean_of_its_members_and_says_how_far_off_it_may_be(tabl
     output, _ = table
     joined = Checkpoint.load(output / "both-1" / "checkpoint")
     graphs = splits.test.graphs
-    spectra, expected, _ = Predictor(joined, CPU).predict_graphs(graphs)
+    spectra, expected, *_ = Predictor(joined, CPU).predict_graphs(graphs)
     members = [
         Predictor(Checkpoint.load(output / f"gatgnn-{seed}" / "checkpoint"), CPU).predict_graphs(graphs).spectra
         for seed in (1, 2)

@@ -130,7 +130,8 @@ def test_phonon_spectrum_has_frequencies_and_three_modes_per_atom(phonons, bariu
     spectrum = phonons.predict(barium_telluride)
     np.testing.assert_array_equal(spectrum.frequencies, mat2spec.PHDOS_GRID.points)
     np.testing.assert_array_equal(spectrum.points, spectrum.frequencies)
-    assert spectrum.grid.integrate(spectrum.densities[None])[0] == pytest.approx(3, rel=1e-5)
+    modes = 3 * (1 - spectrum.row["share_above_grid"])
+    assert spectrum.grid.integrate(spectrum.densities[None])[0] == pytest.approx(modes, rel=1e-5)
     assert spectrum.spread > 0
     assert not hasattr(spectrum, "energies")
     dos = spectrum.to_pymatgen()
