@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,8 +224,10 @@ class RunDirectory:
 
 
 def _parquet_files(folder: Location) -> list[Location]:
-    with store_errors_as_oserror():
-        return [file for file in folder.glob("*.parquet") if not file.name.startswith(".")]
+    """Parquet files of a folder; none of one that does not exist. Not by `glob`: a URL's own [ would be a pattern."""
+    with store_errors_as_oserror(), suppress(FileNotFoundError, NotADirectoryError):
+        return [file for file in folder.iterdir() if file.suffix == ".parquet" and not file.name.startswith(".")]
+    return []
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
