@@ -86,6 +86,7 @@ class Ingestion:
         """
         details = {
             "config": config,
+            **({"input": {"path": ", ".join(config["paths"])}} if "paths" in config else {}),
             "files": len(self.listing.sources),
             "ignored_files": sum(self.listing.ignored.values()),
             "found": self.listing.summary(),

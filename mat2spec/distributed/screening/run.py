@@ -76,17 +76,17 @@ class Screening:
             print(checkpoint.note_on_names, file=sys.stderr)
         source = find_input(self.input, self.config, self.output)
         run = RunDirectory(self.output)
-        identity = self._identity(checkpoint, source)
+        identity, details = self._identity(checkpoint, source), self._details(checkpoint, source)
         new_rows = self.config.allow_new_rows
         plan = None
-        if not run.check(identity, new_rows=new_rows):
+        if not run.check(identity, details, new_rows=new_rows):
             plan = self._plan_new(source)  # refuses a bad condition before anything is written
         elif run.is_finished(identity):
             return self._summary(run)
         check_session()
         run.make_folders()
         with RunLock(run.path, force_unlock=self.config.force_unlock), storage_errors(self.output):
-            run.claim(identity, self._details(checkpoint, source), new_rows=new_rows)
+            run.claim(identity, details, new_rows=new_rows)
             tracked = Tracking(checkpoint.card.training.mlflow_run_id, run) if self.config.track else nullcontext()
             with tracked as tracking, source.session():
                 plan = plan or self._plan(checkpoint, source, run)
