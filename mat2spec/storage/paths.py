@@ -86,7 +86,10 @@ def resolve_config(name: str) -> Path:
     """
     path = next((candidate for candidate in _config_paths(name) if candidate.is_file()), None)
     if path is None:
-        raise ConfigError(f"{_input_folders()[0] / name}: there is no such configuration; {_config_hint(name)}")
+        hint = _config_hint(name)
+        raise ConfigError(
+            f"{_input_folders()[0] / name}: cannot read the configuration (No such file or directory); {hint}"
+        )
     return path
 
 

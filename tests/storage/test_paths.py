@@ -125,7 +125,9 @@ def test_own_configuration_goes_before_the_one_that_ships(here, home):
 def test_configuration_that_is_nowhere_is_refused_in_one_line(here, name, hint):
     with pytest.raises(ConfigError) as caught:
         resolve_config(name)
-    assert str(caught.value).startswith(f"{here / name}: there is no such configuration; {hint}")
+    assert str(caught.value).startswith(
+        f"{here / name}: cannot read the configuration (No such file or directory); {hint}"
+    )
     assert "\n" not in str(caught.value)
 
 
