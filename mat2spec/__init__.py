@@ -13,6 +13,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import duckdb
+
     from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
     from mat2spec.predict.predictor import Predictor
     from mat2spec.predict.spectrum import Spectrum
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["EDOS_GRID", "PHDOS_GRID", "Crystal", "Predictor", "Spectrum", "__version__", "load"]
+__all__ = ["EDOS_GRID", "PHDOS_GRID", "Crystal", "Predictor", "Spectrum", "__version__", "load", "open_run"]
 
 _MODULES = {
     "Crystal": "mat2spec.structure.crystal",
@@ -51,6 +53,27 @@ def load(model: "str | os.PathLike[str]", device: str | None = None) -> "Predict
     name = os.fspath(model)
     directory = _fetch_registered(name) if name.startswith("models:/") else resolve_checkpoint(name)
     return Predictor(Checkpoint.load(directory), device)
+
+
+def open_run(path: "str | os.PathLike[str]") -> "duckdb.DuckDBPyConnection":
+    """Open a run in DuckDB, with its views and macros: from any directory, wherever the run was moved.
+
+    The views read the run's files at each query, so that those of an unfinished run grow with it. Tables that you
+    create are in memory; the run is not changed by them. Answers become data frames by `.df()` (pandas), `.pl()`
+    (polars, if it is installed) or `.to_arrow_table()`.
+
+    Args:
+        path: Directory or URL of a screening or an ingestion, as `mat2spec query` takes it.
+
+    Returns:
+        A connection for this run alone. Close it, or use it in a `with` block.
+
+    Raises:
+        RunError: If there is no run, it cannot be read, or no part of it is finished yet.
+    """
+    from mat2spec.query.catalog import open_run
+
+    return open_run(str(path))
 
 
 def _fetch_registered(uri: str) -> "Location":

@@ -46,7 +46,9 @@ for module in pkgutil.walk_packages(mat2spec.__path__, "mat2spec."):
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy: setuptools would leave build/ in the checkout, and take what an older build left there."""
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "mat2spec", folder / "source" / "mat2spec", ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("mat2spec", "configs"):  # mat2spec/configs is a link
+        shutil.copytree(ROOT / name, folder / "source" / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]):
         shutil.copy(ROOT / name, folder / "source")
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, folder / "source")
@@ -144,6 +146,15 @@ def test_wheel_holds_one_package_with_weights_and_data(wheel):
     }
 
 
+def test_wheel_holds_the_configurations_of_the_checkout(wheel):
+    content = zipfile.ZipFile(wheel)
+    packed = {name: content.read(name) for name in content.namelist() if name.startswith("mat2spec/configs/")}
+    assert packed == {
+        f"mat2spec/{path.relative_to(ROOT)}": path.read_bytes() for path in (ROOT / "configs").rglob("*.yaml")
+    }
+    assert len(packed) > 20
+
+
 def test_version_is_in_one_place():
     assert mat2spec.__version__ == PROJECT["version"]
     quoted = f'"{PROJECT["version"]}"'
@@ -169,6 +180,17 @@ def test_command_predicts_and_writes_a_picture(environment, elsewhere, model):
     assert (done.returncode, done.stderr) == (0, "")
     assert "NaCl" in done.stdout
     assert (elsewhere / f"{model}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["configs/phdos-sum-kl.yaml", "phdos-sum-kl"])
+def test_configurations_and_their_tables_are_found_without_a_checkout(environment, elsewhere, name):
+    code = (
+        "from mat2spec.config import TrainConfig, load_config; from mat2spec.storage.paths import *; "
+        f"config = load_config(TrainConfig, resolve_config({name!r})); "
+        "print(resolve_input(config.data.table).is_file())"
+    )
+    done = run(environment, elsewhere, "python", "-c", code)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_modules_that_cannot_be_imported_lack_an_extra(environment, elsewhere):

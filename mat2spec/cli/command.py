@@ -82,7 +82,7 @@ def read_settings(
     """Read `[CONFIG.yaml] [--section.field VALUE …]`.
 
     The first word is the configuration file if it ends in .yaml or .yml. Commands without positional arguments take
-    a first word with any ending as the configuration file.
+    any first word as one: a file with another ending, or the name of one that ships (`resolve_config`).
 
     Returns:
         The settings, and the stem of the file's name if there is a file.
@@ -91,9 +91,9 @@ def read_settings(
     has_file = not first.startswith("-") and (first.endswith((".yaml", ".yml")) or not positional_fields(kind))
     if not has_file:
         return read_options(kind, words, command, description), None
-    from mat2spec.storage.paths import resolve  # half a second to import, which --help must not cost
+    from mat2spec.storage.paths import resolve_config  # half a second to import, which --help must not cost
 
-    path = resolve(first)
+    path = resolve_config(first)
     return load_config(kind, path, words[1:], command=command, description=description), path.stem
 
 

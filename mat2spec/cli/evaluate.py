@@ -15,7 +15,7 @@ from mat2spec.evaluate.plots import FIGURES, evaluation_plots
 from mat2spec.evaluate.spectra import SpectrumEvaluation
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.storage.atomic import write_json, write_parquet
-from mat2spec.storage.paths import resolve, resolve_output
+from mat2spec.storage.paths import resolve, resolve_input, resolve_output
 from mat2spec.train.inputs import TrainingInputs
 
 
@@ -24,7 +24,7 @@ def main(config: EvaluateConfig, _: str | None) -> None:
     output = config.output or f"evaluation-{config.split}.json"
     checkpoint = Checkpoint.load(find_checkpoint(config.checkpoint, resolve(output)))
     training = _training_on(config, checkpoint.card.config)
-    files = _outputs(output, resolve(training.data.table))
+    files = _outputs(output, resolve_input(training.data.table))
     splits = TrainingInputs.from_config(training).splits(training)
     crystals = getattr(splits, config.split)
     evaluation = evaluate(checkpoint, crystals, torch.device("cpu"), held_out=config.split == "test")

@@ -10,7 +10,7 @@ from mat2spec.config import IngestConfig, LabelsConfig, MaterialsProjectConfig, 
 from mat2spec.errors import MissingExtraError
 from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.location import is_url
-from mat2spec.storage.paths import resolve, resolve_output, resolve_run
+from mat2spec.storage.paths import resolve, resolve_input, resolve_output, resolve_run
 from mat2spec.storage.run_directory import MATERIALS
 
 
@@ -21,7 +21,7 @@ def files(config: IngestConfig, _: str | None) -> None:
     from mat2spec.distributed.ingest.files import Ingestion
 
     output = resolve_run(config.output)
-    listing = list_sources([path if is_url(path) else str(resolve(path)) for path in config.paths], str(output))
+    listing = list_sources([path if is_url(path) else str(resolve_input(path)) for path in config.paths], str(output))
     limits = ShardLimits.from_config(config.limits, "limits")
     ingestion = Ingestion(listing, output, config.reading, config.rows_per_shard, limits)
     print(ingestion.run(config.model_dump(mode="json")))
@@ -34,7 +34,7 @@ def materials_project(config: MaterialsProjectConfig, _: str | None) -> None:
     from mat2spec.data.materials_project.download import Download
 
     output = resolve_output(config.output)
-    ids = resolve(config.query.ids) if config.query.ids else None
+    ids = resolve_input(config.query.ids) if config.query.ids else None
     summary = Download(config, output, ids).run()
     create_catalog(output, None, MATERIALS)
     print(summary)
@@ -45,7 +45,7 @@ def candidates(config: SubstituteConfig, _: str | None) -> None:
     from mat2spec.distributed.ingest.substitute import substitute
 
     output = resolve_output(config.output)
-    summary = substitute(config, resolve(config.table), output)
+    summary = substitute(config, resolve_input(config.table), output)
     create_catalog(output, None, MATERIALS)
     print(summary)
 
@@ -54,13 +54,13 @@ def split(config: SplitConfig, _: str | None) -> None:
     """Split a table into parts for training, validation and test."""
     from mat2spec.data.labels.splits import split_table
 
-    config = config.model_copy(update={"ids": config.ids and str(resolve(config.ids))})
-    print(split_table(config, resolve(config.table), resolve_output(config.output, directory=False)))
+    config = config.model_copy(update={"ids": config.ids and str(resolve_input(config.ids))})
+    print(split_table(config, resolve_input(config.table), resolve_output(config.output, directory=False)))
 
 
 def labels(config: LabelsConfig, _: str | None) -> None:
     """Add computed spectra to a table of labels."""
     from mat2spec.verify.to_labels import add_labels
 
-    base = resolve(config.base) if config.base else None
+    base = resolve_input(config.base) if config.base else None
     print(add_labels(config, resolve(config.run), base, resolve_output(config.output, directory=False)))

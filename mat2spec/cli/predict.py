@@ -14,7 +14,7 @@ from mat2spec.errors import Mat2SpecError, StructureError, TableError
 from mat2spec.predict.inputs import parse_file
 from mat2spec.predict.predictor import Predictor
 from mat2spec.predict.spectrum import Spectrum
-from mat2spec.storage.paths import resolve_location, resolve_output
+from mat2spec.storage.paths import locate_input, resolve_output
 from mat2spec.structure.crystal import Crystal
 
 MAX_PANELS = 50
@@ -55,7 +55,7 @@ def main(config: PredictConfig, _: str | None) -> None:
 def _read(files: Iterable[str], config: ReadingConfig) -> Iterator[Crystal]:
     for file in files:
         try:
-            for crystal in parse_file(str(resolve_location(file)), config):
+            for crystal in parse_file(str(locate_input(file)), config):
                 if isinstance(crystal, StructureError):
                     _print_reject(crystal)
                 else:

@@ -27,7 +27,7 @@ class InferenceConfig(ProcessLimitsConfig):
         None,
         gt=0,
         description="memory limit of a worker process [GB]; if not set: its share of the memory known to Ray, "
-        "no limit with GPUs",
+        "without Ray half of what is free, no limit with GPUs",
     )
 
 

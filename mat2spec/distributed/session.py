@@ -90,6 +90,8 @@ def ray_session(*, dashboard: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    from ray import data  # noqa: F401  takes a second; sets the level of its loggers, so it comes before the next line
+
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     check_session()
     if address := cluster_address():

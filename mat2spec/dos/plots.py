@@ -102,6 +102,8 @@ def panels_file(file: Path, count: int, grid: SpectrumGrid, density: str, column
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for unused in axes[count:]:
             unused.remove()
+        for lowest in axes[max(count - columns, 0) : count]:  # of each column, also above a place without a panel
+            lowest.tick_params(labelbottom=True)
         yield list(axes[:count])
         for panel in axes[:count]:
             panel.set_ylim(bottom=0)

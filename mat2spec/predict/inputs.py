@@ -85,12 +85,12 @@ def parse_file(path: str, config: ReadingConfig) -> list[Crystal | StructureErro
         TableError: If it is a table or an archive, damaged or too large.
     """
     # pymatgen's and ASE's readers take half a second to import, which a Structure does not need
-    from mat2spec.structure.readers.archives import is_archive, read_bounded, without_compression
+    from mat2spec.structure.readers.archives import is_archive, read_bounded
     from mat2spec.structure.readers.formats import read_structures
     from mat2spec.structure.readers.names import is_table, stem
 
     file = locate(path)
-    if is_table(without_compression(file.name)) or is_archive(file.name):
+    if is_table(file.name) or is_archive(file.name):
         kind = "an archive" if is_archive(file.name) else "a table"
         raise TableError(f"{path} is {kind} of structures; predict it with mat2spec screen --input {path}")
     try:

@@ -15,6 +15,9 @@ WORK = {
     WRITE: "writing the results",
 }
 
+RAY, SUBPROCESSES = "Ray", "subprocesses"
+"""Values of `engine` in a record."""
+
 BUSY = 0.6
 """Utilization from which on the workers' own computation is the bottleneck."""
 
@@ -24,11 +27,13 @@ class StageTimes:
 
     Args:
         start: When the job started, by `time.perf_counter`.
-        ray_ready: When Ray had started.
+        ray_ready: When Ray had started, or the work began without it.
+        on_ray: Whether Ray's workers do the work; else subprocesses, one after the other.
     """
 
-    def __init__(self, start: float, ray_ready: float) -> None:
+    def __init__(self, start: float, ray_ready: float, *, on_ray: bool = True) -> None:
         self._start = start
+        self._on_ray = on_ray
         self._ray_ready = ray_ready
         self._first = 0.0
         self._first_worker_ready = 0.0
@@ -48,7 +53,7 @@ class StageTimes:
         self.rejects += report.rejects
         if report.faults is None:
             self._workers.add(report.worker)
-        else:
+        elif self._on_ray:
             self.isolated += 1
 
     def record(self) -> dict[str, float | int | str]:
@@ -64,6 +69,7 @@ class StageTimes:
         stages = {stage: float(self._seconds[stage]) for stage in STAGES}
         utilization = (stages[GRAPH] + stages[PREDICT]) / (workers * working)
         return {
+            "engine": RAY if self._on_ray else SUBPROCESSES,
             "rows": rows,
             "workers": workers,
             "isolated_shards": self.isolated,
@@ -91,8 +97,9 @@ def summary(record: dict[str, float | int | str]) -> str:
     """Format a record as a table of stages between two sentences."""
     seconds = [(work, float(record[f"{stage}_seconds"])) for stage, work in WORK.items()]
     total = sum(time for _, time in seconds) or 1.0
+    engine = "after Ray had started" if record["engine"] == RAY else "without Ray"
     head = (
-        f"{counted(int(record['rows']), 'row')} in {record['pipeline_seconds']:.1f} s after Ray had started, "
+        f"{counted(int(record['rows']), 'row')} in {record['pipeline_seconds']:.1f} s {engine}, "
         f"{format_rate(float(record['rows_per_second_after_start']), 'row')} once workers were ready; "
         f"the first shard was written {record['first_shard_seconds']:.1f} s after the command started"
     )

@@ -17,10 +17,12 @@ from mat2spec.errors import QueryError, RunError
 from mat2spec.query.macros import macros
 from mat2spec.storage.atomic import write_bytes
 from mat2spec.storage.location import Location, connect_duckdb, locate
+from mat2spec.storage.paths import resolve_location
 from mat2spec.storage.run_directory import (
     CATALOG,
     MATERIALS,
     PREDICTIONS,
+    RECORD,
     REJECTS,
     VERIFICATION,
     VERIFIED,
@@ -33,10 +35,11 @@ _COOKBOOK = Path(__file__).with_name("cookbook.sql")
 
 
 def create_catalog(run: Location, grid: SpectrumGrid | None, results: str = PREDICTIONS) -> None:
-    """Write RUN/catalog.duckdb, which the duckdb shell opens with RUN as its current directory.
+    """Write RUN/catalog.duckdb, for DuckDB without mat2spec.
 
-    The paths in its views are relative, so that the run can be moved. DuckDB reads the columns of a view's files when
-    the view is created, and looks for relative paths in `file_search_path` before the current directory.
+    The paths in its views are relative, so that the run can be moved. DuckDB looks for them in `file_search_path`,
+    which is to be set to RUN, and then in the current directory; it reads the columns of a view's files when the view
+    is created.
 
     Args:
         run: The run's directory.
@@ -146,10 +149,7 @@ def quote_text(text: str) -> str:
 def open_catalog(
     run: Location, record: dict[str, Any], *, confined: bool = False
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a read-only connection with the views and macros of a run.
-
-    They are created in memory, with absolute paths: those in RUN/catalog.duckdb are relative to the current
-    directory, which is the whole process's, and DuckDB cannot open a database in an object store.
+    """Open a read-only connection with the views and macros of a run, which is closed at the end of the block.
 
     Args:
         run: The run's directory, absolute.
@@ -157,8 +157,28 @@ def open_catalog(
         confined: Whether queries may read the run's directory alone, and no setting of DuckDB can be changed.
             Such a connection is kept: where all results have the same columns, it does not compare them each time.
     """
+    with connect_run(run, record, confined=confined) as connection:
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        yield connection
+
+
+def connect_run(run: Location, record: dict[str, Any], *, confined: bool = False) -> duckdb.DuckDBPyConnection:
+    """Return a connection with the views and macros of a run.
+
+    They are created in memory, with absolute paths: those in RUN/catalog.duckdb are relative to the current
+    directory, which is the whole process's, and DuckDB cannot open a database in an object store.
+
+    Args:
+        run: The run's directory, absolute.
+        record: Content of its run.json.
+        confined: As in `open_catalog`.
+
+    Raises:
+        duckdb.Error: If a view has no file yet.
+    """
     grid = SpectrumGrid.from_json(record["grid"]) if "grid" in record else None
-    with connect_duckdb([str(run)]) as connection:
+    connection = connect_duckdb([str(run)])
+    try:
         connection.execute("SET parquet_metadata_cache = true")  # or a query would read again what its view has read
         if confined:
             _confine(connection, str(run))
@@ -166,8 +186,30 @@ def open_catalog(
         uniform = confined and record["status"] == "finished" and _have_same_columns(connection, run, results)
         _create_views(connection, run, str(run), results, uniform=uniform)
         _create_macros(connection, grid)
-        connection.execute("BEGIN TRANSACTION READ ONLY")
-        yield connection
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_run(path: str) -> duckdb.DuckDBPyConnection:
+    """Return a connection to a run, finished or not; see `mat2spec.open_run`.
+
+    Raises:
+        RunError: If there is no run, it cannot be read, or no part of it is finished yet.
+    """
+    run = resolve_location(path)
+    directory = RunDirectory(run)
+    record = directory.record
+    if "identity" not in record:
+        raise RunError(f"{run}: its {RECORD} is not that of a screening or an ingestion; open the directory of one")
+    directory.results = PREDICTIONS if "grid" in record else MATERIALS
+    try:
+        if not directory.committed():
+            raise RunError(f"{run}: no part of this run is finished yet; open it again in a minute")
+        return connect_run(run, record)
+    except (OSError, duckdb.Error) as error:
+        raise RunError(f"{run}: cannot be read ({' '.join(str(error).split())})") from None
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, directory: str) -> None:

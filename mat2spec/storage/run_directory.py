@@ -1,11 +1,12 @@
 """The directory of a screening or an ingestion: its record, and the results and rejects committed so far."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -51,11 +52,14 @@ class RunDirectory:
         """Leave out the record: where a worker needs it, the worker reads it itself."""
         return RunDirectory, (self.path, self.results)
 
-    def check(self, identity: dict[str, Any], *, new_rows: bool = False) -> bool:
+    def check(
+        self, identity: dict[str, Any], details: Mapping[str, Any] = MappingProxyType({}), *, new_rows: bool = False
+    ) -> bool:
         """Check that the directory is free or holds this run; write nothing.
 
         Args:
             identity: What must be the same when the run is resumed.
+            details: Further entries of run.json, for the names of what differs.
             new_rows: Whether its input may differ.
 
         Returns:
@@ -72,7 +76,7 @@ class RunDirectory:
                 raise RunError(f"{self.path}: not empty and holds no {RECORD}; choose another --output")
             if not exists:
                 return False
-        if changes := _differences(self.record["identity"], identity):
+        if changes := _differences(self.record["identity"], identity, self.record, details):
             only_rows_differ = list(changes) == ["input"]
             if not (only_rows_differ and new_rows):
                 allow = "pass --allow-new-rows to screen the rows that were added, or " if only_rows_differ else ""
@@ -101,7 +105,7 @@ class RunDirectory:
             RunError: If it holds another run, or something else, or cannot be written.
         """
         self._record = None  # since it was read, another job may have worked here
-        if self.check(identity, new_rows=new_rows):
+        if self.check(identity, details, new_rows=new_rows):
             old = self.record["identity"]
             if old != identity:
                 additions = [*self.record.get("additions", []), {"replaced_input": old["input"]}]
@@ -224,20 +228,40 @@ class RunDirectory:
 
 
 def _parquet_files(folder: Location) -> list[Location]:
-    with store_errors_as_oserror():
-        return [file for file in folder.glob("*.parquet") if not file.name.startswith(".")]
+    """Parquet files of a folder; none of one that does not exist. Not by `glob`: a URL's own [ would be a pattern."""
+    with store_errors_as_oserror(), suppress(FileNotFoundError, NotADirectoryError):
+        return [file for file in folder.iterdir() if file.suffix == ".parquet" and not file.name.startswith(".")]
+    return []
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """Describe each key whose value differs, with both values; of a section, only the keys that differ."""
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], record: Mapping[str, Any], details: Mapping[str, Any]
+) -> dict[str, str]:
+    """Describe each key whose value differs, with both values; of a section, only the keys that differ.
+
+    Args:
+        old: Identity of the run.
+        new: Identity of the command.
+        record: run.json of the run, with the names of what its identity has hashes of.
+        details: What the command would write there.
+    """
     differences = {}
     for key in sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
         before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
-            differences[key] = "; ".join(_differences(before, now).values())
+            differences[key] = "; ".join(_differences(before, now, {}, {}).values())
         else:
-            differences[key] = f"{key}: {str(before)[:80]} in the run, {str(now)[:80]} in this command"
+            names = list(zip(_names(record, key), _names(details, key), strict=False))
+            before, now = next((pair for pair in names if pair[0] != pair[1]), names[0] if names else (before, now))
+            values = f"{str(before)[:80]} in the run, {str(now)[:80]} in this command"
+            differences[key] = f"{key}: {values if before != now else f'{now}, which has changed since'}"
     return differences
+
+
+def _names(record: Mapping[str, Any], key: str) -> list[str]:
+    """Name and path of what an entry of the identity is the hash of; none if the record has neither."""
+    entry = record.get(key)
+    return [entry[part] for part in ("name", "path") if entry.get(part)] if isinstance(entry, Mapping) else []
 
 
 def _count_rows(files: Iterable[Location]) -> int:

@@ -11,7 +11,7 @@ from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import CheckpointError, TableError, counted
 from mat2spec.model.checkpoint import SHIPPED, Checkpoint, shipped_checkpoints
 from mat2spec.model.registry import build_network, label_size
-from mat2spec.storage.paths import resolve
+from mat2spec.storage.paths import resolve, resolve_input
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class TrainingInputs:
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "TrainingInputs":
-        """Resolve the paths of a configuration: relative ones start at MAT2SPEC_HOME or the current directory."""
-        extra, excluded, start = (
-            resolve(path) if path else None
-            for path in (config.data.extra_train, config.data.exclude_systems_of, config.start_from)
+        """Find the tables of a configuration, as inputs, and its checkpoint, as a result, or the one that ships."""
+        extra, excluded = (
+            resolve_input(path) if path else None for path in (config.data.extra_train, config.data.exclude_systems_of)
         )
+        start = resolve(config.start_from) if config.start_from else None
         if config.start_from in shipped_checkpoints():
             start = SHIPPED / config.start_from
-        return cls(resolve(config.data.table), extra, excluded, start)
+        return cls(resolve_input(config.data.table), extra, excluded, start)
 
     def splits(self, config: TrainConfig, *, check_graphs: bool = True) -> LabeledSplits:
         """Read the labels.

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from mat2spec.dos.figures import MARKERS, PAGE_WIDTH, SERIES, STYLE, figure_file
 from mat2spec.dos.grid import PHDOS_GRID
-from mat2spec.dos.plots import predicted_spectra
+from mat2spec.dos.plots import panels_file, predicted_spectra
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 12])
@@ -15,6 +15,15 @@ def test_figure_of_spectra_is_no_wider_than_a_readme(tmp_path, count):
     spectra = np.random.default_rng(0).random((count, len(PHDOS_GRID)))
     predicted_spectra(spectra, ["NaCl"] * count, PHDOS_GRID, tmp_path / "spectra.png")
     assert imread(tmp_path / "spectra.png").shape[1] <= PAGE_WIDTH * STYLE["savefig.dpi"]
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 6, 9, 12])
+def test_lowest_panel_of_each_column_has_numbers(tmp_path, count):
+    """Also where the last row is incomplete, and no other."""
+    with panels_file(tmp_path / "panels.png", count, PHDOS_GRID, "density") as panels:
+        pass
+    numbered = [any(label.get_visible() for label in panel.get_xticklabels()) for panel in panels]
+    assert numbered == [place + min(5, count) >= count for place in range(count)]
 
 
 def test_smallest_text_is_legible_at_that_width():

@@ -13,7 +13,7 @@ import pytest
 
 import mat2spec.storage.run_directory
 from mat2spec.errors import RunError, StorageError
-from mat2spec.storage.location import storage_errors
+from mat2spec.storage.location import locate, storage_errors
 from mat2spec.storage.run_directory import RECORD, RunDirectory
 
 IDENTITY = {"checkpoint": "a" * 64, "input": "b" * 64, "where": None, "rows_per_shard": 2}
@@ -81,6 +81,36 @@ def test_claim_for_another_screening_is_refused_and_shows_both_values(run):
     assert message.startswith(f"{run.path}: holds another run")
     assert "choose another --output" in message
     assert "\n" not in message
+
+
+def test_claim_for_another_screening_names_what_differs(tmp_path):
+    """Hashes tell a user nothing; names and paths are in the record."""
+    run = RunDirectory(tmp_path / "run")
+    phdos, edos = {"name": "phdos", "path": "/a"}, {"name": "edos", "path": "/b"}
+    run.claim(IDENTITY, {"checkpoint": phdos, "input": {"path": "my_cifs", "files": 2}})
+    other = IDENTITY | {"checkpoint": "c" * 64}
+    grown = IDENTITY | {"input": "c" * 64}
+    for identity, details, difference in (
+        (other, {"checkpoint": edos}, "checkpoint: phdos in the run, edos in this command"),
+        (other, {"checkpoint": phdos | {"path": "/b"}}, "checkpoint: /a in the run, /b in this command"),
+        (other, {"checkpoint": phdos}, "checkpoint: phdos, which has changed since"),
+        (grown, {"input": {"path": "your_cifs"}}, "input: my_cifs in the run, your_cifs in this command"),
+        (grown, {"input": {"path": "my_cifs", "files": 3}}, "input: my_cifs, which has changed since"),
+    ):
+        for refuse in (run.check, run.claim):
+            with pytest.raises(RunError) as caught:
+                refuse(identity, details)
+            assert f"holds another run ({difference}); " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["run", "it's [1-3] {x} é"])
+def test_run_in_an_object_store_finds_its_shards(name):
+    run = RunDirectory(locate(f"memory://{uuid.uuid4()}/{name}"))
+    run.claim(IDENTITY, {})
+    assert run.committed() == set()
+    run.commit("part-000000", TWO, ONE)
+    assert run.committed() == {"part-000000"}
+    assert run.finish(3, {}) == {"predictions": 2, "rejects": 1}
 
 
 def test_directory_that_holds_something_else_is_refused_untouched(tmp_path):

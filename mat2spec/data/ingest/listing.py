@@ -208,4 +208,4 @@ def _why_nothing(path: str, unknown: int) -> str:
         reason = "does not exist, or is empty"
     else:
         reason = "does not exist"
-    return f"{reason}; give files, folders, globs or URLs (a relative path starts at MAT2SPEC_HOME, if set)"
+    return f"{reason}; give files, folders, globs or URLs"

@@ -128,11 +128,7 @@ def read_valid_crystals(path: Path) -> list[Crystal]:
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     """Read a materials table that must have these columns too."""
     if not path.exists():
-        way_out = (
-            f"make it first: {MADE_BY[path.name]}"
-            if path.name in MADE_BY
-            else "run this in the checkout, or choose another data.table"
-        )
+        way_out = f"make it first: {MADE_BY[path.name]}" if path.name in MADE_BY else "choose another data.table"
         raise TableError(f"{path}: there is no such table of labels; {way_out}")
     table = read_whole_table(path, "table of labels")
     for name in columns:

@@ -3,8 +3,11 @@
 import multiprocessing
 import resource
 import signal
+from collections import Counter
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,12 @@ MIN_TIME_SHARE = 0.1
 
 # Forked from a clean process that has imported torch once: 0.1 s per process instead of 5.
 _FORKSERVER = multiprocessing.get_context("forkserver")
+
+
+def start_forkserver(modules: Sequence[str]) -> None:
+    """Start the process from which subprocesses are forked, unless it runs, and return while it imports modules."""
+    _FORKSERVER.set_forkserver_preload([__name__, *modules])
+    ensure_running()
 
 
 class Fault(NamedTuple):
@@ -38,6 +47,8 @@ class Fault(NamedTuple):
 class IsolatedProcess:
     """A subprocess for rows that may kill it; started again after it died.
 
+    `seconds` sums the time spent in each stage [s] on rows that have results.
+
     Args:
         step: What it computes.
         rows: Size of the whole shard, to which the time limit applies.
@@ -46,6 +57,7 @@ class IsolatedProcess:
     def __init__(self, step: ShardStep, rows: int) -> None:
         self._step = step
         self._rows = max(rows, 1)
+        self.seconds: Counter[str] = Counter()
         self._process: ForkServerProcess | None = None
         self._pipe: Connection | None = None
 
@@ -72,7 +84,9 @@ class IsolatedProcess:
                 if kind == "stage":
                     stage = content
                 elif kind == "tables":
-                    return content
+                    tables, seconds = content
+                    self.seconds.update(seconds)
+                    return tables
                 elif kind == "unreadable":
                     raise StorageError(content)
                 else:
@@ -133,7 +147,7 @@ def _serve(pipe: Connection, step: ShardStep) -> None:
 def _answer(processor: Processor, shard: Shard, timer: StageTimer, setting: str) -> tuple[str, Any]:
     """Kind of the answer ("tables", "unreadable" or "raised") and its content."""
     try:
-        return "tables", processor.compute(shard, timer)
+        return "tables", (processor.compute(shard, timer), dict(timer.seconds))
     except StorageError as error:
         return "unreadable", str(error)
     except MemoryError as error:

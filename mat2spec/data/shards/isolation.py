@@ -102,7 +102,9 @@ def isolate(step: ShardStep, shard: Shard) -> ShardReport:
     fault_rejects = reject_table(_reject(shard, position, fault) for position, fault in faults.items())
     results, rejects = (pa.concat_tables(parts) for parts in zip(*tables, strict=True))
     joined = ShardTables(results, pa.concat_tables([rejects, fault_rejects]))
-    return commit(step.run, shard.name, joined, StageTimer())._replace(faults=len(faults))
+    timer = StageTimer()
+    timer.seconds.update(process.seconds)
+    return commit(step.run, shard.name, joined, timer)._replace(faults=len(faults))
 
 
 def _compute_nothing(process: IsolatedProcess, shard: Shard) -> ShardTables:

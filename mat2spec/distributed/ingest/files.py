@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mat2spec.config import ReadingConfig
@@ -59,6 +60,15 @@ class Ingestion:
             "rows_per_shard": self.rows_per_shard,
         }
 
+    @property
+    def needs_ray(self) -> bool:
+        """Whether there are too many shards for one process."""
+        return len(self._shards) > SHARDS_WITHOUT_RAY
+
+    @cached_property
+    def _shards(self) -> list[Shard]:
+        return plan_shards(self.listing.sources, self.rows_per_shard)
+
     def discard_other(self) -> None:
         """Empty the output directory unless it holds this ingestion, for a caller to whom the directory belongs.
 
@@ -86,6 +96,7 @@ class Ingestion:
         """
         details = {
             "config": config,
+            **({"input": {"path": ", ".join(config["paths"])}} if "paths" in config else {}),
             "files": len(self.listing.sources),
             "ignored_files": sum(self.listing.ignored.values()),
             "found": self.listing.summary(),
@@ -97,7 +108,7 @@ class Ingestion:
         if final.record["status"] != "finished":
             staged.claim(self.identity, {})
             start = time.perf_counter()
-            shards = plan_shards(self.listing.sources, self.rows_per_shard)
+            shards = self._shards
             timing = {"plan_seconds": time.perf_counter() - start, **self._stage(staged, shards)}
             if not sum(staged.counts().values()) and not self.listing.rejects:
                 remove_tree(self.output)

@@ -22,7 +22,7 @@ from mat2spec.errors import CheckpointError
 from mat2spec.model.checkpoint import Card, Checkpoint, TrainingRecord
 from mat2spec.predict.mlflow_model import EXAMPLE
 from mat2spec.predict.predictor import Predictor
-from mat2spec.storage.paths import resolve_location
+from mat2spec.storage.paths import locate_input
 
 SCORES = "scores/"
 """Prefix of the metrics of a checkpoint: a section of MLflow's charts, below the curves."""
@@ -121,7 +121,7 @@ def _log_scores(
 
 def _label_datasets(training: TrainingRecord) -> dict[str, DatasetInput]:
     """Training, validation and test rows of a checkpoint, under one fingerprint."""
-    source = str(resolve_location(training.labels))
+    source = str(locate_input(training.labels))
     return {
         part: dataset_input(f"{Path(source).stem} {part}", training.labels_fingerprint, source, CONTEXTS[part], rows)
         for part, rows in training.rows.items()

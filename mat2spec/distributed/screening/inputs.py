@@ -70,8 +70,8 @@ class StructureInput:
         return {"files": len(self.ingestion.listing.sources), "table": MATERIALS}
 
     def session(self) -> AbstractContextManager[None]:
-        """Ray is started once for ingestion and screening."""
-        return ray_session()
+        """Ray is started once for ingestion and screening, unless the ingestion needs none."""
+        return ray_session() if self.ingestion.needs_ray else nullcontext()
 
     def check_condition(self) -> None:
         """Check the condition on the columns that the table will have.

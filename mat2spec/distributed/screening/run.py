@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,10 +14,12 @@ from mat2spec.storage.progress import Progress
 # isort: split
 from mat2spec.config import ScreenConfig
 from mat2spec.data.materials.screening_input import MaterialsInput
+from mat2spec.data.shards.isolation import checked, isolate
 from mat2spec.data.shards.shard import Shard
-from mat2spec.distributed.screening.inputs import INGEST, ScreeningInput, TableInput, find_input
-from mat2spec.distributed.screening.runner import screening_limits, screening_runner
+from mat2spec.data.shards.step import ShardReport
+from mat2spec.distributed.screening.inputs import INGEST, ScreeningInput, StructureInput, TableInput, find_input
 from mat2spec.distributed.screening.tracking import Tracking
+from mat2spec.distributed.screening.without_ray import limits_without_ray, needs_ray, prepare
 from mat2spec.errors import ConfigError, counted
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.pipeline import ScreeningStep
@@ -76,17 +79,19 @@ class Screening:
             print(checkpoint.note_on_names, file=sys.stderr)
         source = find_input(self.input, self.config, self.output)
         run = RunDirectory(self.output)
-        identity = self._identity(checkpoint, source)
+        identity, details = self._identity(checkpoint, source), self._details(checkpoint, source)
         new_rows = self.config.allow_new_rows
         plan = None
-        if not run.check(identity, new_rows=new_rows):
+        if not run.check(identity, details, new_rows=new_rows):
             plan = self._plan_new(source)  # refuses a bad condition before anything is written
         elif run.is_finished(identity):
             return self._summary(run)
         check_session()
+        if not (needs_ray(plan.shards) if plan else isinstance(source, StructureInput) and source.ingestion.needs_ray):
+            prepare()
         run.make_folders()
         with RunLock(run.path, force_unlock=self.config.force_unlock), storage_errors(self.output):
-            run.claim(identity, self._details(checkpoint, source), new_rows=new_rows)
+            run.claim(identity, details, new_rows=new_rows)
             tracked = Tracking(checkpoint.card.training.mlflow_run_id, run) if self.config.track else nullcontext()
             with tracked as tracking, source.session():
                 plan = plan or self._plan(checkpoint, source, run)
@@ -167,16 +172,28 @@ class Screening:
         missing = [shard for shard in shards if shard.name not in committed]
         if not missing:
             return {}
-        inference = self.config.inference
-        with ray_session():
-            times = StageTimes(start, time.perf_counter())
-            step = ScreeningStep(run, screening_limits(inference), checkpoint, inference.edges_per_batch)
-            rows = sum(map(len, shards))
+        rows = sum(map(len, shards))
+        on_ray = needs_ray(missing)
+        with ray_session() if on_ray else nullcontext():
+            times = StageTimes(start, time.perf_counter(), on_ray=on_ray)
             with (
                 Progress(rows, "row", initial=rows - sum(map(len, missing))) as progress,
-                closing(screening_runner(step, inference).run(missing)) as reports,
+                closing(self._process(checkpoint, missing, on_ray=on_ray)) as reports,
             ):
                 for report in reports:
                     times.add(report)
                     progress.step(report.results + report.rejects, reject=report.rejects)
         return times.record()
+
+    def _process(self, checkpoint: Checkpoint, shards: list[Shard], *, on_ray: bool) -> Generator[ShardReport]:
+        """Process shards on Ray, which has started, or one after the other in subprocesses."""
+        inference, run = self.config.inference, RunDirectory(self.output)
+        if not on_ray:
+            step = ScreeningStep(run, limits_without_ray(inference), checkpoint, inference.edges_per_batch)
+            yield from checked((isolate(step, shard) for shard in shards), step.limits)
+            return
+        from mat2spec.distributed.screening.runner import screening_limits, screening_runner  # Ray Data takes a second
+
+        step = ScreeningStep(run, screening_limits(inference), checkpoint, inference.edges_per_batch)
+        with closing(screening_runner(step, inference).run(shards)) as reports:
+            yield from reports

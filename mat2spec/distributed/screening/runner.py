@@ -9,15 +9,13 @@ from ray.data import Dataset, TaskPoolStrategy
 from mat2spec.config import InferenceConfig
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits, ShardReport, StageTimer, commit
+from mat2spec.distributed.screening.without_ray import MIN_MEMORY
 from mat2spec.distributed.shards.attempts import Job, get_step
 from mat2spec.distributed.shards.runner import Pool, ShardRunner, Workers
 from mat2spec.distributed.shards.worker import RETRIES, SHARD, ShardWorker, Watchdog, report_table
 from mat2spec.errors import StorageError
 from mat2spec.predict.featurized import FeaturizedShard, featurize, read_rows
 from mat2spec.predict.pipeline import ScreeningStep
-
-MIN_MEMORY = 2_000_000_000
-"""Memory limit of a process [bytes] where a core's share of the node's memory is smaller."""
 
 _NAME, _FAILED = "name", "failed"
 """Columns of a block between the two stages, beside the arrays: the shard, and the report if it has no graphs."""

@@ -161,6 +161,10 @@ def identifying_settings(config: TrainConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"workers", "output", "register_as"})
 
 
+def _change(key: str, old: Any, new: Any) -> str:
+    return "other rows in the tables of labels" if key == "labels" else f"{key} {old} → {new}"
+
+
 def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
     """Check that a directory holds a training with these settings, or none; one that it lacks had its default.
 
@@ -175,7 +179,7 @@ def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
     old = flat_settings(identifying_settings(validate(TrainConfig, stored, str(record))) | labels)
     new = flat_settings(settings)
     if changed := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
-        changes = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
+        changes = ", ".join(_change(key, old.get(key), new.get(key)) for key in changed)
         raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
 
 

@@ -20,7 +20,7 @@ from mat2spec.config import TableRow, TrainConfig, load_config
 from mat2spec.distributed.training.run import STATE
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.storage.atomic import atomic_path, write_json
-from mat2spec.storage.paths import resolve
+from mat2spec.storage.paths import resolve, resolve_config
 from mat2spec.train.ensembling import write_combined, write_ensemble, write_gapped
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training
@@ -68,7 +68,7 @@ class TableRun:
         if self.row.depends_on and self.row.kind == "train":
             # Relative, as in a configuration file.
             changes["start_from"] = os.path.relpath(self.predecessors[0] / CHECKPOINT, resolve("."))
-        return load_config(TrainConfig, resolve(self.row.config), changes=changes)
+        return load_config(TrainConfig, resolve_config(self.row.config), changes=changes)
 
     @cached_property
     def predecessors(self) -> list[Path]:

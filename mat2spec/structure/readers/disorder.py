@@ -85,7 +85,7 @@ def _parse(structure: Structure, material_id: str, disorder: Disorder, largest_c
     if not site:
         return ParsedStructure("", _whole(structure, material_id))
     if disorder == "reject":
-        way_out = "order it yourself, or with mat2spec ingest files --reading.disorder ordered"
+        way_out = "order it yourself, or with --reading.disorder ordered (mat2spec predict, screen, ingest files)"
         raise StructureError("", f"{site}; {way_out}")
     ordered = most_likely_ordering(structure, site)
     return ParsedStructure("", _whole(ordered, material_id), disordered_formula(structure))

@@ -21,10 +21,10 @@ _VASP_NAMES = ("poscar", "contcar")
 def structure_format(name: str) -> str | None:
     """Extension that stands for the format of a structure file, compressed or not; None for other files."""
     plain = without_compression(name)
-    if posixpath.basename(plain).lower().startswith(_VASP_NAMES):
-        return POSCAR
     extension = suffixes(plain)[1]
-    return extension if extension in _FORMATS else None
+    if extension in _FORMATS:  # POSCAR_quartz.cif is a CIF
+        return extension
+    return POSCAR if posixpath.basename(plain).lower().startswith(_VASP_NAMES) else None
 
 
 def is_known(path: str) -> bool:

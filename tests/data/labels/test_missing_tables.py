@@ -41,7 +41,7 @@ def test_error_says_which_command_makes_the_table(tmp_path):
 
 def test_error_of_another_table_says_which_setting_to_change(tmp_path):
     assert refusal(tmp_path / "mine.parquet").endswith(
-        "mine.parquet: there is no such table of labels; run this in the checkout, or choose another data.table"
+        "mine.parquet: there is no such table of labels; choose another data.table"
     )
 
 

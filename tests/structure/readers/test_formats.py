@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import warnings
 
 import ase.io
@@ -13,6 +14,7 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.optimade import OptimadeStructureAdapter
 from pymatgen.io.vasp.inputs import Poscar
 
+from mat2spec.cli.main import COMMANDS
 from mat2spec.config import ReadingConfig
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
@@ -185,6 +187,21 @@ def test_cell_with_too_many_sites_is_refused_with_both_numbers(name):
 )
 def test_formats_are_recognized_by_file_name(name, known):
     assert is_known(f"/some.where/{name}") == known
+
+
+@pytest.mark.parametrize("prefix", ["POSCAR_", "CONTCAR.", "poscar-"])
+@pytest.mark.parametrize("name", ONE)
+def test_extension_goes_before_a_name_that_begins_like_a_vasp_file(prefix, name):
+    (crystal,) = read(f"{prefix}{name}", ONE[name](SALT))
+    assert same(crystal, SALT)
+
+
+def test_disorder_names_an_option_that_the_commands_have():
+    (reject,) = read("a.cif", str(CifWriter(MIXED)))
+    option, commands = re.search(r"with (--\S+) ordered \(mat2spec (.*)\)$", str(reject)).groups()
+    for command in commands.split(", "):
+        section, field = option.removeprefix("--").split(".")
+        assert field in COMMANDS[command].settings.model_fields[section].annotation.model_fields
 
 
 def test_stem_is_the_name_without_folders_and_extensions():
