@@ -69,7 +69,7 @@ class TrainingRecord(Section):
     labels_fingerprint: str = Field(description="SHA-256 of ids, structures, labels and split")
     rows: dict[str, int] = Field(description="rows of each part")
     elements: tuple[str, ...] = Field(description="elements in the training rows")
-    epoch: int = Field(description="epoch of the lowest validation MAE, from 0")
+    epoch: int = Field(description="epoch of the lowest validation MAE, from 0; -1: the weights that it started from")
     validation: dict[str, float] = Field(description="scores of that epoch on the validation rows")
     seconds: float = Field(description="wall time of all epochs")
     environment: dict[str, str] = Field(description="versions, commit and hardware")

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mat2spec.config import TrainConfig, validate
 from mat2spec.config.renamed import with_new_names
+from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.errors import ConfigError, Mat2SpecError, RunError, counted
+from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.provenance import environment
 from mat2spec.storage.atomic import write_json
+from mat2spec.train.fine_tuning import (
+    GAPS,
+    Part,
+    parts_to_train,
+    scores_before,
+    settings_with_start,
+    write_tuned,
+)
 from mat2spec.train.inputs import TrainingInputs, initial_weights
 from mat2spec.train.loop import Training, check_batches, check_trainable
 from mat2spec.train.result import CHECKPOINT, FIGURE, HISTOGRAM, RESULT, mark_finished, write_result
@@ -67,6 +77,8 @@ class TrainingRun:
     def run(self) -> Path:
         """Train, or resume an interrupted training; return the directory of the checkpoint.
 
+        The networks of an ensemble, or of spectra and band gap, are fine-tuned one after the other.
+
         Raises:
             TableError: If the labels cannot be used.
             CheckpointError: If the initial checkpoint cannot be used.
@@ -74,10 +86,21 @@ class TrainingRun:
                 workers, or if the cluster is too small for the workers.
             RunError: If the directory holds another training.
         """
-        check_trainable(self.config)
+        start = self.inputs.named_checkpoint()
+        return replace(self, config=settings_with_start(self.config, start))._run(start)
+
+    def _run(self, start: Checkpoint | None) -> Path:
+        """Do the same with complete settings."""
+        parts = _parts(self.config, self.inputs, start)
+        for part in parts:
+            check_trainable(part.config)
         splits = self.inputs.splits(self.config)
         initial = self.inputs.initial_checkpoint(self.config, splits)
-        check_batches(len(splits.train), self.config.training.batch_size, self.config.workers.num_workers)
+        rows = {part.config.data.label: splits for part in parts} | (
+            {GAPS: self.inputs.splits(parts[-1].config)} if parts[-1].name == "gap" else {}
+        )
+        for labels in rows.values():
+            check_batches(len(labels.train), self.config.training.batch_size, self.config.workers.num_workers)
         identity = identifying_settings(self.config) | {"labels": splits.fingerprint}
         refuse_other_settings(self.output, identity)
         if (self.output / RESULT).exists():
@@ -89,9 +112,10 @@ class TrainingRun:
             write_json(self.output / CONFIG, identity)
             tracked = TrackedRun.open(self.output, self.name, flat_settings(self.config.model_dump(mode="json")))
             try:
-                state = self._fit(tracked, scaling, cpus)
-                log_missing_epochs(tracked, state["history"])
-                result = write_result(self.output, self.name, self.config, state, splits, initial, provenance)
+                states = dict(zip([part.name for part in parts], self._fit(tracked, scaling, cpus), strict=True))
+                for name, state in states.items():
+                    log_missing_epochs(tracked, state["history"], name)
+                result = self._write(states, splits, rows.get(GAPS), initial, provenance)
                 log_result(tracked, result, self.output, self.config)
                 mark_finished(self.output, result)
             except BaseException as error:
@@ -99,6 +123,26 @@ class TrainingRun:
                 raise
             tracked.finish()
         return self.checkpoint
+
+    def _write(
+        self,
+        states: dict[str, dict[str, Any]],
+        splits: LabeledSplits,
+        gap_splits: LabeledSplits | None,
+        initial: Checkpoint | None,
+        provenance: dict[str, str],
+    ) -> dict[str, Any]:
+        """Write the checkpoint and return its scores; print how a fine-tuning changed those on the validation rows."""
+        if initial is None or "" in states:
+            result = write_result(self.output, self.name, self.config, states[""], splits, initial, provenance)
+        else:
+            arguments = (self.output, self.name, self.config, states, splits, gap_splits, initial, provenance)
+            result = write_tuned(*arguments)
+        if initial is None or self.config.start_with == "encoder":
+            return result
+        result["before"] = scores_before(initial, splits)
+        print(_change(result, states), flush=True)
+        return result
 
     def _scaling(self) -> tuple[ScalingConfig, int]:
         """Number and resources of the workers, and the CPUs of each.
@@ -129,8 +173,8 @@ class TrainingRun:
         )
         return scaling, cpus_per_worker
 
-    def _fit(self, tracked: TrackedRun, scaling: ScalingConfig, threads: int) -> dict[str, Any]:
-        """Run the workers to the last epoch; return the final training state."""
+    def _fit(self, tracked: TrackedRun, scaling: ScalingConfig, threads: int) -> list[dict[str, Any]]:
+        """Run the workers to the last epoch; return the final training state of each part."""
         with _print_queue() as lines:
             trainer = TorchTrainer(
                 _train_worker,
@@ -153,7 +197,22 @@ class TrainingRun:
         if checkpoint is None:
             raise RunError(f"{self.output}: Ray Train returned no checkpoint; run the same command again")
         with checkpoint.as_directory() as directory:
-            return torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
+            last = torch.load(Path(directory, STATE), weights_only=True, map_location="cpu")
+            return [*last.pop("finished", []), last]
+
+
+def _parts(config: TrainConfig, inputs: TrainingInputs, start: Checkpoint | None) -> list[Part]:
+    """Networks to train, with their initial weights."""
+    return parts_to_train(config, initial_weights(config, start), lambda: inputs.has_column(GAPS))
+
+
+def _change(result: dict[str, Any], states: Mapping[str, dict[str, Any]]) -> str:
+    """One line: the scores on the validation rows before and after, and the epochs whose weights are kept."""
+    before, after = result["before"]["valid"], result["valid"]
+    names = [name for name in ("r2", "mae", "wd", "roc_auc") if name in after]
+    changes = ", ".join(f"{name} {before[name]:.4g} → {after[name]:.4g}" for name in names)
+    epochs = ", ".join(str(state["best"]["epoch"] + 1) for state in states.values())
+    return f"validation: {changes}; best epoch (0: as it started): {epochs}"
 
 
 def identifying_settings(config: TrainConfig) -> dict[str, Any]:
@@ -179,24 +238,31 @@ def refuse_other_settings(output: Path, settings: dict[str, Any]) -> None:
         raise RunError(f"{output}: holds a training with other settings ({changes}); choose another --output")
 
 
-def log_epoch(tracked: TrackedRun, metrics: Mapping[str, float]) -> int:
-    """Log the metrics of an epoch, whose number is one of them; return that number."""
+def log_epoch(tracked: TrackedRun, metrics: Mapping[str, float], part: str = "") -> int:
+    """Log the metrics of an epoch, whose number is one of them, under the name of the part; return that number."""
     epoch = int(metrics["epoch"])
-    tracked.log_metrics({key: float(value) for key, value in metrics.items() if key != "epoch"}, epoch)
+    tracked.log_metrics(
+        {f"{_section(part)}{key}": float(value) for key, value in metrics.items() if key != "epoch"}, epoch
+    )
     return epoch
 
 
-def log_missing_epochs(tracked: TrackedRun, history: Iterable[Mapping[str, float]]) -> None:
+def _section(part: str) -> str:
+    return f"{part}/" if part else ""
+
+
+def log_missing_epochs(tracked: TrackedRun, history: Iterable[Mapping[str, float]], part: str = "") -> None:
     """Log epochs that MLflow lacks: a training stopped between a checkpoint and its callback does not run them again.
 
     Args:
         tracked: The MLflow run.
         history: `Training.history`.
+        part: Name of the part, if several networks are trained.
     """
-    logged = tracked.history("train_loss")
+    logged = tracked.history(f"{_section(part)}train_loss")
     for metrics in history:
         if metrics["epoch"] not in logged:
-            log_epoch(tracked, metrics)
+            log_epoch(tracked, metrics, part)
 
 
 def log_result(tracked: TrackedRun, result: dict[str, Any], output: Path, config: TrainConfig) -> None:
@@ -221,7 +287,7 @@ def _fit_or_raise_cause(trainer: TorchTrainer) -> ray.train.Result:
 
 
 def _train_worker(loop: dict[str, Any]) -> None:
-    """Training loop of each worker: run epochs, and write a checkpoint every few of them."""
+    """Training loop of each worker: train each part to its end, and write a checkpoint every few epochs."""
     torch.set_num_threads(loop["threads"])
     config = TrainConfig.model_validate(loop["config"])
     inputs: TrainingInputs = loop["inputs"]
@@ -229,22 +295,36 @@ def _train_worker(loop: dict[str, Any]) -> None:
     initial = inputs.initial_checkpoint(config, splits)
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), get_device()
-    training = Training(config, splits, device, rank, context.get_world_size(), initial_weights(config, initial))
+    state: dict[str, Any] | None = None
     if saved := ray.train.get_checkpoint():
         with saved.as_directory() as directory:
-            training.load_state_dict(torch.load(Path(directory, STATE), weights_only=True, map_location=device))
+            state = torch.load(Path(directory, STATE), weights_only=True, map_location=device)
+    finished = state.pop("finished", []) if state else []
+    for part in _parts(config, inputs, initial)[len(finished) :]:
+        rows = inputs.splits(part.config, check_graphs=False) if part.name == "gap" else splits
+        training = Training(part.config, rows, device, rank, context.get_world_size(), part.weights)
+        if state:
+            training.load_state_dict(state)
+            state = None
+        _train_part(training, part.name, finished)
+        finished.append(training.state_dict())
+
+
+def _train_part(training: Training, name: str, finished: list[dict[str, Any]]) -> None:
+    """Run the epochs of one part; each checkpoint holds the states of the finished parts too."""
     # A killed attempt may leave a checkpoint that the controller never saw, under the name of its epoch.
     attempt = uuid.uuid4().hex[:8]
-    while training.next_epoch < config.training.epochs:
-        metrics = training.run_epoch()
+    prefix = f"{name}-" if name else ""
+    while not training.is_finished:
+        metrics = training.run_epoch() | {"part": name}
         epoch = training.next_epoch
-        if rank > 0 or (epoch % config.training.checkpoint_every and epoch < config.training.epochs):
+        if training.rank > 0 or (epoch % training.config.training.checkpoint_every and not training.is_finished):
             ray.train.report(metrics)
             continue
         with tempfile.TemporaryDirectory() as directory:
-            torch.save(training.state_dict(), Path(directory, STATE))
+            torch.save(training.state_dict() | {"finished": finished}, Path(directory, STATE))
             saved = ray.train.Checkpoint.from_directory(directory)
-            ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=f"epoch-{epoch:04d}-{attempt}")
+            ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=f"{prefix}epoch-{epoch:04d}-{attempt}")
 
 
 class _EpochLog(UserCallback):
@@ -264,11 +344,14 @@ class _EpochLog(UserCallback):
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Log the metrics of an epoch, which the worker of rank zero has."""
         rank_zero = next(m for m in metrics if "valid_mae" in m)
-        epoch = log_epoch(self._tracked, rank_zero)
+        part = rank_zero.pop("part", "")
+        epoch = log_epoch(self._tracked, rank_zero, part)
         if epoch % max(1, self._epochs // PRINTED_EPOCHS) == 0 or epoch + 1 == self._epochs:
             valid = {key.removeprefix("valid_"): rank_zero[key] for key in rank_zero if key.startswith("valid_")}
             loss = rank_zero["train_loss"]
-            self._lines.put(f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4f}, validation {format_scores(valid)}")
+            name = f"{part}, " if part else ""
+            progress = f"{name}epoch {epoch + 1}/{self._epochs}"
+            self._lines.put(f"{progress}: loss {loss:.4f}, validation {format_scores(valid)}")
 
 
 @contextmanager
