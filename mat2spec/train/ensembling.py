@@ -70,13 +70,20 @@ def write_ensemble(
     expected, errors = _expected_and_true_errors(checkpoint, splits.test)
     return evaluate_on_test(checkpoint, splits, output) | {
         "spread": {
-            "rank_correlation": float(spearmanr(expected, errors).statistic),
+            "rank_correlation": _rank_correlation(expected, errors),
             "within_expected": float((errors <= expected).mean()),
             "within_twice_expected": float((errors <= 2 * expected).mean()),
             "mean_expected": float(expected.mean()),
             "mean_error": float(errors.mean()),
         },
     }
+
+
+def _rank_correlation(expected: np.ndarray, errors: np.ndarray) -> float:
+    """Spearman's rank correlation; 0 where all expected errors are the same, which tell no material from another."""
+    if np.ptp(expected) == 0 or np.ptp(errors) == 0:
+        return 0.0
+    return float(spearmanr(expected, errors).statistic)
 
 
 def _ensemble_weights(members: Sequence[Checkpoint]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Result of a finished training: the checkpoint of its best epoch and its scores on the test set."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def write_trained(
         rows={"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
         elements=tuple(sorted({*splits.train.elements, *(inherited.card.training.elements if inherited else ())})),
         epoch=best["epoch"],
-        validation=best["scores"],
+        # scores of metals alone, or of no hits, are not a number, and a card has none
+        validation={name: value for name, value in best["scores"].items() if isfinite(value)},
         seconds=round(state["seconds"], 1),
         environment=environment,
         mlflow_run_id=mlflow_run_id(output),

@@ -142,6 +142,9 @@ class TrainingRun:
             return result
         result["before"] = scores_before(initial, splits)
         print(_change(result, states), flush=True)
+        if known := sum(map(initial.has_seen, splits.test.crystals)):
+            rule = f"{known} of the {len(splits.test)} test rows are materials that {initial.card.name} was trained on"
+            print(f"note: {rule}; mat2spec ingest labels --start-from makes them training rows", flush=True)
         return result
 
     def _scaling(self) -> tuple[ScalingConfig, int]:
