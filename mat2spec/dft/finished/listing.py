@@ -37,6 +37,10 @@ _LARGEST_JSON = 500_000_000
 """[bytes] Larger JSON files are no density of states."""
 
 
+_LOOKED_AT = 10_000_000
+"""Characters of a damaged JSON file that are searched for a density of states."""
+
+
 @dataclass(frozen=True)
 class CalculationFile:
     """A file with a density of states, or from which one is computed.
@@ -150,10 +154,10 @@ def _recognize(path: Path, root: Path | None = None) -> CalculationFile | None:
         return None
     document = read_json(path)
     inner = dos_document(document)
-    if inner is None:
+    if inner is None and (document is not None or not (kind := _damaged(path))):
         return None
-    kind = class_of(inner)
-    named = document.get("material_id")
+    kind = class_of(inner) if inner else kind
+    named = document.get("material_id") if inner else None
     name = str(folder.relative_to(root.resolve()) / stem) if root else str(named or stem)
     return CalculationFile(name, path, kind, PYMATGEN[kind])
 
@@ -165,6 +169,18 @@ def read_json(path: Path) -> Any:
             return json.load(file)
     except (OSError, ValueError, EOFError, RecursionError):
         return None
+
+
+def _damaged(path: Path) -> str:
+    """Class of pymatgen that a file holds which is not JSON, as one that is cut; empty if it shows none."""
+    try:
+        with zopen(path, "rt", encoding="utf-8", errors="replace") as file:
+            text = str(file.read(_LOOKED_AT))
+    except (OSError, EOFError, ValueError):
+        return ""
+    if '"frequencies"' in text or 'PhononDos"' in text:
+        return "PhononDos"
+    return "Dos" if '"energies"' in text or 'Dos"' in text else ""
 
 
 def dos_document(document: Any) -> dict[str, Any] | None:

@@ -52,16 +52,18 @@ def read_electronic_dos(path: Path, material_id: str) -> Electrons:
     energies = as_numbers(material_id, "energies", _plain(document.get("energies")))
     volume = document.get("norm_vol")
     fermi = document.get("efermi")
+    fermi = float(fermi) if isinstance(fermi, int | float) else None
     if isinstance(volume, int | float) and volume > 0:  # densities are states/eV/Å³
         channels = {spin: values * volume for spin, values in channels.items()}
     dos: Any = CompleteDos(crystal.to_structure(), Dos(fermi, energies, channels), {})  # type: ignore[arg-type]
-    return resample_pymatgen(material_id, dos), float(fermi or 0.0), crystal, source, "curve"
+    return resample_pymatgen(material_id, dos), fermi or 0.0, crystal, source, "curve"
 
 
 def _open(path: Path, material_id: str) -> tuple[dict[str, Any], Crystal, Path]:
     """The density of states of a JSON file, and the structure in it or beside it."""
     document = read_json(path)
-    inner = dos_document(document) or {}
+    if (inner := dos_document(document)) is None:
+        raise CalculationError(material_id, f"{path} is not JSON, or is cut; save dos.as_dict() again")
     for holder in (inner, document):
         if isinstance(structure := holder.get("structure"), dict):
             try:

@@ -44,13 +44,13 @@ def crystal_beside(path: Path, material_id: str) -> tuple[Crystal, Path]:
             if re.fullmatch(_PHONOPY, file.name) and (crystal := crystal_of_phonopy(file, material_id)):
                 return crystal, file
         for name in _PREFERRED:
-            file = by_name.get(name) or by_name.get(f"{name}.gz")
-            if file is not None and file.stat().st_size:
-                return _read(file, material_id), file
+            named = by_name.get(name) or by_name.get(f"{name}.gz")
+            if named is not None and named.stat().st_size:
+                return _read(named, material_id), named
     known = [file for file in files if structure_format(file.name) and not _DISPLACED.fullmatch(file.name)]
     stem = path.name.split(".")[0]
-    named = [file for file in known if file.name.split(".")[0] in _stems(stem)]
-    if len(found := named or [file for file in known if not _is_json(file)]) == 1:
+    namesakes = [file for file in known if file.name.split(".")[0] in _stems(stem)]
+    if len(found := namesakes or [file for file in known if not _is_json(file)]) == 1:
         return _read(found[0], material_id), found[0]
     if found:
         names = ", ".join(file.name for file in found[:3])
@@ -75,8 +75,12 @@ def _read(file: Path, material_id: str) -> Crystal:
     Raises:
         StructureError: If it cannot be read or holds several.
     """
-    with zopen(file, "rb") as stream:
-        content = bytes(stream.read())
+    try:
+        with zopen(file, "rb") as stream:
+            content = bytes(stream.read())
+    except (OSError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise StructureError(material_id, f"{file} cannot be read ({reason}); copy it again") from None
     name = re.sub(r"\.(gz|bz2|xz)$", "", file.name)
     structures = read_structures(name, content, ReadingConfig(), material_id)
     if len(structures) > 1:
