@@ -41,10 +41,12 @@ from mat2spec.model.gatgnn import GATGNN
 from mat2spec.model.mat2spec import Mat2Spec
 from mat2spec.model.projected import ProjectedDOS
 from mat2spec.model.registry import build_network
-from mat2spec.model.training_structures import TrainingStructures
+from mat2spec.model.training_structures import NO_STRUCTURES, TrainingStructures
 from mat2spec.provenance import environment
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.train.ensembling import write_ensemble
+from mat2spec.train.result import CHECKPOINT
 
 pytest_plugins = ["runs"]
 
@@ -278,6 +280,26 @@ def checkpoint_directory(
 @pytest.fixture(scope="session")
 def checkpoint(checkpoint_directory: Path) -> Checkpoint:
     return Checkpoint.load(checkpoint_directory)
+
+
+@pytest.fixture(scope="session")
+def small_ensemble(
+    small_configs: dict[str, TrainConfig],
+    training_record: TrainingRecord,
+    splits: LabeledSplits,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Directory of an ensemble of two untrained networks, which have seen a material named old."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    config = small_configs["additive"]
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        weights = build_network(config).state_dict()
+        name = f"old-{seed}"
+        write_checkpoint(folder / name, name, config, weights, training_record, ["old"], NO_STRUCTURES)
+    members = [Checkpoint.load(folder / f"old-{seed}") for seed in (1, 2)]
+    write_ensemble(folder / "whole", "whole", members, splits)
+    return folder / "whole" / CHECKPOINT
 
 
 @pytest.fixture(scope="session")

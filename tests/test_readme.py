@@ -40,13 +40,22 @@ OTHER_OPTIONS = {
 }
 """Of MLflow, SLURM, a benchmark, tyro and Ray."""
 
-WITHOUT_RAY = {"predict", "query", "propose", "evaluate", "ingest files", "ingest split"}
+WITHOUT_RAY = {"predict", "query", "propose", "evaluate", "ingest files", "ingest labels", "ingest split"}
 """Commands that take seconds and start no cluster."""
 
 LANGUAGES = {"sh", "python", "sql", "yaml", "text"}
 """Languages of code blocks; text is output and is not checked."""
 
-READERS_FILES = {"my_cifs", "my_structures", "my-labels.parquet", "my-split.parquet", "Si.cif", "NaCl.cif"}
+READERS_FILES = {
+    "my_cifs",
+    "my_structures",
+    "calculations",
+    "own-labels.parquet",
+    "my-labels.parquet",
+    "my-split.parquet",
+    "Si.cif",
+    "NaCl.cif",
+}
 """Files that a reader has, or has made by an earlier command of the page."""
 
 every_page = pytest.mark.parametrize("page", PAGES)
@@ -80,7 +89,8 @@ def template(tmp_path_factory, dft_run, edos_run) -> Path:
         for file in ("POSCAR", "CONTCAR"):
             structure.to(str(calculation / file), fmt="poscar")
         terahertz = np.linspace(0, highest, 200)
-        np.savetxt(calculation / "total_dos.dat", np.stack([terahertz, np.sin(np.pi * terahertz / highest)], axis=1))
+        six_modes = 3 * np.pi / highest * np.sin(np.pi * terahertz / highest)
+        np.savetxt(calculation / "total_dos.dat", np.stack([terahertz, six_modes], axis=1))
     shutil.copytree(folder, folder / "my_structures", ignore=lambda path, names: {n for n in names if "cif" not in n})
     labels = pq.read_table(ROOT / "mat2spec/data/bundled/phdos_petretto.parquet").drop_columns(["split"])
     pq.write_table(labels, folder / "my-labels.parquet")

@@ -62,6 +62,8 @@ def _training_on(config: EvaluateConfig, training: TrainConfig) -> TrainConfig:
     changes: dict[str, Any] = {"strain": config.strain, "displacement": config.displacement}
     if config.labels:
         changes |= {"table": config.labels, "extra_train": None, "exclude_systems_of": None}
+    if config.label:
+        changes |= {"label": config.label}
     return training.model_copy(update={"data": training.data.model_copy(update=changes)})
 
 

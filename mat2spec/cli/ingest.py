@@ -5,13 +5,19 @@ Each function imports what it runs, so that only the commands which need Ray or 
 """
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from mat2spec.config import IngestConfig, LabelsConfig, MaterialsProjectConfig, SplitConfig, SubstituteConfig
-from mat2spec.errors import MissingExtraError
+from mat2spec.errors import ConfigError, MissingExtraError
 from mat2spec.query.catalog import create_catalog
 from mat2spec.storage.location import is_url
-from mat2spec.storage.paths import resolve, resolve_input, resolve_output, resolve_run
-from mat2spec.storage.run_directory import MATERIALS
+from mat2spec.storage.paths import resolve_input, resolve_output, resolve_run
+from mat2spec.storage.run_directory import MATERIALS, RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mat2spec.structure.crystal import Crystal
 
 
 def files(config: IngestConfig, _: str | None) -> None:
@@ -59,8 +65,26 @@ def split(config: SplitConfig, _: str | None) -> None:
 
 
 def labels(config: LabelsConfig, _: str | None) -> None:
-    """Add computed spectra to a table of labels."""
-    from mat2spec.verify.to_labels import add_labels
-
+    """Add computed spectra to a table of labels: those of a run, or of finished calculations."""
+    paths = [resolve_input(path) for path in config.paths]
     base = resolve_input(config.base) if config.base else None
-    print(add_labels(config, resolve(config.run), base, resolve_output(config.output, directory=False)))
+    output = resolve_output(config.output, directory=False)
+    if any((path / RECORD).is_file() for path in paths):
+        from mat2spec.verify.to_labels import add_labels
+
+        if len(paths) > 1:
+            raise ConfigError(f"{paths[0]}: a run is read alone; repeat the command for each, with the same --output")
+        print(add_labels(config, paths[0], base, output))
+        return
+    from mat2spec.data.labels.from_files import labels_from_files
+
+    print(labels_from_files(config, paths, base, output, _seen_by(config.start_from)))
+
+
+def _seen_by(name: str | None) -> "Callable[[Crystal], bool]":
+    """Which crystals a checkpoint was trained on; none if it is not given."""
+    if name is None:
+        return lambda _: False
+    from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint
+
+    return Checkpoint.load(resolve_checkpoint(name)).has_seen

@@ -83,7 +83,9 @@ COMMANDS = {
         "ingest:split",
     ),
     "ingest labels": Command(
-        "add spectra that mat2spec verify computed to a table of labels", LabelsConfig, "ingest:labels"
+        "collect computed spectra in a table of labels: of mat2spec verify, phonopy, VASP or pymatgen",
+        LabelsConfig,
+        "ingest:labels",
     ),
     "train": Command("train a network and write its checkpoint", TrainConfig, "train:main"),
     "evaluate": Command(

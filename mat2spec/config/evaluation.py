@@ -21,6 +21,9 @@ class EvaluateConfig(Section):
         description="materials table with labels and splits, whose test rows were not seen in training; "
         "if not set: the table of the training",
     )
+    label: str | None = Field(
+        None, description="column of the labels in that table; if not set: that of the training, such as phdos"
+    )
     strain: float = Field(
         0.0,
         ge=0,

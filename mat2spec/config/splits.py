@@ -3,9 +3,19 @@
 from typing import Annotated, Literal
 
 import tyro
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mat2spec.config.base import Section
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions are {fractions}; give non-negative fractions of train, valid and test with sum 1")
+    return fractions
+
+
+Fractions = Annotated[tuple[float, float, float], AfterValidator(_check_fractions)]
+"""Fractions of train, valid and test."""
 
 
 class SplitConfig(Section):
@@ -20,9 +30,7 @@ class SplitConfig(Section):
         description="rule: hash of the chemical system (each system is in one part only), "
         "hash of seed and material_id, or a file",
     )
-    fractions: tuple[float, float, float] = Field(
-        (0.8, 0.1, 0.1), description="fractions of train, valid and test; their sum is 1"
-    )
+    fractions: Fractions = Field((0.8, 0.1, 0.1), description="fractions of train, valid and test; their sum is 1")
     seed: int = Field(0, ge=0, description="random seed, for --by random")
     ids: str | None = Field(
         None,
@@ -41,10 +49,6 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _rule_is_complete(self) -> "SplitConfig":
-        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
-            raise ValueError(
-                f"fractions are {self.fractions}; give non-negative fractions of train, valid and test with sum 1"
-            )
         if self.by == "ids" and self.ids is None:
             raise ValueError("--by ids needs a file with the ids; add --ids FILE")
         if self.by != "ids" and self.ids is not None:

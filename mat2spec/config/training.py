@@ -53,6 +53,14 @@ class TrainingConfig(Section):
         "which is then validated and saved; null: no averaging",
     )
     freeze_encoder: bool = Field(False, description="do not train the crystal encoder")
+    freeze_batch_norm: bool = Field(
+        False,
+        description="keep the means and variances of BatchNorm layers, which few rows would spoil in fine-tuning",
+    )
+    stop_after: Positive | None = Field(
+        None,
+        description="epochs without a lower validation MAE after which training stops; null: train all epochs",
+    )
     seed: int = Field(1, ge=0, description="seed of all random numbers, with epoch and worker rank")
     checkpoint_every: Positive = Field(
         10, description="epochs between checkpoints from which an interrupted training resumes"
@@ -170,8 +178,10 @@ class TrainConfig(Section):
         description="checkpoint with the initial weights: name of one that ships, or directory; "
         "if not set: random weights",
     )
-    start_with: Literal["network", "encoder"] = Field(
-        "network", description="weights to take from start_from: the whole network, or only its crystal encoder"
+    start_with: Literal["network", "encoder", "checkpoint"] = Field(
+        "network",
+        description="what to take from start_from: weights of the whole network, or of its crystal encoder only; or "
+        "everything, to fine-tune it: weights, sizes, grid, graphs, scale and loss, and each network of an ensemble",
     )
     workers: WorkersConfig = WorkersConfig()
     checkpoint_dtype: Literal["float32", "float16"] = Field(
@@ -201,6 +211,12 @@ class TrainConfig(Section):
     def _features_come_from_one_table(self) -> "TrainConfig":
         if self.model.architecture == "features" and self.data.extra_train:
             raise ValueError("architecture features has labels of atoms, from one table; remove data.extra_train")
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tuning_needs_a_checkpoint(self) -> "TrainConfig":
+        if self.start_with == "checkpoint" and self.start_from is None:
+            raise ValueError("start_with checkpoint fine-tunes start_from; add start_from, such as phdos")
         return self
 
     @model_validator(mode="after")

@@ -86,7 +86,7 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
             curve disagree.
         SpectrumError: If its Fermi level is missing or not among its states.
     """
-    run = _parse(crystal.material_id, file)
+    run = parse_vasprun(crystal.material_id, file)
     _check_structure(crystal, run.final_structure, file)
     energies, channels = curve_of(run)
     vbm, cbm = vasp_band_edges(crystal.material_id, run)
@@ -111,7 +111,16 @@ def read_result(crystal: Crystal, file: Path, settings: dict[str, Any]) -> Calcu
     )
 
 
-def _parse(name: str, file: Path) -> Any:
+def parse_vasprun(name: str, file: Path) -> Any:
+    """Read vasprun.xml as pymatgen's `Vasprun`, without a POTCAR.
+
+    Args:
+        name: Name of the material in errors.
+        file: vasprun.xml, compressed or not.
+
+    Raises:
+        CalculationError: If it is damaged, not converged or has no density of states.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a missing POTCAR

@@ -17,8 +17,6 @@ from mat2spec.evaluate.evaluate import AnyEvaluation
 from mat2spec.evaluate.features import FeatureEvaluation
 from mat2spec.evaluate.spectra import SpectrumEvaluation
 
-LABEL_UNITS = {"phdos": "phonon DOS (max. 1)", "edos": "states/eV per primitive cell"}
-
 BOX: dict[str, Any] = {
     "widths": 0.6,
     "patch_artist": True,
@@ -85,11 +83,11 @@ def _scatter(
 def spectra_by_error(evaluation: SpectrumEvaluation, file: Path) -> None:
     """Plot predicted and computed spectra of five materials, one per fifth of the errors (as Fig. 3 of the paper)."""
     rows = evaluation.one_per_quintile()
-    with panels_file(file, len(rows), evaluation.grid, LABEL_UNITS[evaluation.grid.name]) as panels:
+    with panels_file(file, len(rows), evaluation.grid, evaluation.label_unit) as panels:
         for panel, row in zip(panels, rows, strict=True):
             panel.fill_between(evaluation.grid.points, evaluation.true[row], color=COMPUTED, label="DFT")
             panel.plot(evaluation.grid.points, evaluation.predicted[row], color=PREDICTED, label="predicted")
-            panel.set_title(f"{evaluation.crystals.crystals[row].formula}\nMAE {evaluation.errors[row]:.3f}")
+            panel.set_title(f"{evaluation.crystals.crystals[row].formula}\nMAE {evaluation.errors[row]:.2g}")
         panels[0].legend()
 
 
@@ -111,7 +109,7 @@ def _label_unit(evaluation: AnyEvaluation) -> str:
         return "eV"
     if isinstance(evaluation, FeatureEvaluation):
         return "standard deviations"
-    return LABEL_UNITS[evaluation.grid.name]
+    return evaluation.label_unit
 
 
 def heat_errors(materials: pa.Table, file: Path) -> None:
@@ -167,7 +165,7 @@ def errors_by_kind(materials: pa.Table, file: Path) -> None:
             _boxes_by_count(axes, materials["mae"].to_numpy(), counts, starts)
             axes.set_xlabel(label)
         panels[0].set_ylim(bottom=0)
-        panels[0].set_ylabel("MAE of the spectrum\n(unit of the labels)")
+        panels[0].set_ylabel(f"MAE of the spectrum\n{materials.schema.metadata[b'unit'].decode()}")
         figure.supxlabel("number of materials in brackets", fontsize=8, color=GUIDE)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from mat2spec.data.labels.dataset import LabeledCrystals
 from mat2spec.dos.edge_gaps import ValenceBandRule, vb_gaps
-from mat2spec.dos.grid import Spectra, SpectrumGrid
+from mat2spec.dos.grid import MODES_PER_ATOM, Spectra, SpectrumGrid
 from mat2spec.dos.metrics import (
     SCALINGS,
     SHAPE_SCALINGS,
@@ -24,6 +24,9 @@ from mat2spec.dos.metrics import (
 from mat2spec.dos.thermodynamics import cv_paper, heat_capacity, mean_frequency
 from mat2spec.evaluate.training_overlap import material_columns
 from mat2spec.structure.crystal import Crystal
+
+SAME_SCALE = 1e-3
+"""Relative: labels that agree with a scale so well have it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,20 @@ class SpectrumEvaluation:
 
     def _to_label_scale(self, spectra: Spectra) -> Spectra:
         return spectra * self.crystals.cell_sizes[:, None].astype(spectra.dtype)
+
+    @property
+    def label_unit(self) -> str:
+        """Unit of the labels, and so of `true`, `predicted` and `errors`: of phonons, what all have in common."""
+        if self.grid.per_cell:
+            return "states/eV per primitive cell"
+        scales = {
+            "phonon DOS (max. 1)": self.true.max(axis=1),
+            "states per cm⁻¹ per atom": self.grid.integrate(self.true) / MODES_PER_ATOM,
+            "phonon DOS (integral 1)": self.grid.integrate(self.true),
+            "phonon DOS (sum 1)": self.true.sum(axis=1),
+        }
+        common = (unit for unit, scale in scales.items() if np.allclose(scale, 1.0, rtol=SAME_SCALE))
+        return next(common, "phonon DOS (scale of the labels)")
 
     @property
     def errors(self) -> Float[np.ndarray, " crystals"]:
@@ -132,7 +149,7 @@ class SpectrumEvaluation:
         columns["spectrum_true"] = pa.array(list(self.true), pa.list_(pa.float32()))
         columns["spectrum_predicted"] = pa.array(list(self.predicted), pa.list_(pa.float32()))
         return pa.table(columns).replace_schema_metadata(
-            {"grid": json.dumps(self.grid.to_json()), "scaling": self.scalings[0]}
+            {"grid": json.dumps(self.grid.to_json()), "scaling": self.scalings[0], "unit": self.label_unit}
         )
 
 

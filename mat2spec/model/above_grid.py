@@ -4,6 +4,7 @@ The labels that networks of shapes are trained on end with the grid, so they can
 afterwards, to whole spectra, on the features of a trained network, whose shapes stay as they are.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from mat2spec.config import AdditiveConfig, EnsembleConfig
 from mat2spec.config.base import Section
 from mat2spec.dos.above_grid import ModesAboveGrid
 
@@ -46,6 +48,21 @@ class AboveGridHead(nn.Module):
         share, frequency = self.layers(features).unbind(dim=1)
         share = torch.sigmoid(share + _FEW)
         return torch.stack([share, share * self.end * (1 + softplus(frequency))], dim=1)
+
+
+def with_heads(model: Any, hidden: int) -> Any:
+    """Give additive networks, alone or in an ensemble, heads with so many hidden neurons; other networks have none."""
+    match model:
+        case AdditiveConfig():
+            return model.model_copy(update={"above_grid": hidden})
+        case EnsembleConfig(member=AdditiveConfig() as member):
+            return model.model_copy(update={"member": with_heads(member, hidden)})
+    return model
+
+
+def without_heads(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the rest of a network."""
+    return {key: value for key, value in weights.items() if "above_grid." not in key}
 
 
 def modes_above_grid(outputs: Float[np.ndarray, "members crystals 2"], end: float, threshold: float) -> ModesAboveGrid:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from mat2spec.config.renamed import with_new_names
 from mat2spec.dos.grid import GRIDS, SpectrumGrid
 from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError, counted
-from mat2spec.model.above_grid import AboveGridRecord
+from mat2spec.model.above_grid import AboveGridRecord, with_heads, without_heads
 from mat2spec.model.base import Network
 from mat2spec.model.registry import build_network
 from mat2spec.model.training_structures import NO_STRUCTURES, TrainingStructures
@@ -70,7 +70,7 @@ class TrainingRecord(Section):
     labels_fingerprint: str = Field(description="SHA-256 of ids, structures, labels and split")
     rows: dict[str, int] = Field(description="rows of each part")
     elements: tuple[str, ...] = Field(description="elements in the training rows")
-    epoch: int = Field(description="epoch of the lowest validation MAE, from 0")
+    epoch: int = Field(description="epoch of the lowest validation MAE, from 0; -1: the weights that it started from")
     validation: dict[str, float] = Field(description="scores of that epoch on the validation rows")
     seconds: float = Field(description="wall time of all epochs")
     environment: dict[str, str] = Field(description="versions, commit and hardware")
@@ -141,6 +141,17 @@ class Checkpoint:
         _load_weights(network, weights, f"{directory / WEIGHTS}")
         seen = _decode_ids(ids, directory)
         return cls(card, network.eval(), grid, seen, _read_structures(directory), hashlib.sha256(text).hexdigest())
+
+    def without_above_grid(self) -> "Checkpoint":
+        """Leave out heads for the modes above the grid, which fit the features only as long as these do not change."""
+        if self.card.above_grid is None:
+            return self
+        model = with_heads(self.card.config.model, 0)
+        config = self.card.config.model_copy(update={"model": model})
+        network = build_network(config)
+        network.load_state_dict(without_heads(self.network.state_dict()))
+        card = self.card.model_copy(update={"config": config, "above_grid": None})
+        return replace(self, card=card, network=network.eval())
 
     @property
     def training_ids_without_structure(self) -> frozenset[str]:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import nnls
 from torch import Tensor
 
-from mat2spec.config import AboveGridConfig, AdditiveConfig, EnsembleConfig
+from mat2spec.config import AboveGridConfig, AdditiveConfig
 from mat2spec.data.labels.above_grid import AboveGridLabels, read_above_grid_labels
 from mat2spec.dos.above_grid import SHARE_OF_TAIL, ModesAboveGrid
 from mat2spec.dos.grid import PHDOS_GRID
@@ -25,6 +25,8 @@ from mat2spec.model.above_grid import (
     AboveGridRecord,
     disagreement_of_shares,
     modes_above_grid,
+    with_heads,
+    without_heads,
 )
 from mat2spec.model.additive import Additive
 from mat2spec.model.base import Network
@@ -67,11 +69,16 @@ def add_above_grid(
         TableError: If the labels cannot be used.
     """
     start = time.perf_counter()
-    model = _with_heads(checkpoint, config.hidden)
+    model = with_heads(checkpoint.card.config.model, config.hidden)
+    if not isinstance(model, AdditiveConfig) and not isinstance(getattr(model, "member", None), AdditiveConfig):
+        raise CheckpointError(
+            f"{checkpoint.card.name}: heads for the modes above the grid need the features of an additive network, or "
+            f"of an ensemble of them; it is {model.architecture}"
+        )
     labels = read_above_grid_labels(table, checkpoint.card.config.graph)
     train_config = checkpoint.card.config.model_copy(update={"model": model})
     network = build_network(train_config)
-    network.load_state_dict(_without_heads(checkpoint.network.state_dict()), strict=False)
+    network.load_state_dict(without_heads(checkpoint.network.state_dict()), strict=False)
     members = cast(list[Additive], list(network.members) if isinstance(network, Ensemble) else [network])
     for number, member in enumerate(members):
         _fit(member.eval(), labels["train"], config, config.seed + number)
@@ -156,24 +163,6 @@ def above_grid_scores(above: ModesAboveGrid, labels: AboveGridLabels) -> dict[st
         "share_mae_of_others": float(error[~exceed].mean()),
         "frequency_median_error": float(np.median(off[exceed & flagged])),
     }
-
-
-def _with_heads(checkpoint: Checkpoint, hidden: int) -> AdditiveConfig | EnsembleConfig:
-    """Model of a checkpoint, with heads."""
-    heads = {"above_grid": hidden}
-    match checkpoint.card.config.model:
-        case AdditiveConfig() as model:
-            return model.model_copy(update=heads)
-        case EnsembleConfig(member=AdditiveConfig() as member) as model:
-            return model.model_copy(update={"member": member.model_copy(update=heads)})
-    raise CheckpointError(
-        f"{checkpoint.card.name}: heads for the modes above the grid need the features of an additive network, or of "
-        f"an ensemble of them; it is {checkpoint.card.config.model.architecture}"
-    )
-
-
-def _without_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in weights.items() if "above_grid." not in key}
 
 
 def _predict(network: Network, labels: AboveGridLabels) -> tuple[ModesAboveGrid, Float[np.ndarray, " crystals"]]:

@@ -27,10 +27,23 @@ from mat2spec.predict.predictor import Predictor
 from mat2spec.train.result import CHECKPOINT, evaluate_on_test, mlflow_run_id
 
 
-def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], splits: LabeledSplits) -> dict[str, Any]:
+def write_ensemble(
+    output: Path,
+    name: str,
+    members: Sequence[Checkpoint],
+    splits: LabeledSplits,
+    started_from: Checkpoint | None = None,
+) -> dict[str, Any]:
     """Write an ensemble: calibrate member disagreement against validation errors, then evaluate on the test rows.
 
     Expected error = offset + slope · disagreement, both non-negative, fitted by least squares.
+
+    Args:
+        output: Directory of the run.
+        name: Name of the checkpoint.
+        members: Trainings of one network.
+        splits: Training, validation and test rows.
+        started_from: Ensemble that was fine-tuned to these members; it is a parent too.
 
     Returns:
         The result of `evaluate_on_test`, and under "spread" how well expected errors match true ones on the test rows:
@@ -41,7 +54,7 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     config = _config_of_whole(first.config, model)
     weights = _ensemble_weights(members)
     seen = _seen_by(members)
-    record = _record_with_parents(output, first.training, members)
+    record = _record_with_parents(output, first.training, members, started_from)
 
     def write(calibration: Tensor, record: TrainingRecord) -> Checkpoint:
         write_checkpoint(output / CHECKPOINT, name, config, weights | {"calibration": calibration}, record, *seen)
@@ -57,13 +70,20 @@ def write_ensemble(output: Path, name: str, members: Sequence[Checkpoint], split
     expected, errors = _expected_and_true_errors(checkpoint, splits.test)
     return evaluate_on_test(checkpoint, splits, output) | {
         "spread": {
-            "rank_correlation": float(spearmanr(expected, errors).statistic),
+            "rank_correlation": _rank_correlation(expected, errors),
             "within_expected": float((errors <= expected).mean()),
             "within_twice_expected": float((errors <= 2 * expected).mean()),
             "mean_expected": float(expected.mean()),
             "mean_error": float(errors.mean()),
         },
     }
+
+
+def _rank_correlation(expected: np.ndarray, errors: np.ndarray) -> float:
+    """Spearman's rank correlation; 0 where all expected errors are the same, which tell no material from another."""
+    if np.ptp(expected) == 0 or np.ptp(errors) == 0:
+        return 0.0
+    return float(spearmanr(expected, errors).statistic)
 
 
 def _ensemble_weights(members: Sequence[Checkpoint]) -> dict[str, Tensor]:
@@ -116,21 +136,37 @@ def _seen_by(parts: Sequence[Checkpoint]) -> tuple[list[str], TrainingStructures
     return sorted(ids), TrainingStructures.union([part.training_structures for part in parts])
 
 
-def _record_with_parents(output: Path, record: TrainingRecord, parents: Sequence[Checkpoint]) -> TrainingRecord:
+def _record_with_parents(
+    output: Path, record: TrainingRecord, parents: Sequence[Checkpoint], started_from: Checkpoint | None = None
+) -> TrainingRecord:
     """Training record of a checkpoint made of others: their total time, and their fingerprints."""
+    origin = [started_from] if started_from else []
     return record.model_copy(
         update={
             "seconds": round(sum(parent.card.training.seconds for parent in parents), 1),
             "mlflow_run_id": mlflow_run_id(output),
-            "parents": {parent.card.name: parent.fingerprint for parent in parents},
+            "parents": {parent.card.name: parent.fingerprint for parent in [*origin, *parents]},
         }
     )
 
 
 def write_gapped(
-    output: Path, name: str, spectrum: Checkpoint, gap: Checkpoint, splits: LabeledSplits
+    output: Path,
+    name: str,
+    spectrum: Checkpoint,
+    gap: Checkpoint,
+    splits: LabeledSplits,
+    started_from: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Write a checkpoint of spectra and band gaps (`model.gapped.Gapped`) and evaluate it on the test rows.
+
+    Args:
+        output: Directory of the run.
+        name: Name of the checkpoint.
+        spectrum: Training of a network of spectra, or an ensemble of them.
+        gap: Training of a band-gap network.
+        splits: Training, validation and test rows.
+        started_from: Gapped checkpoint that was fine-tuned to these two; it is a parent too.
 
     Returns:
         The result of `evaluate_on_test`.
@@ -153,7 +189,7 @@ def write_gapped(
     states = {"spectrum": spectrum.network.state_dict(), "gap": gap.network.state_dict()}
     weights = {f"{role}.{key}": value for role, state in states.items() for key, value in state.items()}
     weights |= _normalization(states["spectrum"])
-    record = _record_with_parents(output, spectrum.card.training, [spectrum, gap])
+    record = _record_with_parents(output, spectrum.card.training, [spectrum, gap], started_from)
     write_checkpoint(output / CHECKPOINT, name, config, weights, record, *_seen_by([spectrum]))
     return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
 

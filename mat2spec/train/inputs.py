@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mat2spec.config import FeaturesConfig, TrainConfig
 from mat2spec.data.labels.dataset import LabeledSplits, read_labels
+from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.dos.grid import GRIDS
 from mat2spec.errors import CheckpointError, TableError, counted
 from mat2spec.model.checkpoint import SHIPPED, Checkpoint, shipped_checkpoints
@@ -69,26 +70,43 @@ class TrainingInputs:
             )
         return splits
 
+    def has_column(self, name: str) -> bool:
+        """Whether the table of labels has a column.
+
+        Raises:
+            TableError: If it cannot be read.
+        """
+        return name in read_whole_table(self.labels, "table of labels").column_names
+
+    def named_checkpoint(self) -> Checkpoint | None:
+        """Load the checkpoint that the configuration names as the start, if it names one; heads are left out.
+
+        Raises:
+            CheckpointError: If it cannot be read.
+        """
+        return None if self.start_from is None else Checkpoint.load(self.start_from).without_above_grid()
+
     def initial_checkpoint(self, config: TrainConfig, splits: LabeledSplits) -> Checkpoint | None:
-        """Load the checkpoint that training starts from, if the configuration names one.
+        """Load the checkpoint that training starts from, if the configuration names one, and check that it fits.
 
         Raises:
             CheckpointError: If it cannot be read, or differs in network, scale of predictions, grid or graphs.
             TableError: If it was trained on labels of materials of this training's test set.
         """
-        if self.start_from is None:
+        checkpoint = self.named_checkpoint()
+        if checkpoint is None:
             return None
-        checkpoint = Checkpoint.load(self.start_from)
-        parts = ("model", "graph", "normalization", "grid") if config.start_with == "network" else ("graph", "grid")
+        parts = ("graph", "grid") if config.start_with == "encoder" else ("model", "graph", "normalization", "grid")
         for part in parts:
             theirs = getattr(checkpoint.card.config, part)
             ours = getattr(config, part)
             if theirs != ours:
                 raise CheckpointError(
-                    f"{self.start_from}: cannot start from it: its {part} is {theirs}, this training's is {ours}"
+                    f"{self.start_from}: cannot start from it: its {part} is {theirs}, this training's is {ours}; "
+                    "start_with checkpoint takes it from there, as in configs/fine-tune-phdos.yaml"
                 )
         if config.start_with == "encoder":
-            _check_encoder(checkpoint, build_network(config), self.start_from)
+            _check_encoder(checkpoint, build_network(config), f"{self.start_from}")
         # features are computed from structures alone, and say nothing about a test row's label
         has_labels = not isinstance(checkpoint.card.config.model, FeaturesConfig)
         if has_labels and (seen := checkpoint.training_ids.intersection(splits.test.material_ids)):
@@ -105,11 +123,11 @@ def initial_weights(config: TrainConfig, checkpoint: Checkpoint | None) -> dict[
         return None
     weights = checkpoint.network.state_dict()
     return {
-        key: value for key, value in weights.items() if config.start_with == "network" or key.startswith("encoder.")
+        key: value for key, value in weights.items() if config.start_with != "encoder" or key.startswith("encoder.")
     }
 
 
-def _check_encoder(checkpoint: Checkpoint, network: nn.Module, path: Path) -> None:
+def _check_encoder(checkpoint: Checkpoint, network: nn.Module, path: str) -> None:
     """Check that the checkpoint's encoder fits the network.
 
     Raises:

@@ -24,6 +24,9 @@ from mat2spec.model.registry import build_network
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.structure.graph import GraphBatch
 
+UNTRAINED = -1
+"""Epoch of the weights that a training started from."""
+
 WARM_UP = 0.1
 """Fraction of the steps in which the one-cycle schedule raises the learning rate."""
 
@@ -89,7 +92,8 @@ class Training:
         device: Device of this process.
         rank: Rank of this process.
         workers: Number of processes that train together; more than one need an initialized torch.distributed group.
-        weights: Initial weights of the whole network or of its encoder; those not given are random.
+        weights: Initial weights of the whole network or of its encoder; those not given are random. A whole network
+            competes with the epochs: it stays the best as long as no epoch has a lower validation MAE.
     """
 
     def __init__(
@@ -132,6 +136,9 @@ class Training:
         )
         self.next_epoch = 0
         self.seconds = 0.0
+        self.start: dict[str, float] | None = None
+        self.is_stopped = False
+        self._starts_whole = weights is not None and config.start_with != "encoder"
         self.best: dict[str, Any] = {"scores": {"mae": float("inf")}, "epoch": -1, "weights": {}}
         self.history: list[dict[str, float]] = []
         self._step: nn.Module = self.network
@@ -151,11 +158,18 @@ class Training:
         """
         start = time.perf_counter()
         epoch = self.next_epoch
+        if epoch == 0 and self._starts_whole and self.rank == 0:
+            self._validate(UNTRAINED)
+            self.start = self.best["scores"]
         train = self.splits.train
         self._seed(epoch + 1, self.rank)
         self.network.train()
         if self.config.training.freeze_encoder:
             cast(nn.Module, self.network.encoder).eval()
+        if self.config.training.freeze_batch_norm:
+            for layer in self.network.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
         batches = list(epoch_batches(len(train), self.config.training, epoch, self.rank, self.workers))
         means: dict[str, float] = defaultdict(float)
         for step, (rows, total) in enumerate(batches):
@@ -168,6 +182,7 @@ class Training:
             metrics |= self._validate(epoch)
         if self.workers > 1:
             distributed.barrier()
+        self._stop_if_no_better(epoch)
         self.seconds += time.perf_counter() - start
         metrics |= {"epoch": epoch, "workers": self.workers}
         self.history.append(metrics)
@@ -177,6 +192,20 @@ class Training:
     def averaged(self) -> Network:
         """Network to evaluate: with averaged weights if averaging is on, else with the current ones."""
         return cast(Network, self._averaged.module if self._averaged else self.network)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or `stop_after` of them did not improve the network."""
+        return self.is_stopped or self.next_epoch >= self.config.training.epochs
+
+    def _stop_if_no_better(self, epoch: int) -> None:
+        """Stop if the best epoch is `stop_after` epochs ago; rank 0, which knows, tells the others."""
+        if (limit := self.config.training.stop_after) is None:
+            return
+        stop = torch.tensor([int(self.rank == 0 and epoch - self.best["epoch"] >= limit)], device=self.device)
+        if self.workers > 1:
+            distributed.broadcast(stop, 0)
+        self.is_stopped = bool(stop.item())
 
     def _set_rate(self, epochs: float) -> float:
         """Set and return the scheduled learning rate after `epochs` epochs."""
@@ -227,6 +256,8 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "averaged": self._averaged.state_dict() if self._averaged else None,
             "best": self.best,
+            "start": self.start,
+            "is_stopped": self.is_stopped,
             "history": self.history,
         }
 
@@ -235,6 +266,8 @@ class Training:
         self.next_epoch = state["next_epoch"]
         self.seconds = state["seconds"]
         self.best = state["best"]
+        self.start = state.get("start")
+        self.is_stopped = state.get("is_stopped", False)
         self.history = state.get("history", [])  # states of older versions lack it
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

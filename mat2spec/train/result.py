@@ -1,5 +1,6 @@
 """Result of a finished training: the checkpoint of its best epoch and its scores on the test set."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,25 @@ def write_result(
     initial: Checkpoint | None,
     environment: dict[str, str],
 ) -> dict[str, Any]:
-    """Write the checkpoint, then evaluate it on the test rows.
+    """Write the checkpoint with `write_trained`, then evaluate it on the test rows.
+
+    Returns:
+        Best epoch, seconds, scores on the validation rows and, by scaling, on the test rows.
+    """
+    checkpoint = write_trained(output, name, config, state, splits, initial, environment)
+    return evaluate_on_test(checkpoint, splits, output)
+
+
+def write_trained(
+    output: Path,
+    name: str,
+    config: TrainConfig,
+    state: dict[str, Any],
+    splits: LabeledSplits,
+    initial: Checkpoint | None,
+    environment: dict[str, str],
+) -> Checkpoint:
+    """Write and return the checkpoint of the best epoch of a training.
 
     Args:
         output: Directory of the run.
@@ -40,20 +59,18 @@ def write_result(
         initial: Checkpoint that training started from. Materials seen by it count as seen by this one too, unless only
             its encoder was used, or its labels were no DFT and these are. Its elements count in both cases of labels.
         environment: `provenance.environment` when training started.
-
-    Returns:
-        Best epoch, seconds, scores on the validation rows and, by scaling, on the test rows.
     """
     best = state["best"]
     # An encoder alone has seen crystals, but not their labels.
-    inherited = initial if config.start_with == "network" else None
+    inherited = None if config.start_with == "encoder" else initial
     record = TrainingRecord(
         labels=config.data.table,
         labels_fingerprint=splits.fingerprint,
         rows={"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
         elements=tuple(sorted({*splits.train.elements, *(inherited.card.training.elements if inherited else ())})),
         epoch=best["epoch"],
-        validation=best["scores"],
+        # scores of metals alone, or of no hits, are not a number, and a card has none
+        validation={name: value for name, value in best["scores"].items() if isfinite(value)},
         seconds=round(state["seconds"], 1),
         environment=environment,
         mlflow_run_id=mlflow_run_id(output),
@@ -65,7 +82,7 @@ def write_result(
         seen |= inherited.training_ids
         structures = TrainingStructures.union([structures, inherited.training_structures])
     write_checkpoint(output / CHECKPOINT, name, config, best["weights"], record, sorted(seen), structures)
-    return evaluate_on_test(Checkpoint.load(output / CHECKPOINT), splits, output)
+    return Checkpoint.load(output / CHECKPOINT)
 
 
 def mlflow_run_id(output: Path) -> str | None:

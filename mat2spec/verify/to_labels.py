@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from mat2spec.config import LabelsConfig
+from mat2spec.data.labels.growing_table import existing_labels, write_labels
 from mat2spec.data.materials.schema import COLUMNS
-from mat2spec.data.materials.whole_table import read_whole_table
-from mat2spec.errors import RunError, TableError, counted
+from mat2spec.errors import RunError, counted
 from mat2spec.query.catalog import parquet_files
-from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.run_directory import VERIFIED, RunDirectory
 
 PROVENANCE = ("calculation", "level", "engine", "settings")
@@ -54,15 +53,13 @@ def add_labels(config: LabelsConfig, run: Path, base: Path | None, output: Path)
     """
     grid = RunDirectory(run).record.get("grid", {}).get("name")
     computed = _computed_spectra(run, config.level)
-    start = output if output.exists() else base
-    table = None if start is None else _read_labels(start, grid)
+    table = existing_labels(output, base, grid)
     labeled = set() if table is None else set(table["material_id"].to_pylist())
     new = computed.filter(pa.array([name not in labeled for name in computed["material_id"].to_pylist()], pa.bool_()))
     rows = _labels(new, grid, run.name)
     if table is not None and "split" in table.column_names:
         rows = rows.append_column("split", pa.array(["train"] * len(rows), pa.string()))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_parquet(output, rows if table is None else _append_rows(table, rows))
+    write_labels(output, table, rows, grid)
     total = len(rows) + len(labeled)
     already = len(computed) - len(rows)
     return f"{output}: {counted(len(rows), 'label')} added, {total} in total; {already} of the run's were already in it"
@@ -89,28 +86,3 @@ def _labels(computed: pa.Table, label: str, source: str) -> pa.Table:
     rows = computed.select([name for name in (*COLUMNS, *CURVES, *PROVENANCE) if name in computed.column_names])
     rows = rows.append_column("source", pa.array([source] * len(rows), pa.string()))
     return rows.append_column(label, pa.array(spectra, pa.list_(pa.float32())))
-
-
-def _read_labels(path: Path, label: str) -> pa.Table:
-    table = read_whole_table(path, "table of labels", crystals=False)
-    if label not in table.column_names:
-        raise TableError(f"{path}: missing column {label}; it has {', '.join(table.column_names)}")
-    return table
-
-
-def _append_rows(table: pa.Table, rows: pa.Table) -> pa.Table:
-    """Append rows to a table, cast to its types; a column that only one of them has is NULL for the other's rows."""
-    fields = {field.name: field for field in rows.schema} | {field.name: field for field in table.schema}
-    columns = {
-        name: pa.chunked_array(
-            [
-                part[name].combine_chunks().cast(field.type)
-                if name in part.column_names
-                else pa.nulls(len(part), field.type)
-                for part in (table, rows)
-            ],
-            field.type,
-        )
-        for name, field in fields.items()
-    }
-    return pa.table(columns)

@@ -82,7 +82,7 @@ def test_result_in_a_supercell_is_scaled_to_the_primitive_cell(computed, boride,
     """As if VASP had computed two cells, with twice the states and energy."""
     run = copy(computed)
     run.final_structure = computed.final_structure * (1, 1, 2)
-    monkeypatch.setattr("mat2spec.dft.vasp_engine._parse", lambda name, file: run)
+    monkeypatch.setattr("mat2spec.dft.vasp_engine.parse_vasprun", lambda name, file: run)
     result = read_result(boride, FINISHED, {})
     assert result.numbers["total_energy"] == pytest.approx(float(computed.final_energy) / 2)
     np.testing.assert_allclose(result.densities, computed.tdos.get_densities() / 2)

@@ -17,8 +17,8 @@ from mat2spec.config import TrainConfig
 from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.distributed.mlflow.screenings import close_screening, open_screening
 from mat2spec.distributed.mlflow.store import EXPERIMENT, store_uri
-from mat2spec.distributed.training.run import flat_settings
-from mat2spec.distributed.training.tracking import CONFIG, TrainingTracking
+from mat2spec.distributed.training.settings import CONFIG, flat_settings
+from mat2spec.distributed.training.tracking import TrainingTracking
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.mlflow_model import EXAMPLE
 from mat2spec.predict.predictor import Predictor

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from mat2spec.config import TrainConfig
-from mat2spec.distributed.training.run import identifying_settings, refuse_other_settings
-from mat2spec.distributed.training.tracking import CONFIG
+from mat2spec.distributed.training.settings import CONFIG, identifying_settings, refuse_other_settings
 from mat2spec.errors import RunError
 
 

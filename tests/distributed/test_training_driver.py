@@ -14,11 +14,8 @@ import torch
 import mat2spec.distributed.training.run
 from mat2spec.config import TableConfig, TrainConfig, validate
 from mat2spec.distributed.mlflow.runs import TrackedRun
-from mat2spec.distributed.training.run import (
-    TrainingRun,
-    identifying_settings,
-    refuse_other_settings,
-)
+from mat2spec.distributed.training.run import TrainingRun
+from mat2spec.distributed.training.settings import identifying_settings, refuse_other_settings
 from mat2spec.distributed.training.table import BenchmarkTable
 from mat2spec.distributed.training.tracking import TrainingTracking
 from mat2spec.errors import RunError, TableError
@@ -74,12 +71,12 @@ def test_driver_builds_no_graph_before_the_workers_start_and_then_those_it_score
     config = train_config.model_copy(update={"training": train_config.training.model_copy(update={"epochs": 1})})
     run = training_run(small_table, config, tmp_path)
 
-    def train_in_process(*_: object) -> dict:
+    def train_in_process(*_: object) -> list[dict]:
         assert not built
         training = Training(config, run.inputs.splits(config, check_graphs=False), torch.device("cpu"))
         training.run_epoch()
         built.clear()
-        return training.state_dict()
+        return [training.state_dict()]
 
     monkeypatch.setattr(TrainingRun, "_fit", train_in_process)
     assert run.run() == tmp_path / "run" / "checkpoint"

@@ -163,5 +163,9 @@ def _crystals(rows: pa.Table, table: Path) -> list[Crystal]:
 
 def _part(key: str, fractions: tuple[float, float, float]) -> str:
     """Part whose fraction contains the position of a key on [0, 1), from its SHA-256 as in `folds`."""
-    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-    return PARTS[min(int(np.searchsorted(np.cumsum(fractions), position, side="right")), 2)]
+    return PARTS[min(int(np.searchsorted(np.cumsum(fractions), position(key), side="right")), 2)]
+
+
+def position(key: str) -> float:
+    """Position of a key on [0, 1), from its SHA-256."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64

@@ -26,6 +26,7 @@ from mat2spec.structure.symmetry import primitive_nsites
 MADE_BY = {
     "chgnet-features.parquet": "python benchmarks/chgnet_features.py runs/chgnet-features.parquet",
     "labels-edos.parquet": "mat2spec ingest labels RUN --output runs/labels-edos.parquet",
+    "my-labels.parquet": "mat2spec ingest labels FILES --output my-labels.parquet",
 }
 """Command that writes each table that a configuration of this repository names and that does not ship, by file name."""
 
@@ -133,7 +134,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     table = read_whole_table(path, "table of labels")
     for name in columns:
         if name not in table.schema.names:
-            raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}")
+            way_out = "make it with mat2spec ingest split" if name == "split" else "name the labels with --data.label"
+            raise TableError(f"{path}: missing column {name}; it has {', '.join(table.schema.names)}; {way_out}")
     if not len(table):
         raise TableError(f"{path}: the table of labels has no rows")
     return table

@@ -14,9 +14,10 @@ import ray
 import torch
 
 from mat2spec.config import TableConfig
-from mat2spec.distributed.training.run import (
+from mat2spec.distributed.training.progress import format_scores
+from mat2spec.distributed.training.settings import (
+    CONFIG,
     flat_settings,
-    format_scores,
     identifying_settings,
     refuse_other_settings,
 )
@@ -27,7 +28,7 @@ from mat2spec.distributed.training.table_row import (
     finalize_row,
     train_row,
 )
-from mat2spec.distributed.training.tracking import CONFIG, TrainingTracking
+from mat2spec.distributed.training.tracking import TrainingTracking
 from mat2spec.errors import Mat2SpecError
 from mat2spec.evaluate.report import FinishedRow, markdown_report
 from mat2spec.provenance import environment

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from mat2spec.config import TableRow, TrainConfig, load_config
-from mat2spec.distributed.training.run import STATE
+from mat2spec.distributed.training.worker import STATE
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.storage.atomic import atomic_path, write_json
 from mat2spec.storage.paths import resolve, resolve_config

@@ -9,10 +9,8 @@ from mat2spec.config import TrainConfig
 from mat2spec.distributed.mlflow.models import log_checkpoint
 from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.mlflow.store import FAILURES, check_server
+from mat2spec.distributed.training.settings import CONFIG
 from mat2spec.train.result import CHECKPOINT, FIGURE, HISTOGRAM
-
-CONFIG = "config.json"
-"""File with the settings of a training, in its directory."""
 
 
 class TrainingTracking:
@@ -50,20 +48,21 @@ class TrainingTracking:
             tracking._say(error)
         return tracking
 
-    def log_epoch(self, metrics: Mapping[str, int | float]) -> None:
-        """Log the metrics of an epoch, whose number is one of them."""
-        self._go_on(lambda run: _log_epoch(run, metrics))
+    def log_epoch(self, metrics: Mapping[str, int | float], part: str = "") -> None:
+        """Log the metrics of an epoch, whose number is one of them; with the name of a part, if there are several."""
+        self._go_on(lambda run: _log_epoch(run, metrics, part))
 
-    def log_epochs(self, history: Iterable[Mapping[str, int | float]]) -> None:
+    def log_epochs(self, history: Iterable[Mapping[str, int | float]], part: str = "") -> None:
         """Log those epochs that MLflow lacks.
 
         Besides those that MLflow could not take, these are of a training that was stopped between a checkpoint and its
         callback: it does not run them again.
 
         Args:
-            history: `Training.history`, or the part of it that there is.
+            history: `Training.history`, or what there is of it.
+            part: Name of the part, if several networks are trained.
         """
-        self._go_on(lambda run: _log_missing_epochs(run, history))
+        self._go_on(lambda run: _log_missing_epochs(run, history, part))
 
     def log_result(self, result: Mapping[str, Any], output: Path, config: TrainConfig) -> None:
         """Log the scores, checkpoint, configuration and figures of a training; say where it is registered.
@@ -96,15 +95,20 @@ class TrainingTracking:
         self._said = True
 
 
-def _log_epoch(run: TrackedRun, metrics: Mapping[str, int | float]) -> None:
-    run.log_metrics({key: float(value) for key, value in metrics.items() if key != "epoch"}, int(metrics["epoch"]))
+def _log_epoch(run: TrackedRun, metrics: Mapping[str, int | float], part: str) -> None:
+    values = {f"{_section(part)}{key}": float(value) for key, value in metrics.items() if key != "epoch"}
+    run.log_metrics(values, int(metrics["epoch"]))
 
 
-def _log_missing_epochs(run: TrackedRun, history: Iterable[Mapping[str, int | float]]) -> None:
-    logged = run.history("train_loss")
+def _log_missing_epochs(run: TrackedRun, history: Iterable[Mapping[str, int | float]], part: str) -> None:
+    logged = run.history(f"{_section(part)}train_loss")
     for metrics in history:
         if metrics["epoch"] not in logged:
-            _log_epoch(run, metrics)
+            _log_epoch(run, metrics, part)
+
+
+def _section(part: str) -> str:
+    return f"{part}/" if part else ""
 
 
 def _log_result(run: TrackedRun, result: Mapping[str, Any], output: Path, config: TrainConfig) -> None:
