@@ -40,7 +40,7 @@ test-screening: install
 	$(BIN)/python -m pytest tests/cli/test_screen.py tests/cli/test_screen_faults.py
 
 test-stores: install
-	$(BIN)/python -m pytest tests/cli/test_screen_*.py --ignore=tests/cli/test_screen_faults.py
+	$(BIN)/python -m pytest tests/cli/test_screen_disk.py tests/cli/test_screen_files.py tests/cli/test_screen_store.py
 
 test-cli: install
 	$(BIN)/python -m pytest tests/cli --ignore-glob='*/test_screen*'

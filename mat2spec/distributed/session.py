@@ -30,8 +30,8 @@ from ray._common.utils import get_default_system_temp_dir
 START_ATTEMPTS = 4
 """How often a local Ray is started before the job gives up."""
 
-_TIMED_OUT = "timed out during startup"
-"""In the message of Ray's exception."""
+_TIMED_OUT, _PORT_TAKEN = "timed out during startup", "Failed to start GCS"
+"""In the messages of Ray's exceptions; the second comes after 45 s where another process has taken the port."""
 
 _HEAD_PORT = "RAY_GCS_SERVER_PORT"
 """Variable with the port of the next head that this process starts."""
@@ -187,10 +187,11 @@ def _kill_with_children(pid: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
+    """Ports that are free at every address of this machine: another Ray may have one at the machine's own only."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind(("", 0))
         return [probe.getsockname()[1] for probe in probes]
 
 
@@ -200,18 +201,20 @@ def _is_listening(port: int) -> bool:
 
 
 def _start_local(dashboard: bool) -> None:
-    """Start a Ray that ends with this process; again if it takes longer than the 30 s for which Ray waits.
+    """Start a Ray that ends with this process.
+
+    Again if it takes longer than the 30 s for which Ray waits, or if its port was taken before it could take it.
 
     Raises:
         RunError: If it cannot write its files.
-        UnfinishedError: If it takes longer each time.
+        UnfinishedError: If that happens each time.
     """
     before = set(psutil.Process().children())
     for _ in range(START_ATTEMPTS):
         try:
             return _init_local(dashboard)
         except Exception as error:  # Ray has no class for it
-            if _TIMED_OUT not in str(error):
+            if _TIMED_OUT not in str(error) and _PORT_TAKEN not in str(error):
                 if isinstance(error, OSError):  # else it would look as if the results could not be written
                     reason = " ".join(str(error).split())
                     raise RunError(f"Ray cannot start: {reason}; RAY_TMPDIR sets the folder of its files") from None
@@ -219,7 +222,7 @@ def _start_local(dashboard: bool) -> None:
             for process in set(psutil.Process().children()) - before:
                 _kill_with_children(process.pid)
     raise UnfinishedError(
-        f"Ray did not start within 30 s, {START_ATTEMPTS} times: this machine is too busy; run the same command again"
+        f"Ray did not start in time, {START_ATTEMPTS} times: this machine is too busy; run the same command again"
     )
 
 

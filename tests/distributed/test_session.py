@@ -12,10 +12,16 @@ import ray
 from mat2spec.distributed.session import START_ATTEMPTS, check_session, local_head, ray_session
 from mat2spec.errors import RunError, UnfinishedError
 
+REASONS = (
+    "The current node timed out during startup. This could happen because ...",
+    "Failed to start GCS.  Last 1 lines of error files: ... The specified port is 35811. ...",
+)
+"""Messages of Ray where the machine is slow, and where another process has taken the port."""
+
 
 @pytest.fixture
 def slow_ray(monkeypatch):
-    """Function that makes the first starts of Ray time out, each of which leaves a process behind; returns these."""
+    """Function that makes the first starts of Ray fail, for either reason; returns the processes that each leaves."""
     left: list[subprocess.Popen] = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
@@ -23,7 +29,7 @@ def slow_ray(monkeypatch):
         def init(**_: object) -> None:
             if len(left) < times:
                 left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]))
-                raise Exception("The current node timed out during startup. This could happen because ...")
+                raise RuntimeError(REASONS[len(left) % len(REASONS)])
 
         monkeypatch.setattr(ray, "init", init)
         return left
