@@ -33,9 +33,9 @@ check-spectra: install
 	$(BIN)/python -m pytest tests/config tests/dos tests/query tests/storage tests/evaluate tests/verify tests/active_learning tests/test_layout.py tests/test_readme.py --ignore=tests/config/test_settings.py
 
 test: lint
-	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-screening test-distributed test-stores test-cli test-library
+	$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target test-distributed test-screening test-cli test-stores test-library
 
-# Two at a time: tests that start a Ray wait more than they compute.
+# Three at a time on two cores: tests that start a Ray wait more than they compute. The longest come first.
 test-screening: install
 	$(BIN)/python -m pytest tests/cli/test_screen.py tests/cli/test_screen_faults.py
 
