@@ -33,9 +33,9 @@ check-spectra: install
 	$(BIN)/python -m pytest tests/config tests/dos tests/query tests/storage tests/evaluate tests/verify tests/active_learning tests/test_layout.py tests/test_readme.py --ignore=tests/config/test_settings.py
 
 test: lint
-	$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target test-distributed test-screening test-cli test-stores test-library
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-distributed test-screening test-cli test-stores test-library
 
-# Three at a time on two cores: tests that start a Ray wait more than they compute. The longest come first.
+# Two at a time, the longest first: tests that start a Ray wait for a third of their time.
 test-screening: install
 	$(BIN)/python -m pytest tests/cli/test_screen.py tests/cli/test_screen_faults.py
 

@@ -33,6 +33,7 @@ def _():
 
     bundled = Path(mat2spec.__file__).with_name("data") / "bundled"
     structures = int(mo.cli_args().get("structures") or 1000)  # to screen; -- --structures 200 takes fewer
+    epochs = int(mo.cli_args().get("epochs") or 40)
     folder = Path(mo.cli_args().get("folder") or "runs/tutorial").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["MAT2SPEC_HOME"] = str(folder)  # where relative paths start
@@ -40,6 +41,7 @@ def _():
         PAGE_WIDTH,
         bundled,
         duckdb,
+        epochs,
         folder,
         mat2spec,
         mo,
@@ -300,9 +302,9 @@ def _(mo):
 
 
 @app.cell
-def _(folder):
+def _(epochs, folder):
     config = folder / "my-network.yaml"
-    _ = config.write_text("""
+    _ = config.write_text(f"""
     data:
       table: my-split.parquet
     normalization: max
@@ -313,7 +315,7 @@ def _(folder):
       layers: 2
       head: 128
     training:
-      epochs: 40
+      epochs: {epochs}
       batch_size: 16
       learning_rate: 4.0e-3
       schedule: one-cycle

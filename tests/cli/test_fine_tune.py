@@ -45,6 +45,7 @@ def test_tuned_ensemble_predicts_and_says_what_it_was_worth(tuned, small_ensembl
 
 
 @pytest.mark.filterwarnings("default")  # of MLflow about its own code
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_mlflow_has_the_curves_of_each_member(tuned):
     from mlflow import MlflowClient
 
@@ -82,11 +83,11 @@ def test_labels_under_another_name_are_evaluated_where_they_are_named(tuned, job
     ],
 )
 def test_mistakes_of_ingest_labels_are_one_line(options, reason, job, home):
-    outcome = job("ingest", "labels", *options, "--output", "own.parquet")
+    outcome = job("ingest", "labels", *options, "--output", "of-calculations.parquet")
     assert outcome.code == 2
     assert reason in outcome.err
     assert outcome.err.count("\n") == 1
-    assert not (home / "own.parquet").exists()
+    assert not (home / "of-calculations.parquet").exists()
 
 
 def test_ingest_labels_writes_a_table_and_the_same_command_again_adds_nothing(job, home):
@@ -94,10 +95,10 @@ def test_ingest_labels_writes_a_table_and_the_same_command_again_adds_nothing(jo
     folder.mkdir(parents=True)
     (folder / "POSCAR").write_text("NaCl\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n")
     (folder / "total_dos.dat").write_text("".join(f"{i / 10} {0.15 * (40 - abs(40 - i)) / 4}\n" for i in range(81)))
-    printed = [job("ingest", "labels", "calculations", "--output", "own.parquet") for _ in range(2)]
+    printed = [job("ingest", "labels", "calculations", "--output", "of-calculations.parquet") for _ in range(2)]
     assert [one.code for one in printed] == [0, 0], printed
     assert "1 label added (1 from total_dos.dat), 1 in total, column phdos, maximum 1" in printed[0].out
     assert "0 labels added, 1 in total, column phdos, maximum 1; 1 were already in it" in printed[1].out
-    table = pq.read_table(home / "own.parquet")
+    table = pq.read_table(home / "of-calculations.parquet")
     assert table["material_id"].to_pylist() == ["salt"]
     assert pa.types.is_string(table.schema.field("source").type)

@@ -1,4 +1,4 @@
-"""The tutorial runs from top to bottom, with fewer structures than a reader screens."""
+"""The tutorial runs from top to bottom, with fewer structures and epochs than a reader's."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-STRUCTURES = 200
+STRUCTURES, EPOCHS = 200, 4
 
 pytestmark = pytest.mark.timeout(1200)  # two starts of Ray and a training, in one fixture
 
@@ -21,7 +21,8 @@ def cells(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("tutorial")
     notebook = folder / "tutorial.ipynb"
     export = [Path(sys.executable).with_name("marimo"), "export", "ipynb", ROOT / "examples/tutorial.py"]
-    arguments = ["--include-outputs", "--output", notebook, "--", "--structures", STRUCTURES, "--folder", folder]
+    options = ["--structures", STRUCTURES, "--epochs", EPOCHS, "--folder", folder]
+    arguments = ["--include-outputs", "--output", notebook, "--", *options]
     variables = {name: value for name, value in os.environ.items() if name not in ("MAT2SPEC_HOME", "RAY_ADDRESS")}
     done = subprocess.run(
         [str(word) for word in export + arguments],
