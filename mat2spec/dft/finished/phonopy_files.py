@@ -1,8 +1,9 @@
 """Phonon densities of states of phonopy: total_dos.dat, mesh.yaml, and force constants in phonopy.yaml or beside it."""
 
 import contextlib
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def compute_dos(path: Path, material_id: str) -> Curve:
         raise StructureError(material_id, f"{path} has no primitive or unit cell; write it again with phonopy")
     path = path.resolve()
     # phonopy looks for files beside the calculation in the current directory
-    with contextlib.chdir(path.parent), warnings.catch_warnings(), open_null() as null:
+    with contextlib.chdir(path.parent), warnings.catch_warnings(), recursion_limit_kept(), open_null() as null:
         warnings.simplefilter("ignore")
         try:
             with contextlib.redirect_stdout(null):
@@ -185,6 +186,16 @@ def compute_dos(path: Path, material_id: str) -> Curve:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             rule = f"phonopy cannot compute a density of states from {path} ({reason})"
             raise CalculationError(material_id, f"{rule}; try phonopy-load {path.name} --mesh 100 --dos") from None
+
+
+@contextlib.contextmanager
+def recursion_limit_kept() -> Iterator[None]:
+    """Undo what symfc, which phonopy imports, does: with its limit of 100,000 a deeply nested JSON file ends Python."""
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pymatgen.phonon.dos import CompletePhononDos, PhononDos
 
 from mat2spec.config import LabelsConfig, TrainConfig, validate
 from mat2spec.data.labels.from_files import labels_from_files
+from mat2spec.dft.finished.phonopy_files import recursion_limit_kept
 from mat2spec.dft.vasp_bands import curve_of, vasp_band_edges
 from mat2spec.dos.electronic import resample
 from mat2spec.dos.grid import EDOS_GRID, PHDOS_GRID
@@ -62,7 +64,8 @@ def phonons_of(symbol: str) -> tuple[Any, Atoms]:
         supercell.calc = EMT()
         forces.append(supercell.get_forces())
     made.forces = forces
-    made.produce_force_constants()
+    with recursion_limit_kept():
+        made.produce_force_constants()
     made.run_mesh(MESH, is_gamma_center=True)
     made.run_total_dos(freq_pitch=0.02)
     return made, atoms
@@ -205,6 +208,21 @@ def test_every_file_of_a_phonon_calculation_gives_its_label(kind, tolerance, cop
     assert Path(row["source"]).parent == folder
     assert Path(row["structure_file"]).parent == folder
     assert "1 label added" in printed
+
+
+def test_phonopy_leaves_the_recursion_limit_as_it_was(copper, phonon_files, tmp_path, monkeypatch):
+    """Where it imports symfc, the limit is 100,000, and the next nested JSON file would end the process."""
+    load, limit = phonopy.load, sys.getrecursionlimit()
+
+    def load_and_raise_the_limit(*arguments: Any, **settings: Any) -> Any:
+        sys.setrecursionlimit(100_000)
+        return load(*arguments, **settings)
+
+    monkeypatch.setattr(phonopy, "load", load_and_raise_the_limit)
+    phonon_files["FORCE_SETS"](tmp_path)
+    printed, _ = read(tmp_path, split="none")
+    assert "1 label added" in printed
+    assert sys.getrecursionlimit() == limit
 
 
 @pytest.mark.parametrize(
