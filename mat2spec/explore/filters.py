@@ -101,7 +101,7 @@ def _choices(name: str, choices: Sequence[str], **kept: str) -> dmc.SegmentedCon
 
 def _limits(label: str, low: Any, high: Any, **kept: str) -> dmc.Group:
     inputs = [
-        dmc.NumberInput(id=name, placeholder=word, size="xs", w=80, hideControls=True, debounce=100, value="", **kept)
+        dmc.NumberInput(id=name, placeholder=word, size="xs", w=80, hideControls=True, debounce=30, value="", **kept)
         for name, word in ((low, "from"), (high, "to"))
     ]
     return _section(label, dmc.Group(inputs, gap=4, wrap="nowrap"))

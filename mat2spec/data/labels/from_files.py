@@ -169,5 +169,7 @@ def _split_summary(rows: pa.Table, config: LabelsConfig, seen: int) -> str:
         line += f"; {counted(seen, 'row')} that {config.start_from} was trained on train"
     missing = [part for part in PARTS if not counts[part]]
     if missing and len(rows):
-        line += f"; no row is in {' and '.join(missing)}: training needs all three; add labels or use --split random"
+        random_helps = config.split != "random" and len(rows) >= len(PARTS)
+        way_out = "add labels or use --split random" if random_helps else "add labels"
+        line += f"; no row is in {' and '.join(missing)}: training needs all three; {way_out}"
     return line
