@@ -35,7 +35,7 @@ check-spectra: install
 test: lint
 	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-distributed test-screening test-cli test-stores test-library
 
-# Two at a time, the longest first: tests that start a Ray wait for a third of their time.
+# Two at a time, the longest first: tests that start a Ray wait for some of their time.
 test-screening: install
 	$(BIN)/python -m pytest tests/cli/test_screen.py tests/cli/test_screen_faults.py
 

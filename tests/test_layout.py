@@ -146,3 +146,12 @@ def test_everything_below_the_command_line_loads_no_engine():
         [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == []
+
+
+def test_worker_of_a_training_does_not_load_mlflow():
+    """Only the driver and Ray's controller speak to it, and it takes seconds to import."""
+    lines = ["import sys", "import mat2spec.distributed.training.worker", "print('mlflow' in sys.modules)"]
+    loaded = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "False"

@@ -31,7 +31,7 @@ START_ATTEMPTS = 4
 """How often a local Ray is started before the job gives up."""
 
 _TIMED_OUT, _PORT_TAKEN = "timed out during startup", "Failed to start GCS"
-"""In the messages of Ray's exceptions; the second comes after 45 s where another process has taken the port."""
+"""In the messages of Ray's exceptions; the second comes after some 40 s where another process has taken the port."""
 
 _HEAD_PORT = "RAY_GCS_SERVER_PORT"
 """Variable with the port of the next head that this process starts."""

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from mat2spec.config import GraphConfig
+from mat2spec.data.labels.splits import PARTS
 from mat2spec.data.labels.table import LazyGraph
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.whole_table import read_whole_table
@@ -17,8 +18,6 @@ from mat2spec.structure.graph import CrystalGraph
 
 NUMBERS = ("share_above_grid", "share_error", "mean_frequency_above_grid", "max_frequency")
 """Columns of numbers, besides those of a materials table and `split`."""
-
-PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def read_above_grid_labels(path: Path, graph: GraphConfig) -> dict[str, AboveGri
         TableError: If a column is missing, a label is impossible, a structure cannot be used, or a part has no row.
     """
     if not path.exists():
-        raise TableError(f"{path}: there is no such table of labels; run this in the checkout, or choose another table")
+        raise TableError(f"{path}: there is no such table of labels; choose another table")
     table = read_whole_table(path, "table of labels")
     for name in (*NUMBERS, "split"):
         if name not in table.column_names:

@@ -72,7 +72,8 @@ def _lines(path: Path, material_id: str) -> list[str]:
         with zopen(path, "rt", encoding="utf-8") as stream:
             lines = str(stream.read()).splitlines()
     except (OSError, EOFError, ValueError) as error:
-        raise CalculationError(material_id, f"{path} cannot be read ({' '.join(str(error).split())[:150]})") from None
+        reason = " ".join(str(error).split())[:150]
+        raise CalculationError(material_id, f"{path} cannot be read ({reason}); copy it again") from None
     if len(lines) <= _HEADER:
         rule = f"{path} has {len(lines)} lines, DOSCAR has {_HEADER} before its curve"
         raise CalculationError(material_id, f"{rule}; is VASP still running?")

@@ -14,7 +14,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from tenacity import Retrying, retry_if_exception_message, stop_after_attempt, wait_fixed
 
 from mat2spec.distributed.mlflow.store import client_of, connect, experiment_id, store_uri
 from mat2spec.provenance import environment
@@ -26,6 +26,10 @@ CURVES = "curves/"
 
 RETRY_SECONDS = 0.1
 """Pause before inputs are logged again."""
+
+_INSERTED_MEANWHILE = r"(?is).*(integrity|unique|duplicate)"
+"""Messages of SQLite, PostgreSQL and MySQL for a row that is there. A server that is away is not asked again: MLflow
+itself has then tried for four minutes."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class TrackedRun:
         once for each dataset, and the next attempt finds that job's entry.
         """
         attempts = Retrying(
-            retry=retry_if_exception_type(MlflowException),
+            retry=retry_if_exception_message(match=_INSERTED_MEANWHILE),
             stop=stop_after_attempt(len(datasets) + 1),
             wait=wait_fixed(RETRY_SECONDS),
             reraise=True,
