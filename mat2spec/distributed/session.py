@@ -25,6 +25,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # isort: split
 import ray
+import ray._private.worker
 from ray._common.utils import get_default_system_temp_dir
 
 START_ATTEMPTS = 4
@@ -93,6 +94,9 @@ def ray_session(*, dashboard: bool = False) -> Iterator[None]:
     from ray import data  # noqa: F401  takes a second; sets the level of its loggers, so it comes before the next line
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray has no setting for it: into the driver's stdout, whatever `log_to_driver` is, it prints that a process died or
+    # that a task is tried again, which the results of a job would then be mixed with.
+    ray._private.worker._worker_logs_enabled = False
     check_session()
     if address := cluster_address():
         _join(address)
