@@ -148,10 +148,18 @@ def test_everything_below_the_command_line_loads_no_engine():
     assert loaded.stdout.split() == []
 
 
-def test_worker_of_a_training_does_not_load_mlflow():
-    """Only the driver and Ray's controller speak to it, and it takes seconds to import."""
-    lines = ["import sys", "import mat2spec.distributed.training.worker", "print('mlflow' in sys.modules)"]
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("mat2spec.distributed.training.worker", {"mlflow", "matplotlib", "scipy.stats"}),
+        ("mat2spec.distributed.screening.run", {"torch._dynamo", "ase.io", "pymatgen.io.vasp", "pymatgen.io.cif"}),
+        ("mat2spec.predict.predictor", {"ray", "torch._dynamo", "scipy.stats", "ase.io", "matplotlib"}),
+    ],
+)
+def test_every_process_loads_only_what_it_uses(module, slow):
+    """Each takes half a second to two seconds of every start of a worker; torch_geometric imports torch._dynamo."""
+    lines = ["import sys", f"import {module}", f"print(*({slow} & set(sys.modules)))"]
     loaded = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert loaded.stdout.strip() == "False"
+    assert loaded.stdout.split() == []

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
 
 from mat2spec.dos.figures import COMPUTED, GUIDE, PAGE_WIDTH, PREDICTED, figure_file
 from mat2spec.dos.plots import panels_file
@@ -16,6 +15,9 @@ from mat2spec.evaluate.band_gaps import BandGapEvaluation
 from mat2spec.evaluate.evaluate import AnyEvaluation
 from mat2spec.evaluate.features import FeatureEvaluation
 from mat2spec.evaluate.spectra import SpectrumEvaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BOX: dict[str, Any] = {
     "widths": 0.6,
@@ -170,7 +172,7 @@ def errors_by_kind(materials: pa.Table, file: Path) -> None:
 
 
 def _boxes_by_count(
-    axes: Axes, errors: Float[np.ndarray, " materials"], counts: Int[np.ndarray, " materials"], starts: Sequence[int]
+    axes: "Axes", errors: Float[np.ndarray, " materials"], counts: Int[np.ndarray, " materials"], starts: Sequence[int]
 ) -> None:
     """Draw one box for each non-empty range of counts; each range ends where the next starts."""
     groups = np.searchsorted(starts, counts, side="right") - 1

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from mat2spec.structure.distances import (
     refuse_flat_cell,
     refuse_overlap,
 )
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 PHANTOM_DISTANCE = 9.0
 """[Å] Length of the edges that the published code adds for missing neighbors."""
@@ -49,6 +52,22 @@ class CrystalGraph:
     @property
     def num_edges(self) -> int:
         return len(self.distances)
+
+    def to_pyg(self) -> "Data":
+        """Convert to PyG's Data, for networks of one's own.
+
+        Returns:
+            `z` the atomic numbers, `edge_index` as here, `edge_weight` the distances and `edge_attr` the vectors [Å].
+        """
+        from torch_geometric.data import Data  # takes longer to import than torch
+
+        return Data(
+            z=torch.from_numpy(self.atomic_numbers.astype(np.int64)),
+            edge_index=torch.from_numpy(self.edge_index.astype(np.int64)),
+            edge_weight=torch.from_numpy(self.distances),
+            edge_attr=torch.from_numpy(self.vectors),
+            num_nodes=len(self.atomic_numbers),
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import nnls
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from mat2spec.config import (
@@ -83,6 +82,8 @@ def _rank_correlation(expected: np.ndarray, errors: np.ndarray) -> float:
     """Spearman's rank correlation; 0 where all expected errors are the same, which tell no material from another."""
     if np.ptp(expected) == 0 or np.ptp(errors) == 0:
         return 0.0
+    from scipy.stats import spearmanr  # a second, in every training worker
+
     return float(spearmanr(expected, errors).statistic)
 
 

@@ -37,6 +37,16 @@ def test_gradients_are_those_of_finite_differences(values, function):
     assert torch.autograd.gradcheck(lambda x: function(x, GROUP, 5), values)
 
 
+def test_values_are_those_of_torch_geometric():
+    from torch_geometric.utils import scatter, softmax
+
+    torch.manual_seed(0)
+    values, group = torch.randn(500, 16), torch.randint(0, 40, (500,))
+    assert torch.equal(group_sum(values, group, 41), scatter(values, group, dim_size=41, reduce="sum"))
+    assert torch.equal(group_mean(values, group, 41), scatter(values, group, dim_size=41, reduce="mean"))
+    assert torch.equal(group_softmax(values, group, 41), softmax(values, group, num_nodes=41))
+
+
 def test_no_rows_give_zeros_for_each_group():
     nothing = torch.zeros(0, 3)
     index = torch.zeros(0, dtype=torch.int64)

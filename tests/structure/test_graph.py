@@ -51,6 +51,15 @@ def edges_of(graph: CrystalGraph) -> np.ndarray:
     return np.stack([centers, neighbors, graph.distances], axis=1)[order]
 
 
+def test_data_of_pyg_has_the_same_edges(real_graphs):
+    graph = real_graphs[0]
+    data = graph.to_pyg()
+    data.validate()
+    assert data.num_nodes == len(graph.atomic_numbers) == len(data.z)
+    assert (data.edge_index.numpy() == graph.edge_index).all()
+    torch.testing.assert_close(data.edge_attr.norm(dim=1), data.edge_weight)
+
+
 def test_neighbors_are_those_of_a_lattice_sum(real_crystals, real_graphs):
     """Against a plain lattice sum: pymatgen's own get_all_neighbors is the same compiled search as ours."""
     for material, graph in zip(real_crystals, real_graphs, strict=True):

@@ -12,7 +12,6 @@ import numpy as np
 from gemmi import cif
 from jaxtyping import Float64
 from pymatgen.core import Lattice, Structure
-from pymatgen.io.cif import CifParser
 
 from mat2spec.elements import symbols
 from mat2spec.errors import StructureError
@@ -240,6 +239,8 @@ def _expanded(
 
 def _by_pymatgen(block: cif.Block, operations: tuple[str, ...]) -> Structure:
     """Read one block with pymatgen, and refuse structures that it only warns about."""
+    from pymatgen.io.cif import CifParser  # half a second, in every worker that reads no CIF
+
     text = text_for_pymatgen(block, operations)
     if not suits_pymatgen(text):
         rule = f"its structure part has {len(text):,} characters, too many for anything but ordinary sites"

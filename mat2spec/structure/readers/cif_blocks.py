@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import pairwise
 
 from gemmi import cif
-from pymatgen.io.cif import CifFile
 
 from mat2spec.structure.crystal import ROUNDED_OCCUPANCY
 
@@ -167,6 +166,8 @@ def _read_alone(text: str) -> DataBlock:
     )  # pymatgen's patterns are quadratic in blank lines
     if not suits_pymatgen(text):
         return DataBlock(name, None, flaw)
+    from pymatgen.io.cif import CifFile  # half a second, in every worker that reads no CIF
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-import ase.io
 import numpy as np
 from pymatgen.core import Structure
 
@@ -80,6 +79,8 @@ def _poscar(text: str, material_id: str, config: ReadingConfig) -> Iterator[Pars
 
 
 def _extxyz(text: str, material_id: str, config: ReadingConfig) -> Iterator[ParsedStructure]:
+    import ase.io  # nearly a second, in every worker that reads no such file
+
     _check_extxyz(text)
     frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
     for index, atoms in enumerate(frames):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pymatgen.core import Structure
-from pymatgen.io.vasp.inputs import Poscar
 
 _FLAGS = {"T", "F", ".TRUE.", ".FALSE."}
 
@@ -15,6 +14,8 @@ def read_poscar(text: str) -> Structure:
     Raises:
         ValueError: If it declares more sites than it has lines, or names no elements.
     """
+    from pymatgen.io.vasp.inputs import Poscar  # a second, for spectra and plots of VASP
+
     lines = text.splitlines()
     sites = max(sum(int(word) for word in line.split() if word.isdecimal()) for line in [*lines[5:7], ""])
     if sites > len(lines):  # pymatgen would allocate memory for all declared sites
