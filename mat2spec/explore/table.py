@@ -111,15 +111,19 @@ def connect_table(app: Dash, reader: RunReader) -> None:
     @app.callback(
         Output("count", "data"),
         Output("count-text", "children"),
-        Input("selection", "data"),
+        Input("first", "data"),  # not of the selection: of many rows, counting would take half of the machine from them
+        State("selection", "data"),
         State("statement", "code"),
+        State("count", "data"),
         prevent_initial_call=True,
     )
-    def count_rows(selected: Any, statement: str) -> tuple[Any, Any]:
+    def count_rows(_: Any, selected: Any, statement: str, counted: dict[str, Any] | None) -> tuple[Any, Any]:
+        if counted and counted["statement"] == statement:  # sorted anew
+            return no_update, no_update
         try:
             rows = reader.count(Selection(**selected))
         except QueryError:  # which the table shows
-            return no_update, ""
+            return None, ""
         return {"statement": statement, "rows": rows}, f"{rows:,} {'row' if rows == 1 else 'rows'}"
 
     app.clientside_callback(
