@@ -151,6 +151,7 @@ def local_head(variables: Mapping[str, str] | None = None, num_cpus: int | None 
         "--block",
         "--disable-usage-stats",
         "--dashboard-host=127.0.0.1",
+        "--include-log-monitor=false",  # it reads all log files all the time, for drivers with `log_to_driver`
         *(f"--{name}={port}" for name, port in ports.items()),
     ]
     options += [] if num_cpus is None else [f"--num-cpus={num_cpus}"]

@@ -73,8 +73,8 @@ class Cluster:
 
     def add_nodes(self, count: int) -> None:
         """Add nodes of one core each and wait until they are up; one by one, because two may choose the same port."""
-        options = ["--num-cpus=1", "--block", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
-        command = [RAY, "start", "--address", self.gcs, *options]
+        options = ["--num-cpus=1", "--dashboard-agent-listen-port=0", "--disable-usage-stats"]
+        command = [RAY, "start", "--address", self.gcs, "--block", "--include-log-monitor=false", *options]
         for _ in range(count):
             before = self.alive()
             process = self._start_node(command)
