@@ -11,7 +11,7 @@ from pathlib import Path
 
 def environment() -> dict[str, str]:
     """Return package versions, git commit and hardware, which determine numbers and run times."""
-    packages = ("mat2spec", "torch", "torch-geometric", "numpy", "pymatgen-core")
+    packages = ("mat2spec", "torch", "numpy", "pymatgen-core")
     return {name: version(name) for name in packages} | {"commit": _commit(), "hardware": _hardware()}
 
 
