@@ -3,9 +3,9 @@
     python benchmarks/distillation.py runs/phdos-teacher.parquet [--checkpoint mat2spec/checkpoints/phdos]
     mat2spec train configs/phdos-distilled.yaml
 
-`phdos` is the predicted spectrum of maximum 1, as the labels of the benchmark are. A training leaves out the compositions
-of its validation and test rows (`data.extra_train`). Structures without a graph are left out. Some 2 ms of one core per
-structure.
+`phdos` is the predicted spectrum of maximum 1, as the labels of the benchmark are. A training leaves out the
+compositions of its validation and test rows (`data.extra_train`). Structures without a graph, and predictions that no
+training would take for a phonon spectrum (`check_scale`), are left out. Some 2 ms of one core per structure.
 """
 
 import argparse
@@ -20,7 +20,9 @@ import torch
 
 from mat2spec.config import GraphConfig
 from mat2spec.data.materials.schema import materials_table, read_crystals
-from mat2spec.errors import StructureError
+from mat2spec.dos.grid import PHDOS_GRID
+from mat2spec.dos.vibrations import check_scale
+from mat2spec.errors import SpectrumError, StructureError
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
@@ -64,8 +66,18 @@ def predictions(part: tuple[Path, list[Crystal]]) -> list[Labeled]:
         ]
         spectra = predictor.predict_graphs([graph for _, graph in with_graphs]).spectra
         labels = (spectra / spectra.max(axis=1, keepdims=True)).astype(np.float32)
-        labeled += [(crystal, label) for (crystal, _), label in zip(with_graphs, labels, strict=True)]
+        pairs = zip(with_graphs, labels, strict=True)
+        labeled += [(crystal, label) for (crystal, _), label in pairs if is_possible(crystal, label)]
     return labeled
+
+
+def is_possible(crystal: Crystal, spectrum: np.ndarray) -> bool:
+    """Whether a predicted spectrum has the frequencies of a crystal with these masses and this density."""
+    try:
+        check_scale(crystal.material_id, PHDOS_GRID.points, spectrum.astype(np.float64), crystal)
+    except SpectrumError:
+        return False
+    return True
 
 
 def graph_of(crystal: Crystal, config: GraphConfig) -> CrystalGraph | None:
