@@ -1,11 +1,11 @@
 """Settings of all commands, with units and limits; read from a YAML file and the command line."""
 
-from mat2spec.config.above_grid import AboveGridConfig
 from mat2spec.config.active_learning import ProposeConfig
 from mat2spec.config.base import Section
 from mat2spec.config.benchmark_table import TableConfig, TableRow
 from mat2spec.config.evaluation import EvaluateConfig
 from mat2spec.config.explore import ExploreConfig
+from mat2spec.config.heads import AboveGridConfig, ExpectedErrorConfig, HeadConfig
 from mat2spec.config.ingestion import IngestConfig, ProcessLimitsConfig, ReadingConfig
 from mat2spec.config.labels import LabelsConfig
 from mat2spec.config.loading import load_config, read_options
@@ -50,6 +50,7 @@ __all__ = [
     "ElementalConfig",
     "EnsembleConfig",
     "EvaluateConfig",
+    "ExpectedErrorConfig",
     "ExploreConfig",
     "FeaturesConfig",
     "GATGNNConfig",
@@ -57,6 +58,7 @@ __all__ = [
     "GappedConfig",
     "GpawConfig",
     "GraphConfig",
+    "HeadConfig",
     "InferenceConfig",
     "IngestConfig",
     "LabelsConfig",

@@ -89,6 +89,12 @@ class AdditiveConfig(VectorConfig):
         description="hidden neurons of a head for the share of the modes above the grid, which is added to a finished "
         "training (python benchmarks/above_grid.py fit); 0: none",
     )
+    expected_error: int = Field(
+        0,
+        ge=0,
+        description="hidden neurons of a head for the error to be expected, which is added to a training that an "
+        "ensemble was distilled into (python benchmarks/distillation.py finish); 0: none",
+    )
 
 
 class ProjectedConfig(VectorConfig):

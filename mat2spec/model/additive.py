@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 from mat2spec.config import AdditiveConfig
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.model.above_grid import OUTPUTS, AboveGridHead
+from mat2spec.model.expected_error import ExpectedErrorHead
 from mat2spec.model.losses import wasserstein
 from mat2spec.model.normalization import SumNormalization
 from mat2spec.model.scatter import group_mean
@@ -46,6 +47,10 @@ class Additive(VectorNetwork):
             self.above_grid = AboveGridHead(config.width, config.above_grid, grid.centers[-1])
             self.predicts_above_grid = True
             self.num_outputs += OUTPUTS
+        if config.expected_error:
+            self.expected_error = ExpectedErrorHead(config.width, config.expected_error)
+            self.predicts_error = True
+            self.num_outputs += 1
 
     def forward(self, graphs: GraphBatch, labels: Float[Tensor, "crystals bins"]) -> dict[str, Tensor]:
         """Return the terms of the loss, on shapes with the sum of their label: errors count as in the labels' scale."""
@@ -61,13 +66,18 @@ class Additive(VectorNetwork):
         return self.peaks(self.head(self.encoder(graphs)))
 
     def outputs(self, graphs: GraphBatch) -> Float[Tensor, "crystals outputs"]:
-        """Predict a shape, followed by the share above the grid and its product with the mean frequency there."""
-        if not self.predicts_above_grid:
-            return super().outputs(graphs)
+        """Predict a shape, and what the heads that were added to the network predict.
+
+        These are the share above the grid and its product with the mean frequency there, and the expected error.
+        """
         features = self.encoder(graphs)
         spectra = group_mean(self.peaks(self.head(features)), graphs.batch, graphs.num_graphs)
-        above = group_mean(self.above_grid(features), graphs.batch, graphs.num_graphs)
-        return torch.cat([self.normalization.normalize(spectra), above], dim=1)
+        outputs = [self.normalization.normalize(spectra)]
+        if self.predicts_above_grid:
+            outputs.append(group_mean(self.above_grid(features), graphs.batch, graphs.num_graphs))
+        if self.predicts_error:
+            outputs.append(self.expected_error(features, graphs.batch, graphs.num_graphs))
+        return torch.cat(outputs, dim=1)
 
 
 class Peaks(nn.Module):

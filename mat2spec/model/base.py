@@ -56,6 +56,9 @@ class SpectrumNetwork(Network):
     predicts_above_grid = False
     """Whether outputs go on, after the spectrum, with those of `model.above_grid`."""
 
+    predicts_error = False
+    """Whether the last output is the error to be expected (`model.expected_error`)."""
+
     def __init__(self, bins: int, normalization: str, loss: str) -> None:
         super().__init__(bins)
         self.bins = bins

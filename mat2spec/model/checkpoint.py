@@ -24,6 +24,7 @@ from mat2spec.elements import table_fingerprint
 from mat2spec.errors import CheckpointError, ConfigError, counted
 from mat2spec.model.above_grid import AboveGridRecord, with_heads, without_heads
 from mat2spec.model.base import Network
+from mat2spec.model.expected_error import with_expected_error, without_expected_error
 from mat2spec.model.registry import build_network
 from mat2spec.model.training_structures import NO_STRUCTURES, TrainingStructures
 from mat2spec.storage.location import Location, store_errors_as_oserror
@@ -142,14 +143,17 @@ class Checkpoint:
         seen = _decode_ids(ids, directory)
         return cls(card, network.eval(), grid, seen, _read_structures(directory), hashlib.sha256(text).hexdigest())
 
-    def without_above_grid(self) -> "Checkpoint":
-        """Leave out heads for the modes above the grid, which fit the features only as long as these do not change."""
-        if self.card.above_grid is None:
+    def without_heads(self) -> "Checkpoint":
+        """Leave out heads that were fitted to the features of the network, which a training changes.
+
+        They are those for the modes above the grid and for the expected error.
+        """
+        model = with_expected_error(with_heads(self.card.config.model, 0), 0)
+        if model == self.card.config.model:
             return self
-        model = with_heads(self.card.config.model, 0)
         config = self.card.config.model_copy(update={"model": model})
         network = build_network(config)
-        network.load_state_dict(without_heads(self.network.state_dict()))
+        network.load_state_dict(without_expected_error(without_heads(self.network.state_dict())))
         card = self.card.model_copy(update={"config": config, "above_grid": None})
         return replace(self, card=card, network=network.eval())
 

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from mat2spec.data.materials.schema import COLUMNS, materials_table
 from mat2spec.dos.grid import Spectra
 from mat2spec.errors import CheckpointError, ConfigError, StructureError
-from mat2spec.model.above_grid import disagreement_of_shares, modes_above_grid
+from mat2spec.model.above_grid import OUTPUTS, disagreement_of_shares, modes_above_grid
 from mat2spec.model.base import Network, SpectrumNetwork
 from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.model.combined import Combined
@@ -142,7 +142,8 @@ class Predictor:
                 return self._predict(network.spectrum, graphs)._replace(gaps=self._outputs(network.gap, graphs))
         outputs = self._outputs(network, graphs)
         gaps = outputs[:, network.bins :] if isinstance(network, Combined) else None
-        return self._cut(network, Prediction(self._to_states(outputs), gaps=gaps), [outputs])
+        spread = outputs[:, -1] if network.predicts_error else None
+        return self._cut(network, Prediction(self._to_states(outputs), spread, gaps), [outputs])
 
     def _predict_ensemble(self, ensemble: Ensemble, graphs: Sequence[CrystalGraph]) -> Prediction:
         """Return the mean of the members, and the error to be expected from their disagreement."""
@@ -171,7 +172,7 @@ class Predictor:
         record = self.checkpoint.card.above_grid
         if not network.predicts_above_grid or record is None:
             return prediction
-        members = np.stack([one[:, network.bins :] for one in outputs])
+        members = np.stack([one[:, network.bins : network.bins + OUTPUTS] for one in outputs])
         above = modes_above_grid(members, self.checkpoint.grid.centers[-1], record.threshold)
         spectra, spread, shares = prediction.spectra, prediction.spread, above.shares
         if spread is not None:

@@ -36,7 +36,7 @@ from mat2spec.model.registry import build_network
 from mat2spec.model.scatter import group_mean
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.provenance import environment
-from mat2spec.structure.graph import GraphBatch
+from mat2spec.train.heads import atom_features, fit_head
 from mat2spec.train.result import CHECKPOINT
 
 EXCEEDS = 1010.0
@@ -169,35 +169,24 @@ def _predict(network: Network, labels: AboveGridLabels) -> tuple[ModesAboveGrid,
     """Modes above the grid, and the mean absolute deviation of the members' shares."""
     members = network.members if isinstance(network, Ensemble) else [network]
     outputs = [predict_outputs(member, labels.graphs, torch.device("cpu")) for member in members]
-    each = np.stack([one[:, -OUTPUTS:] for one in outputs])
+    start = len(PHDOS_GRID)
+    each = np.stack([one[:, start : start + OUTPUTS] for one in outputs])
     return modes_above_grid(each, PHDOS_GRID.centers[-1], SHARE_OF_TAIL), disagreement_of_shares(each)
 
 
 def _fit(network: Additive, labels: AboveGridLabels, config: AboveGridConfig, seed: int) -> None:
     """Fit the head of a network to labels, on the features of its atoms, which are computed once."""
-    features = _features(network, labels)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        network.above_grid = AboveGridHead(
-            features[0].shape[1], config.hidden, network.above_grid.end
-        )  # fresh weights that depend on the seed alone
-        head = network.above_grid
-        optimizer = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        steps = -(-len(labels) // config.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.epochs * steps)
-        shares, frequencies, weights = _targets(labels)
-        for epoch in range(config.epochs):
-            order = np.random.default_rng([seed, epoch]).permutation(len(labels))
-            for rows in np.array_split(order, steps):
-                sizes = torch.tensor([len(features[row]) for row in rows])
-                crystal = torch.arange(len(rows)).repeat_interleave(sizes)
-                predicted = group_mean(head(torch.cat([features[row] for row in rows])), crystal, len(rows))
-                loss = _loss(predicted, shares[rows], frequencies[rows], weights[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    head.eval()
+    features = atom_features(network, labels.graphs)
+    shares, frequencies, weights = _targets(labels)
+
+    def make() -> AboveGridHead:
+        return AboveGridHead(features[0].shape[1], config.hidden, network.above_grid.end)
+
+    def loss(head: AboveGridHead, atoms: Tensor, crystal: Tensor, rows: np.ndarray) -> Tensor:
+        predicted = group_mean(head(atoms), crystal, len(rows))
+        return _loss(predicted, shares[rows], frequencies[rows], weights[rows])
+
+    network.above_grid = fit_head(make, loss, features, config, seed)
 
 
 def _loss(
@@ -220,14 +209,3 @@ def _targets(labels: AboveGridLabels) -> tuple[Tensor, Tensor, Tensor]:
         torch.from_numpy(values).float() for values in (labels.shares, labels.frequencies, certainty)
     )
     return shares, frequencies, weights
-
-
-def _features(network: Additive, labels: AboveGridLabels, batch: int = 32) -> list[Float[Tensor, "atoms width"]]:
-    """Features of the atoms of each crystal."""
-    features: list[Tensor] = []
-    with torch.no_grad():
-        for start in range(0, len(labels), batch):
-            graphs = GraphBatch.from_graphs(labels.graphs[start : start + batch])
-            atoms = network.encoder(graphs)
-            features += atoms.split(torch.bincount(graphs.batch, minlength=graphs.num_graphs).tolist())
-    return features

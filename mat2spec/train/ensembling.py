@@ -60,21 +60,30 @@ def write_ensemble(
         return Checkpoint.load(output / CHECKPOINT)
 
     uncalibrated = write(torch.tensor([0.0, 1.0]), record)
-    disagreement, errors = _expected_and_true_errors(uncalibrated, splits.valid)
-    calibration, _ = nnls(np.stack([np.ones_like(disagreement), disagreement], axis=1), errors)
+    calibration = calibrate(*expected_and_true_errors(uncalibrated, splits.valid))
     scores = evaluate(uncalibrated, splits.valid, torch.device("cpu"), held_out=False).scores()
     # the precision of no hits is not a number, and a card has none
     valid = {metric: value for metric, value in scores.items() if np.isfinite(value)}
-    checkpoint = write(torch.from_numpy(calibration).float(), record.model_copy(update={"validation": valid}))
-    expected, errors = _expected_and_true_errors(checkpoint, splits.test)
+    checkpoint = write(torch.tensor(calibration), record.model_copy(update={"validation": valid}))
     return evaluate_on_test(checkpoint, splits, output) | {
-        "spread": {
-            "rank_correlation": _rank_correlation(expected, errors),
-            "within_expected": float((errors <= expected).mean()),
-            "within_twice_expected": float((errors <= 2 * expected).mean()),
-            "mean_expected": float(expected.mean()),
-            "mean_error": float(errors.mean()),
-        },
+        "spread": spread_scores(*expected_and_true_errors(checkpoint, splits.test))
+    }
+
+
+def calibrate(estimates: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Offset and slope, not negative, of the least squares of true errors = offset + slope · estimate."""
+    (offset, slope), _ = nnls(np.stack([np.ones_like(estimates), estimates], axis=1), errors)
+    return float(offset), float(slope)
+
+
+def spread_scores(expected: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """How well expected errors match true ones: rank correlation, and the share that is within them and twice them."""
+    return {
+        "rank_correlation": _rank_correlation(expected, errors),
+        "within_expected": float((errors <= expected).mean()),
+        "within_twice_expected": float((errors <= 2 * expected).mean()),
+        "mean_expected": float(expected.mean()),
+        "mean_error": float(errors.mean()),
     }
 
 
@@ -99,8 +108,8 @@ def _normalization(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key.startswith("normalization.")}
 
 
-def _expected_and_true_errors(checkpoint: Checkpoint, crystals: LabeledCrystals) -> tuple[np.ndarray, np.ndarray]:
-    """Mean absolute errors of an ensemble's spectra, expected and true [states per unit of the grid and atom]."""
+def expected_and_true_errors(checkpoint: Checkpoint, crystals: LabeledCrystals) -> tuple[np.ndarray, np.ndarray]:
+    """Mean absolute errors of predicted spectra, expected and true [states per unit of the grid and atom]."""
     prediction = Predictor(checkpoint, torch.device("cpu")).predict_graphs(crystals.graphs)
     assert prediction.spread is not None
     true = checkpoint.grid.to_states(crystals.spectra.numpy())

@@ -84,7 +84,7 @@ class TrainingInputs:
         Raises:
             CheckpointError: If it cannot be read.
         """
-        return None if self.start_from is None else Checkpoint.load(self.start_from).without_above_grid()
+        return None if self.start_from is None else Checkpoint.load(self.start_from).without_heads()
 
     def initial_checkpoint(self, config: TrainConfig, splits: LabeledSplits) -> Checkpoint | None:
         """Load the checkpoint that training starts from, if the configuration names one, and check that it fits.

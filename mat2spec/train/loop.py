@@ -55,12 +55,17 @@ def check_trainable(config: TrainConfig) -> None:
 
     Raises:
         ConfigError: If it is made of finished trainings: an ensemble, a combined or a gapped network, or one with a
-            head for modes above the grid.
+            head for modes above the grid or for the expected error.
     """
     if isinstance(config.model, AdditiveConfig) and config.model.above_grid:
         raise ConfigError(
             f"model.above_grid: {config.model.above_grid} asks for a head that is added to a finished training; train "
             "with 0, then run python benchmarks/above_grid.py fit CHECKPOINT OUTPUT"
+        )
+    if isinstance(config.model, AdditiveConfig) and config.model.expected_error:
+        raise ConfigError(
+            f"model.expected_error: {config.model.expected_error} asks for a head that is added to a finished training "
+            "of an ensemble's predictions; train with 0, then run python benchmarks/distillation.py finish"
         )
     if isinstance(config.model, EnsembleConfig | CombinedConfig | GappedConfig):
         raise ConfigError(

@@ -145,13 +145,13 @@ def test_training_does_not_train_heads_and_says_what_does(small_configs):
 
 def test_network_without_its_heads_is_the_one_that_got_them(additive, with_heads, real_graphs):
     """A training starts from it: heads were fitted to features that the training changes."""
-    without = with_heads.without_above_grid()
+    without = with_heads.without_heads()
     assert without.card.config == additive.card.config
     assert without.card.above_grid is None
     before, after = (Predictor(one, CPU).predict_graphs(real_graphs) for one in (additive, without))
     np.testing.assert_array_equal(after.spectra, before.spectra)
     assert after.above is None
-    assert additive.without_above_grid() is additive
+    assert additive.without_heads() is additive
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.001, 0.01, 0.02, 0.1, 0.5, 0.9]), st.booleans()), min_size=1))
