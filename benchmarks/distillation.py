@@ -5,11 +5,11 @@
     python benchmarks/distillation.py finish runs/phdos-distilled/checkpoint runs/phdos-teacher.parquet OUTPUT
 
 `teacher` predicts the spectra of the bundled structures: `phdos`, of maximum 1, as the labels of the benchmark are, and
-`spread`, the error to be expected [states per cm⁻¹ and atom]. Some 2 ms of one core per structure. Structures without a
-graph, and predictions that no training would take for a phonon spectrum (`check_scale`), are left out. The training
-leaves out the compositions of its validation and test rows (`data.extra_train`). `finish` adds a head for the expected
-error and prints scores; `python benchmarks/above_grid.py fit OUTPUT/checkpoint OUTPUT2` then adds one for the modes
-above the grid.
+`spread`, the error to be expected [states per cm⁻¹ and atom]. Some 4.5 ms of one core per structure (AMD EPYC, beside
+other work). Structures without a graph, and predictions that no training would take for a phonon spectrum
+(`check_scale`), are left out. The training leaves out the compositions of its validation and test rows
+(`data.extra_train`). `finish` adds a head for the expected error and prints scores; `python benchmarks/above_grid.py fit
+OUTPUT/checkpoint OUTPUT2` then adds one for the modes above the grid.
 """
 
 import argparse

@@ -21,6 +21,7 @@ from mat2spec.model.additive import Additive
 from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
 from mat2spec.model.expected_error import ExpectedErrorHead, with_expected_error
 from mat2spec.model.registry import build_network
+from mat2spec.model.training_structures import TrainingStructures
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.train.ensembling import calibrate, expected_and_true_errors, spread_scores
@@ -43,7 +44,7 @@ def write_distilled(
     """Write a network with a head for the error to be expected, fitted to the `spread` of the ensemble that it learnt.
 
     As that of the ensemble, the head is calibrated against the errors on validation rows. What the teacher was trained
-    on counts as seen, and not what it only made labels for.
+    on counts as seen, as do the training and validation rows with labels by DFT, and not what it only made labels for.
 
     Args:
         output: Directory of the run; the checkpoint is written into its folder `checkpoint`.
@@ -75,7 +76,12 @@ def write_distilled(
     network.expected_error = _fit(network.eval(), graphs, spread / unit, config)
     parents = {parent.card.name: parent.fingerprint for parent in (teacher, student)}
     record = student.card.training.model_copy(update={"mlflow_run_id": mlflow_run_id(output), "parents": parents})
-    seen = sorted(teacher.training_ids), teacher.training_structures
+    labeled = splits.train + splits.valid
+    structures = TrainingStructures.from_crystals(labeled.crystals)
+    seen = (
+        sorted(teacher.training_ids.union(labeled.material_ids)),
+        TrainingStructures.union([teacher.training_structures, structures]),
+    )
 
     def write(calibration: Tensor) -> Checkpoint:
         weights = network.state_dict() | {"expected_error.calibration": calibration}
@@ -104,6 +110,8 @@ def _labels(
     graphs: list[CrystalGraph] = []
     chosen: list[int] = []
     for start in range(0, len(order), 1000):
+        if len(chosen) == config.rows:
+            break
         some = order[start : start + 1000]
         for row, crystal in zip(some, read_crystals(rows.take(pa.array(some))), strict=True):
             if isinstance(crystal, Crystal) and crystal.composition not in held_out and len(chosen) < config.rows:

@@ -62,21 +62,28 @@ def distilled(student, teacher, path, splits, tmp_path_factory) -> tuple[Checkpo
     return Checkpoint.load(output / "checkpoint"), result
 
 
-def test_spectra_stay_and_what_the_teacher_was_trained_on_counts_as_seen(student, teacher, distilled, real_graphs):
+def estimates_of(checkpoint: Checkpoint, crystals) -> torch.Tensor:
+    """What the head says of crystals before its calibration."""
+    network, graphs = checkpoint.network, GraphBatch.from_graphs(crystals)
+    with torch.no_grad():
+        return network.expected_error.estimates(network.encoder(graphs), graphs.batch, graphs.num_graphs)[:, 0]
+
+
+def test_spectra_stay_and_what_the_teacher_was_trained_on_counts_as_seen(
+    student, teacher, distilled, splits, real_graphs
+):
     checkpoint, _ = distilled
     before, after = (predict_outputs(one.network, real_graphs, CPU) for one in (student, checkpoint))
     np.testing.assert_array_equal(after[:, : before.shape[1]], before)
     assert after.shape[1] == before.shape[1] + 1
-    assert checkpoint.training_ids == teacher.training_ids
+    assert checkpoint.training_ids == {*teacher.training_ids, *splits.train.material_ids, *splits.valid.material_ids}
+    assert all(checkpoint.has_seen(crystal) for crystal in splits.valid.crystals)
     assert checkpoint.card.training.parents == {parent.card.name: parent.fingerprint for parent in (student, teacher)}
 
 
 def test_estimates_are_those_of_the_teacher(distilled, splits):
     """Before the calibration, in units of their mean, and on rows that the head was fitted to."""
-    network = distilled[0].network
-    graphs = GraphBatch.from_graphs(splits.train.graphs)
-    with torch.no_grad():
-        estimates = network.expected_error.estimates(network.encoder(graphs), graphs.batch, graphs.num_graphs)[:, 0]
+    estimates = estimates_of(distilled[0], splits.train.graphs)
     has_oxygen = torch.tensor([8 in crystal.atomic_numbers for crystal in splits.train.crystals])
     assert 0 < has_oxygen.sum() < len(has_oxygen)
     ratio = estimates[has_oxygen].mean() / estimates[~has_oxygen].mean()
@@ -104,10 +111,10 @@ def test_expected_error_does_not_depend_on_the_cell(distilled, real_crystals):
         np.concatenate([(crystal.frac_coords + np.array([shift, 0, 0])) / [2, 1, 1] for shift in (0, 1)]),
     )
     config = checkpoint.card.config.graph
-    once, twice = (
-        Predictor(checkpoint, CPU).predict_graphs([build_graph(one, config) for one in (crystal, doubled)]).spread
-    )
+    graphs = [build_graph(one, config) for one in (crystal, doubled, *real_crystals[1:])]
+    once, twice, *others = estimates_of(checkpoint, graphs).tolist()
     assert once == pytest.approx(twice, rel=1e-4)
+    assert max(others) > 1.5 * min(others), "before the calibration, which may make all of them equal"
 
 
 def test_training_starts_without_the_head_and_does_not_train_it(distilled, student):
