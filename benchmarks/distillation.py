@@ -8,8 +8,8 @@
 `spread`, the error to be expected [states per cm⁻¹ and atom]. Some 4.5 ms of one core per structure (AMD EPYC, beside
 other work). Structures without a graph, and predictions that no training would take for a phonon spectrum
 (`check_scale`), are left out. The training leaves out the compositions of its validation and test rows
-(`data.extra_train`). `finish` adds a head for the expected error and prints scores; `python benchmarks/above_grid.py fit
-OUTPUT/checkpoint OUTPUT2` then adds one for the modes above the grid.
+(`data.extra_train`). `finish` adds a head for the expected error and prints scores; `python benchmarks/above_grid.py
+fit OUTPUT/checkpoint OUTPUT2` then adds one for the modes above the grid.
 """
 
 import argparse
