@@ -15,6 +15,7 @@ fit OUTPUT/checkpoint OUTPUT2` then adds one for the modes above the grid.
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -36,11 +37,15 @@ from mat2spec.storage.location import Location
 from mat2spec.storage.paths import resolve_input
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.perturbation import perturb
 from mat2spec.train.distillation import write_distilled
 
 HOME = Path(__file__).parents[1]
 STRUCTURES = HOME / "mat2spec/data/bundled/mp_structures.parquet"
 AT_ONCE = 1000
+
+STRAIN, DISPLACEMENT = 0.02, 0.03
+"""Standard deviation of each component of the strain, and of each displacement [Å], of perturbed copies."""
 
 Labeled = tuple[Crystal, np.ndarray, float]
 """A crystal, its spectrum and the error to be expected."""
@@ -53,6 +58,7 @@ def main() -> None:
     teacher = actions.add_parser("teacher", help="predict the labels")
     teacher.add_argument("output", type=Path, help="table to write")
     teacher.add_argument("--processes", type=int, default=2)
+    teacher.add_argument("--perturbed", type=int, default=0, help="strained and displaced copies of each structure")
     finish = actions.add_parser("finish", help="add a head for the expected error")
     finish.add_argument("student", help="directory of the trained checkpoint")
     finish.add_argument("table", type=Path, help="the teacher's table")
@@ -61,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ensemble = resolve_checkpoint(arguments.teacher)
     if arguments.action == "teacher":
-        write_labels(ensemble, arguments.output, arguments.processes)
+        write_labels(ensemble, arguments.output, arguments.processes, arguments.perturbed)
         return
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     student = Checkpoint.load(resolve_checkpoint(arguments.student))
@@ -79,9 +85,10 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def write_labels(ensemble: Location, output: Path, processes: int) -> None:
+def write_labels(ensemble: Location, output: Path, processes: int, copies: int) -> None:
     """Write the table of the ensemble's predictions."""
     crystals = [row for row in read_crystals(pq.read_table(STRUCTURES)) if isinstance(row, Crystal)]
+    crystals += [copy for seed in range(1, copies + 1) for copy in perturbed(crystals, seed)]
     parts = [(ensemble, crystals[start::processes]) for start in range(processes)]
     with ProcessPoolExecutor(processes) as pool:
         labeled = list(chain.from_iterable(pool.map(predictions, parts)))
@@ -92,6 +99,12 @@ def write_labels(ensemble: Location, output: Path, processes: int) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_parquet(output, table)
     print(f"{len(labeled):,} of {len(crystals):,} structures have a spectrum: {output}")
+
+
+def perturbed(crystals: list[Crystal], seed: int) -> list[Crystal]:
+    """Strained and displaced copies, under names of their own."""
+    copies = perturb(crystals, STRAIN, DISPLACEMENT, seed)
+    return [replace(copy, material_id=f"{copy.material_id}-perturbed-{seed}") for copy in copies]
 
 
 def predictions(part: tuple[Location, list[Crystal]]) -> list[Labeled]:

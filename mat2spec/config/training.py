@@ -141,7 +141,10 @@ class WorkersConfig(Section):
     cpus_per_worker: Positive | None = Field(
         None, description="cores, and torch threads, per worker; if not set: all cores shared equally"
     )
-    use_gpu: bool | None = Field(None, description="one GPU per worker; if not set: when the cluster has enough GPUs")
+    use_gpu: bool | None = Field(None, description="train on GPUs; if not set: when the cluster has enough of them")
+    gpus_per_worker: float = Field(
+        1, gt=0, le=1, description="GPUs of each worker, if GPUs are used; 0.5 lets two share one, without NCCL"
+    )
     max_failures: int = Field(2, ge=0, description="restarts of a failed worker group before the job stops")
 
     @model_validator(mode="after")

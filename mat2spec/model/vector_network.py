@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mat2spec.config import AdditiveConfig, ProjectedConfig, VectorConfig
 from mat2spec.elements import atomic_masses, feature_table
+from mat2spec.model import message_kernel
 from mat2spec.model.attention_kernels import cache_slices
 from mat2spec.model.base import SpectrumNetwork
 from mat2spec.model.scatter import group_mean
@@ -161,6 +162,8 @@ class VectorMessages(nn.Module):
         neighbor, center = edge_index
         atom_terms = self.message(self.norm(scalars)) / NEIGHBORS**0.5
         length_terms = self.filter(lengths)
+        if scalars.is_cuda and not torch.is_grad_enabled() and message_kernel.is_available():
+            return message_kernel.sum_messages(atom_terms, length_terms, vectors, directions, length_of, edge_index)
         to_scalars = torch.zeros_like(scalars)
         to_vectors = torch.zeros_like(vectors)
         for rows in cache_slices(length_of):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from torch import Tensor
 
 from mat2spec.model.base import Network
 from mat2spec.structure.graph import CrystalGraph, GraphBatch
@@ -17,21 +18,36 @@ Bundled structures/s on one core of an Intel Xeon with `phdos` and `edos`, media
 """
 
 GPU_EDGES_PER_BATCH = 400_000
-"""Edges in one pass on a GPU: the intermediate arrays of a layer take about 20 kB per edge, 8 GB in all."""
+"""Most edges in one pass on a GPU."""
+
+GPU_BYTES_PER_EDGE = 20_000
+"""Memory of one pass on a GPU, for each edge."""
 
 
 def default_edges_per_batch(device: torch.device) -> int:
-    """Return the number of edges in one pass that suits a device."""
-    return GPU_EDGES_PER_BATCH if device.type == "cuda" else CPU_EDGES_PER_BATCH
+    """Return the number of edges in one pass that suits a device: on a GPU, what fits into half of its free memory."""
+    if device.type != "cuda":
+        return CPU_EDGES_PER_BATCH
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(CPU_EDGES_PER_BATCH, min(GPU_EDGES_PER_BATCH, free // 2 // GPU_BYTES_PER_EDGE))
 
 
 def predict_outputs(
     network: Network, graphs: Sequence[CrystalGraph], device: torch.device, edges_per_batch: int = CPU_EDGES_PER_BATCH
 ) -> Float32[np.ndarray, "crystals outputs"]:
-    """Return the outputs of a network; a batch that does not fit into memory is halved until it does.
+    """Return the outputs of a network, as `predict_outputs_of_each` does."""
+    return predict_outputs_of_each([network], graphs, device, edges_per_batch)[0]
+
+
+def predict_outputs_of_each(
+    networks: Sequence[Network], graphs: Sequence[CrystalGraph], device: torch.device, edges_per_batch: int
+) -> list[Float32[np.ndarray, "crystals outputs"]]:
+    """Return the outputs of several networks; a batch that does not fit into memory is halved until it does.
+
+    A GPU computes one batch while the processor joins the graphs of the next.
 
     Args:
-        network: In eval mode, on the device.
+        networks: In eval mode, on the device.
         graphs: One per crystal, of any size.
         device: Where to compute.
         edges_per_batch: Most edges in one pass; a crystal with more gets a pass of its own.
@@ -40,11 +56,18 @@ def predict_outputs(
         MemoryError: If a single crystal does not fit.
     """
     order = np.argsort([graph.num_edges for graph in graphs], kind="stable")
-    outputs = np.empty((len(graphs), network.num_outputs), np.float32)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)  # the preset "original" of Mat2Spec samples: the same command gives the same numbers
-        for rows in _batches(graphs, order, edges_per_batch):
-            outputs[rows] = _forward(network, [graphs[i] for i in rows], device)
+        batches = [
+            (rows, _forward(networks, [graphs[i] for i in rows], device))
+            for rows in _batches(graphs, order, edges_per_batch)
+        ]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the copies below were only asked for
+    outputs = [np.empty((len(graphs), network.num_outputs), np.float32) for network in networks]
+    for rows, parts in batches:
+        for all_rows, part in zip(outputs, parts, strict=True):
+            all_rows[rows] = part.numpy()
     return outputs
 
 
@@ -65,19 +88,24 @@ def _batches(
 
 
 def _forward(
-    network: Network, graphs: list[CrystalGraph], device: torch.device
-) -> Float32[np.ndarray, "crystals outputs"]:
-    """Run one batch, in halves if memory runs out."""
+    networks: Sequence[Network], graphs: list[CrystalGraph], device: torch.device
+) -> list[Float32[Tensor, "crystals outputs"]]:
+    """Run one batch through each network, in halves if memory runs out; from a GPU, the outputs may still arrive."""
     try:
         with torch.inference_mode():
-            return network.outputs(GraphBatch.from_graphs(graphs).to(device)).float().cpu().numpy()
+            batch = GraphBatch.from_graphs(graphs).to(device)
+            outputs = (network.outputs(batch).float() for network in networks)
+            return [output.to("cpu", non_blocking=device.type == "cuda") for output in outputs]
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         if len(graphs) == 1:
             raise MemoryError(f"{graphs[0].num_edges} edges do not fit into the memory of the {device.type}") from None
     middle = len(graphs) // 2
-    return np.concatenate([_forward(network, half, device) for half in (graphs[:middle], graphs[middle:])])
+    halves = [_forward(networks, half, device) for half in (graphs[:middle], graphs[middle:])]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return [torch.cat(parts) for parts in zip(*halves, strict=True)]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

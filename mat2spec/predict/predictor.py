@@ -17,7 +17,7 @@ from mat2spec.model.combined import Combined
 from mat2spec.model.ensemble import Ensemble
 from mat2spec.model.features import AtomFeatures
 from mat2spec.model.gapped import Gapped
-from mat2spec.predict.forward import default_edges_per_batch, predict_outputs
+from mat2spec.predict.forward import default_edges_per_batch, predict_outputs_of_each
 from mat2spec.predict.inputs import OneStructure, StructureFile, read_crystals
 from mat2spec.predict.spectrum import Spectrum
 from mat2spec.predict.table import Prediction, prediction_table
@@ -139,15 +139,16 @@ class Predictor:
             case Ensemble():
                 return self._predict_ensemble(network, graphs)
             case Gapped():
-                return self._predict(network.spectrum, graphs)._replace(gaps=self._outputs(network.gap, graphs))
-        outputs = self._outputs(network, graphs)
+                (gaps,) = self._outputs([network.gap], graphs)
+                return self._predict(network.spectrum, graphs)._replace(gaps=gaps)
+        (outputs,) = self._outputs([network], graphs)
         gaps = outputs[:, network.bins :] if isinstance(network, Combined) else None
         spread = outputs[:, -1] if network.predicts_error else None
         return self._cut(network, Prediction(self._to_states(outputs), spread, gaps), [outputs])
 
     def _predict_ensemble(self, ensemble: Ensemble, graphs: Sequence[CrystalGraph]) -> Prediction:
         """Return the mean of the members, and the error to be expected from their disagreement."""
-        outputs = [self._outputs(member, graphs) for member in ensemble.members]
+        outputs = self._outputs(list(ensemble.members), graphs)
         spectra = self._to_states(np.mean(outputs, axis=0))
         disagreement = np.mean([np.abs(self._to_states(one) - spectra).mean(axis=1) for one in outputs], axis=0)
         offset, slope = ensemble.calibration.tolist()
@@ -195,8 +196,10 @@ class Predictor:
     def _graphs(self, crystals: Sequence[Crystal]) -> list[CrystalGraph]:
         return [build_graph(crystal, self.checkpoint.card.config.graph) for crystal in crystals]
 
-    def _outputs(self, network: Network, graphs: Sequence[CrystalGraph]) -> Float32[np.ndarray, "crystals outputs"]:
-        return predict_outputs(network, graphs, self.device, self.edges_per_batch)
+    def _outputs(
+        self, networks: Sequence[Network], graphs: Sequence[CrystalGraph]
+    ) -> list[Float32[np.ndarray, "crystals outputs"]]:
+        return predict_outputs_of_each(networks, graphs, self.device, self.edges_per_batch)
 
     def _to_states(self, outputs: Float32[np.ndarray, "crystals outputs"]) -> Spectra:
         return self.checkpoint.grid.to_states(self._network.to_densities(outputs)).astype(np.float32)

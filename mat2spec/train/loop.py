@@ -5,8 +5,7 @@ Plain torch. Runs in one process, or in several of a torch.distributed group (se
 
 import copy
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import cos, pi
 from typing import Any, cast
 
@@ -176,12 +175,11 @@ class Training:
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
         batches = list(epoch_batches(len(train), self.config.training, epoch, self.rank, self.workers))
-        means: dict[str, float] = defaultdict(float)
+        losses: list[dict[str, Tensor]] = []
         for step, (rows, total) in enumerate(batches):
             rate = self._set_rate(epoch + (step + 0.5) / len(batches))
-            for name, value in self._train_step(train, rows, total).items():
-                means[f"train_{name}"] += value / len(batches)
-        metrics = {"learning_rate": rate, **means}
+            losses.append(self._train_step(train, rows, total))
+        metrics = {"learning_rate": rate, **self._mean_losses(losses)}
         self.next_epoch += 1
         if self.rank == 0:
             metrics |= self._validate(epoch)
@@ -219,18 +217,29 @@ class Training:
             group["lr"] = rate
         return rate
 
-    def _train_step(self, data: LabeledCrystals, rows: np.ndarray, total_rows: int) -> dict[str, float]:
+    def _train_step(self, data: LabeledCrystals, rows: np.ndarray, total_rows: int) -> dict[str, Tensor]:
+        """Make one step; return the loss and its terms, on the device: a GPU need not wait until they are read."""
         graphs = GraphBatch.from_graphs([data.graphs[i] for i in rows]).to(self.device)
         terms: dict[str, Tensor] = self._step(graphs, data.spectra[rows].to(self.device))
         loss = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss became {loss.item()} in epoch {self.next_epoch}; lower training.learning_rate"
-            )
         if loss.requires_grad:
             # A worker with one row more weighs more, so that the gradient is that of the mean over all rows.
             self._descend(loss * (len(rows) * self.workers / total_rows))
-        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+        return {name: value.detach() for name, value in {"loss": loss, **terms}.items()}
+
+    def _mean_losses(self, losses: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        """Average over the steps of an epoch.
+
+        Raises:
+            TrainingDiverged: If the loss of a step is not finite.
+        """
+        by_name = {name: torch.stack([step[name] for step in losses]).double().cpu() for name in losses[0]}
+        not_finite = by_name["loss"][~by_name["loss"].isfinite()].tolist()
+        if not_finite:
+            raise TrainingDiverged(
+                f"the loss became {not_finite[0]} in epoch {self.next_epoch}; lower training.learning_rate"
+            )
+        return {f"train_{name}": values.mean().item() for name, values in by_name.items()}
 
     def _descend(self, loss: Tensor) -> None:
         """Make one optimizer step."""

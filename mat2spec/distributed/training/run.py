@@ -11,6 +11,7 @@ from mat2spec.distributed.session import ray_session  # before ray itself: sets 
 import ray
 import ray.train
 import torch
+from ray.train.torch import TorchConfig
 
 # Where ray.train takes these from at run time; ray.train itself declares the types of an older API.
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -143,11 +144,13 @@ class TrainingRun:
         resources = ray.cluster_resources()
         cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         min_workers = workers.min_workers or workers.num_workers
-        use_gpu = gpus >= min_workers if workers.use_gpu is None else workers.use_gpu
+        fit_on_gpus = gpus // workers.gpus_per_worker >= min_workers
+        use_gpu = fit_on_gpus if workers.use_gpu is None else workers.use_gpu
         cpus_per_worker = workers.cpus_per_worker or max(1, cpus // workers.num_workers)
-        if min_workers * cpus_per_worker > cpus or (use_gpu and min_workers > gpus):
+        if min_workers * cpus_per_worker > cpus or (use_gpu and not fit_on_gpus):
             needed = f"{counted(min_workers, 'worker')} with {counted(cpus_per_worker, 'CPU')}"
-            needed += " and a GPU each" if use_gpu else " each"
+            share = "a" if workers.gpus_per_worker == 1 else f"{workers.gpus_per_worker:g}"
+            needed += f" and {share} GPU each" if use_gpu else " each"
             setting = "num_workers" if workers.min_workers is None else "min_workers"
             available = f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
             raise ConfigError(
@@ -158,7 +161,7 @@ class TrainingRun:
             num_workers=workers.num_workers if workers.min_workers is None else (min_workers, workers.num_workers),
             elastic_resize_monitor_interval_s=workers.resize_interval,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": cpus_per_worker, "GPU": int(use_gpu)},
+            resources_per_worker={"CPU": cpus_per_worker, "GPU": workers.gpus_per_worker if use_gpu else 0},
         )
         return scaling, cpus_per_worker
 
@@ -172,6 +175,8 @@ class TrainingRun:
                     "inputs": self.inputs,
                     "threads": threads,
                 },
+                # NCCL refuses two processes on one GPU
+                torch_config=TorchConfig(backend="gloo" if self.config.workers.gpus_per_worker < 1 else None),
                 scaling_config=scaling,
                 run_config=RunConfig(
                     name="ray",
