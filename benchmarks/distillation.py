@@ -24,13 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mat2spec.config import ExpectedErrorConfig, GraphConfig
+from mat2spec.config import EnsembleConfig, ExpectedErrorConfig, GraphConfig
 from mat2spec.data.labels.dataset import read_labels
 from mat2spec.data.materials.schema import materials_table, read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.dos.vibrations import check_scale
 from mat2spec.errors import SpectrumError, StructureError
-from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint
+from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint, write_checkpoint
+from mat2spec.model.ensemble import Ensemble
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.location import Location
@@ -39,6 +40,7 @@ from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.perturbation import perturb
 from mat2spec.train.distillation import write_distilled
+from mat2spec.train.result import CHECKPOINT
 
 HOME = Path(__file__).parents[1]
 STRUCTURES = HOME / "mat2spec/data/bundled/mp_structures.parquet"
@@ -59,6 +61,8 @@ def main() -> None:
     teacher.add_argument("output", type=Path, help="table to write")
     teacher.add_argument("--processes", type=int, default=2)
     teacher.add_argument("--perturbed", type=int, default=0, help="strained and displaced copies of each structure")
+    member = actions.add_parser("member", help="take the first network out of the ensemble, to start from")
+    member.add_argument("output", type=Path, help="directory of the run")
     finish = actions.add_parser("finish", help="add a head for the expected error")
     finish.add_argument("student", help="directory of the trained checkpoint")
     finish.add_argument("table", type=Path, help="the teacher's table")
@@ -68,6 +72,9 @@ def main() -> None:
     ensemble = resolve_checkpoint(arguments.teacher)
     if arguments.action == "teacher":
         write_labels(ensemble, arguments.output, arguments.processes, arguments.perturbed)
+        return
+    if arguments.action == "member":
+        write_member(Checkpoint.load(ensemble), arguments.output)
         return
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     student = Checkpoint.load(resolve_checkpoint(arguments.student))
@@ -83,6 +90,20 @@ def main() -> None:
         ExpectedErrorConfig(),
     )
     print(json.dumps(result, indent=1))
+
+
+def write_member(ensemble: Checkpoint, output: Path) -> None:
+    """Write the first network of the ensemble as a checkpoint of its own, without heads."""
+    whole = ensemble.without_heads()
+    network, model = whole.network, whole.card.config.model
+    assert isinstance(network, Ensemble)
+    assert isinstance(model, EnsembleConfig)
+    config = whole.card.config.model_copy(update={"model": model.member})
+    record = whole.card.training.model_copy(update={"parents": {ensemble.card.name: ensemble.fingerprint}})
+    seen = sorted(whole.training_ids), whole.training_structures
+    weights = network.members[0].state_dict()
+    write_checkpoint(output / CHECKPOINT, f"{ensemble.card.name}-member", config, weights, record, *seen)
+    print(output / CHECKPOINT)
 
 
 def write_labels(ensemble: Location, output: Path, processes: int, copies: int) -> None:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from mat2spec.config import AdditiveConfig, ProjectedConfig, VectorConfig
 from mat2spec.elements import atomic_masses, feature_table
-from mat2spec.model import message_kernel
-from mat2spec.model.attention_kernels import cache_slices
 from mat2spec.model.base import SpectrumNetwork
+from mat2spec.model.messages import sum_messages
 from mat2spec.model.scatter import group_mean
 from mat2spec.structure.graph import GraphBatch
 
@@ -159,21 +158,8 @@ class VectorMessages(nn.Module):
         edge_index: Tensor,
     ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
         """Sum the messages to each atom, scaled so that the sum is about as large as one message."""
-        neighbor, center = edge_index
         atom_terms = self.message(self.norm(scalars)) / NEIGHBORS**0.5
-        length_terms = self.filter(lengths)
-        if scalars.is_cuda and not torch.is_grad_enabled() and message_kernel.is_available():
-            return message_kernel.sum_messages(atom_terms, length_terms, vectors, directions, length_of, edge_index)
-        to_scalars = torch.zeros_like(scalars)
-        to_vectors = torch.zeros_like(vectors)
-        for rows in cache_slices(length_of):
-            weights = atom_terms.index_select(0, neighbor[rows]) * length_terms.index_select(0, length_of[rows])
-            to_scalar, from_vector, to_vector = weights.chunk(3, dim=1)
-            passed_on = vectors.index_select(0, neighbor[rows]) * from_vector[:, None]
-            to_scalars.index_add_(0, center[rows], to_scalar)
-            message = torch.addcmul(passed_on, to_vector[:, None], directions[rows, :, None])
-            to_vectors.index_add_(0, center[rows], message)
-        return to_scalars, to_vectors
+        return sum_messages(atom_terms, self.filter(lengths), vectors, directions, length_of, edge_index)
 
 
 def make_head(config: AdditiveConfig | ProjectedConfig, outputs: int) -> nn.Sequential:

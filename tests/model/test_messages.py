@@ -1,0 +1,73 @@
+"""Sums of messages: against the same sums with autograd's own operations, edge by edge, and by finite differences."""
+
+import pytest
+import torch
+
+from mat2spec.model import attention_kernels, message_kernel
+from mat2spec.model.messages import sum_messages
+
+ATOMS, LENGTHS, EDGES, WIDTH = 7, 5, 60, 6
+
+
+def random_messages(dtype: torch.dtype = torch.float64, width: int = WIDTH) -> tuple[torch.Tensor, ...]:
+    """Messages between atoms of which the last has no edges; edges are ordered by center."""
+    torch.manual_seed(0)
+    center = torch.randint(ATOMS - 1, (EDGES,)).sort().values
+    return (
+        torch.randn(ATOMS, 3 * width, dtype=dtype, requires_grad=True),
+        torch.randn(LENGTHS, 3 * width, dtype=dtype, requires_grad=True),
+        torch.randn(ATOMS, 3, width, dtype=dtype, requires_grad=True),
+        torch.randn(EDGES, 3, dtype=dtype),
+        torch.randint(LENGTHS, (EDGES,)),
+        torch.stack([torch.randint(ATOMS, (EDGES,)), center]),
+    )
+
+
+def edge_by_edge(atom_terms, length_terms, vectors, directions, length_of, edge_index):
+    """Follow the docstring, one edge after the other."""
+    width = vectors.shape[2]
+    scalars = [torch.zeros(width, dtype=vectors.dtype)] * len(vectors)
+    sums = [torch.zeros(3, width, dtype=vectors.dtype)] * len(vectors)
+    for edge, (neighbor, center) in enumerate(edge_index.T.tolist()):
+        s, f, t = (atom_terms[neighbor] * length_terms[length_of[edge]]).split(width)
+        scalars[center] = scalars[center] + s
+        sums[center] = sums[center] + f * vectors[neighbor] + torch.outer(directions[edge], t)
+    return torch.stack(scalars), torch.stack(sums)
+
+
+@pytest.mark.parametrize("edges_per_slice", [1, 7, 256])
+def test_sums_and_gradients_are_those_of_single_edges(monkeypatch, edges_per_slice):
+    monkeypatch.setattr(attention_kernels, "EDGES_PER_SLICE", edges_per_slice)
+    messages = random_messages()
+    weights = torch.randn(ATOMS, WIDTH, dtype=torch.float64), torch.randn(ATOMS, 3, WIDTH, dtype=torch.float64)
+    results = []
+    for function in (sum_messages, edge_by_edge):
+        sums = function(*messages)
+        loss = sum((total * weight).sum() for total, weight in zip(sums, weights, strict=True))
+        results.append((*sums, *torch.autograd.grad(loss, messages[:3])))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_gradients_are_finite_differences():
+    *learnt, directions, length_of, edge_index = random_messages()
+    assert torch.autograd.gradcheck(lambda *some: sum_messages(*some, directions, length_of, edge_index), learnt)
+
+
+def test_gradient_of_some_arguments_alone_is_the_same():
+    atom_terms, length_terms, vectors, *others = random_messages()
+    (expected,) = torch.autograd.grad(sum_messages(atom_terms, length_terms, vectors, *others)[1].sum(), length_terms)
+    fixed = sum_messages(atom_terms.detach(), length_terms, vectors.detach(), *others)[1].sum()
+    torch.testing.assert_close(torch.autograd.grad(fixed, length_terms)[0], expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="Triton's kernel needs a GPU")
+@pytest.mark.parametrize("width", [16, 20, 128])
+def test_kernel_on_a_gpu_gives_the_same_sums(width):
+    assert message_kernel.is_available()
+    messages = random_messages(torch.float32, width)
+    with torch.no_grad():
+        expected = sum_messages(*messages)
+        actual = sum_messages(*(tensor.cuda() for tensor in messages))
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-5, atol=1e-5)
