@@ -1,10 +1,12 @@
 """Distillation of the ensemble `phdos` into one network, at a third of its cost.
 
-    python benchmarks/distillation.py teacher runs/phdos-teacher.parquet
+    python benchmarks/distillation.py member runs/phdos-member
+    python benchmarks/distillation.py teacher runs/phdos-teacher.parquet --perturbed 1
     mat2spec train configs/phdos-distilled.yaml
     python benchmarks/distillation.py finish runs/phdos-distilled/checkpoint runs/phdos-teacher.parquet OUTPUT
 
-`teacher` predicts the spectra of the bundled structures: `phdos`, of maximum 1, as the labels of the benchmark are, and
+`member` takes one network out of the ensemble: training starts from it. `teacher` predicts the spectra of the bundled
+structures, and of strained and displaced copies of them: `phdos`, of maximum 1, as the labels of the benchmark are, and
 `spread`, the error to be expected [states per cm⁻¹ and atom]. Some 4.5 ms of one core per structure (AMD EPYC, beside
 other work). Structures without a graph, and predictions that no training would take for a phonon spectrum
 (`check_scale`), are left out. The training leaves out the compositions of its validation and test rows
@@ -24,14 +26,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mat2spec.config import EnsembleConfig, ExpectedErrorConfig, GraphConfig
+from mat2spec.config import ExpectedErrorConfig, GraphConfig
 from mat2spec.data.labels.dataset import read_labels
 from mat2spec.data.materials.schema import materials_table, read_crystals
 from mat2spec.dos.grid import PHDOS_GRID
 from mat2spec.dos.vibrations import check_scale
 from mat2spec.errors import SpectrumError, StructureError
-from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint, write_checkpoint
-from mat2spec.model.ensemble import Ensemble
+from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.atomic import write_parquet
 from mat2spec.storage.location import Location
@@ -39,8 +40,7 @@ from mat2spec.storage.paths import resolve_input
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.perturbation import perturb
-from mat2spec.train.distillation import write_distilled
-from mat2spec.train.result import CHECKPOINT
+from mat2spec.train.distillation import write_distilled, write_member
 
 HOME = Path(__file__).parents[1]
 STRUCTURES = HOME / "mat2spec/data/bundled/mp_structures.parquet"
@@ -74,7 +74,7 @@ def main() -> None:
         write_labels(ensemble, arguments.output, arguments.processes, arguments.perturbed)
         return
     if arguments.action == "member":
-        write_member(Checkpoint.load(ensemble), arguments.output)
+        write_member(arguments.output, Checkpoint.load(ensemble))
         return
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     student = Checkpoint.load(resolve_checkpoint(arguments.student))
@@ -90,20 +90,6 @@ def main() -> None:
         ExpectedErrorConfig(),
     )
     print(json.dumps(result, indent=1))
-
-
-def write_member(ensemble: Checkpoint, output: Path) -> None:
-    """Write the first network of the ensemble as a checkpoint of its own, without heads."""
-    whole = ensemble.without_heads()
-    network, model = whole.network, whole.card.config.model
-    assert isinstance(network, Ensemble)
-    assert isinstance(model, EnsembleConfig)
-    config = whole.card.config.model_copy(update={"model": model.member})
-    record = whole.card.training.model_copy(update={"parents": {ensemble.card.name: ensemble.fingerprint}})
-    seen = sorted(whole.training_ids), whole.training_structures
-    weights = network.members[0].state_dict()
-    write_checkpoint(output / CHECKPOINT, f"{ensemble.card.name}-member", config, weights, record, *seen)
-    print(output / CHECKPOINT)
 
 
 def write_labels(ensemble: Location, output: Path, processes: int, copies: int) -> None:

@@ -13,7 +13,7 @@ class InferenceConfig(ProcessLimitsConfig):
         1000, description="input rows per shard, the unit of work, of resuming and of output files"
     )
     edges_per_batch: Positive | None = Field(
-        None, description="edges in one forward pass; if not set: 4,000 on a CPU, 400,000 on a GPU"
+        None, description="edges in one forward pass; if not set: 4,000 on a CPU, 200,000 on a GPU with the memory"
     )
     predictors: Positive | None = Field(
         None, description="worker processes that hold the model; if not set: one per GPU, else one per core"

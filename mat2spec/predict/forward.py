@@ -17,11 +17,16 @@ Bundled structures/s on one core of an Intel Xeon with `phdos` and `edos`, media
 386 and 509 with 2,000, 393 and 553 with 4,000, 396 and 555 with 8,000.
 """
 
-GPU_EDGES_PER_BATCH = 400_000
-"""Most edges in one pass on a GPU."""
+GPU_EDGES_PER_BATCH = 200_000
+"""Most edges in one pass on a GPU.
 
-GPU_BYTES_PER_EDGE = 20_000
-"""Memory of one pass on a GPU, for each edge."""
+Bundled structures/s on an NVIDIA H200 with `phdos` and `edos`, median of 3, from graphs as Python objects to spectra:
+24,100 and 28,600 with 50,000 edges, 56,300 and 43,400 with 100,000, 82,700 and 57,000 with 200,000, 70,700 and 61,400
+with 400,000. On the device alone it is 227,000 and 192,000: what remains is the processor, which joins the graphs.
+"""
+
+GPU_BYTES_PER_EDGE = 6_300
+"""Memory of one pass on a GPU, for each edge: 6,220 with `phdos-mat2spec`, 1,230 with `phdos` and `edos`."""
 
 
 def default_edges_per_batch(device: torch.device) -> int:

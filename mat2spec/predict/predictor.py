@@ -139,8 +139,7 @@ class Predictor:
             case Ensemble():
                 return self._predict_ensemble(network, graphs)
             case Gapped():
-                (gaps,) = self._outputs([network.gap], graphs)
-                return self._predict(network.spectrum, graphs)._replace(gaps=gaps)
+                return self._predict(network.spectrum, graphs)._replace(gaps=self._outputs([network.gap], graphs)[0])
         (outputs,) = self._outputs([network], graphs)
         gaps = outputs[:, network.bins :] if isinstance(network, Combined) else None
         spread = outputs[:, -1] if network.predicts_error else None

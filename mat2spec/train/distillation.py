@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mat2spec.config import AdditiveConfig, ExpectedErrorConfig
+from mat2spec.config import AdditiveConfig, EnsembleConfig, ExpectedErrorConfig
 from mat2spec.data.labels.dataset import LabeledSplits
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.errors import CheckpointError, TableError
 from mat2spec.model.additive import Additive
 from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
+from mat2spec.model.ensemble import Ensemble
 from mat2spec.model.expected_error import ExpectedErrorHead, with_expected_error
 from mat2spec.model.registry import build_network
 from mat2spec.model.training_structures import TrainingStructures
@@ -30,6 +31,28 @@ from mat2spec.train.result import CHECKPOINT, evaluate_on_test, mlflow_run_id
 
 _SMALLEST = 1e-3
 """Smallest estimate whose logarithm is taken, in units of the mean."""
+
+
+def write_member(output: Path, ensemble: Checkpoint) -> Checkpoint:
+    """Write the first network of an ensemble as a checkpoint of its own, without heads, for a training to start from.
+
+    Args:
+        output: Directory of the run; the checkpoint is written into its folder `checkpoint`.
+        ensemble: It.
+
+    Raises:
+        CheckpointError: If it is no ensemble.
+    """
+    whole = ensemble.without_heads()
+    network, model = whole.network, whole.card.config.model
+    if not isinstance(network, Ensemble) or not isinstance(model, EnsembleConfig):
+        raise CheckpointError(f"{ensemble.card.name}: is not an ensemble, but one network ({model.architecture})")
+    config = whole.card.config.model_copy(update={"model": model.member})
+    record = whole.card.training.model_copy(update={"parents": {ensemble.card.name: ensemble.fingerprint}})
+    seen = sorted(whole.training_ids), whole.training_structures
+    weights = network.members[0].state_dict()
+    write_checkpoint(output / CHECKPOINT, f"{ensemble.card.name}-member", config, weights, record, *seen)
+    return Checkpoint.load(output / CHECKPOINT)
 
 
 def write_distilled(

@@ -9,16 +9,17 @@ from unittest.mock import Mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 
 import mat2spec.distributed.training.run
-from mat2spec.config import TableConfig, TrainConfig, validate
+from mat2spec.config import TableConfig, TrainConfig, WorkersConfig, validate
 from mat2spec.distributed.mlflow.runs import TrackedRun
 from mat2spec.distributed.training.run import TrainingRun
 from mat2spec.distributed.training.settings import identifying_settings, refuse_other_settings
 from mat2spec.distributed.training.table import BenchmarkTable
 from mat2spec.distributed.training.tracking import TrainingTracking
-from mat2spec.errors import RunError, TableError
+from mat2spec.errors import ConfigError, RunError, TableError
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
 from mat2spec.train.inputs import TrainingInputs
@@ -81,6 +82,36 @@ def test_driver_builds_no_graph_before_the_workers_start_and_then_those_it_score
     monkeypatch.setattr(TrainingRun, "_fit", train_in_process)
     assert run.run() == tmp_path / "run" / "checkpoint"
     assert built == [*splits.valid.material_ids, *splits.test.material_ids]
+
+
+GPUS = [
+    ({}, 1, True, 1, None),
+    ({"num_workers": 2}, 1, False, 0, None),
+    ({"num_workers": 2, "gpus_per_worker": 0.5}, 1, True, 0.5, "gloo"),
+    ({"num_workers": 5, "gpus_per_worker": 0.5}, 2, False, 0, "gloo"),
+    ({"use_gpu": False}, 1, False, 0, None),
+]
+
+
+@pytest.mark.parametrize(("settings", "gpus", "use_gpu", "share", "backend"), GPUS)
+def test_workers_share_gpus_if_told_to(
+    small_table, train_config, monkeypatch, tmp_path, settings, gpus, use_gpu, share, backend
+):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": float(gpus)})
+    workers = WorkersConfig(cpus_per_worker=1, **settings)
+    run = training_run(small_table, train_config.model_copy(update={"workers": workers}), tmp_path)
+    scaling, _ = run._scaling()
+    assert scaling.use_gpu is use_gpu
+    assert scaling.resources_per_worker == {"CPU": 1, "GPU": share}
+    assert run._backend().backend == backend, "NCCL refuses two processes on one GPU"
+
+
+def test_more_workers_than_shares_of_gpus_are_refused(small_table, train_config, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    workers = WorkersConfig(num_workers=3, cpus_per_worker=1, use_gpu=True, gpus_per_worker=0.5)
+    run = training_run(small_table, train_config.model_copy(update={"workers": workers}), tmp_path)
+    with pytest.raises(ConfigError, match=r"^workers: 3 workers with 1 CPU and 0\.5 GPU each do not fit the cluster, "):
+        run._scaling()
 
 
 def test_label_whose_graph_cannot_be_built_is_refused_before_anything_is_written(small_table, train_config, tmp_path):

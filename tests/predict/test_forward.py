@@ -1,5 +1,6 @@
 """Batches of forward passes: order, size and running out of memory. Invariances are in tests/structure."""
 
+import copy
 import subprocess
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from mat2spec.config import GraphConfig
-from mat2spec.predict.forward import predict_outputs
+from mat2spec.predict import forward
+from mat2spec.predict.forward import default_edges_per_batch, predict_outputs, predict_outputs_of_each
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import build_graph
+from mat2spec.structure.graph import GraphBatch, build_graph
 
 CPU = torch.device("cpu")
 
@@ -40,6 +42,27 @@ def test_no_pass_exceeds_the_budget_unless_one_crystal_does(network, real_graphs
     assert sum(passes) == sum(sizes)
     assert all(edges <= budget or edges in sizes for edges in passes)
     assert len(passes) < len(real_graphs) or budget < min(sizes) * 2
+
+
+def test_several_networks_share_the_joined_graphs(network, real_graphs, monkeypatch):
+    joined = []
+    join = GraphBatch.from_graphs
+    monkeypatch.setattr(forward.GraphBatch, "from_graphs", lambda graphs: joined.append(len(graphs)) or join(graphs))
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    together = predict_outputs_of_each([network, other], real_graphs, CPU, 500)
+    assert sum(joined) == len(real_graphs), "each graph once"
+    for one, outputs in zip((network, other), together, strict=True):
+        np.testing.assert_array_equal(outputs, predict_outputs(one, real_graphs, CPU, 500))
+    assert not np.array_equal(*together)
+
+
+@pytest.mark.parametrize(("free", "edges"), [(80e9, 200_000), (1e9, 79_365), (1e6, 4_000)])
+def test_pass_on_a_gpu_takes_at_most_half_of_its_free_memory(monkeypatch, free, edges):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), 80_000_000_000))
+    assert default_edges_per_batch(torch.device("cuda")) == edges
 
 
 OUT_OF_MEMORY = [

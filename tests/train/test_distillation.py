@@ -15,7 +15,7 @@ from mat2spec.predict.forward import predict_outputs
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import GraphBatch, build_graph
-from mat2spec.train.distillation import write_distilled
+from mat2spec.train.distillation import write_distilled, write_member
 from mat2spec.train.loop import check_trainable
 
 CPU = torch.device("cpu")
@@ -130,3 +130,16 @@ def test_what_cannot_be_used_is_one_line(student, teacher, checkpoint, path, tab
     pq.write_table(table.drop_columns("spread"), tmp_path / "without.parquet")
     with pytest.raises(TableError, match=r"without\.parquet: missing column spread; make the table with"):
         write_distilled(tmp_path, "x", student, teacher, tmp_path / "without.parquet", splits, QUICK)
+
+
+def test_member_predicts_what_it_does_in_its_ensemble_and_has_seen_as_much(teacher, real_graphs, tmp_path):
+    member = write_member(tmp_path, teacher)
+    expected = predict_outputs(teacher.network.members[0], real_graphs, CPU)
+    np.testing.assert_array_equal(predict_outputs(member.network, real_graphs, CPU), expected)
+    assert member.training_ids == teacher.training_ids
+    assert member.card.training.parents == {teacher.card.name: teacher.fingerprint}
+
+
+def test_one_network_has_no_members(student, tmp_path):
+    with pytest.raises(CheckpointError, match=r"^student: is not an ensemble, but one network \(additive\)$"):
+        write_member(tmp_path, student)

@@ -165,6 +165,10 @@ class TrainingRun:
         )
         return scaling, cpus_per_worker
 
+    def _backend(self) -> TorchConfig:
+        """How workers exchange gradients: by Ray's choice, but NCCL refuses two processes on one GPU."""
+        return TorchConfig(backend="gloo" if self.config.workers.gpus_per_worker < 1 else None)
+
     def _fit(self, tracking: TrainingTracking, scaling: ScalingConfig, threads: int) -> list[dict[str, Any]]:
         """Run the workers to the last epoch; return the final training state of each part."""
         with print_queue() as lines:
@@ -175,8 +179,7 @@ class TrainingRun:
                     "inputs": self.inputs,
                     "threads": threads,
                 },
-                # NCCL refuses two processes on one GPU
-                torch_config=TorchConfig(backend="gloo" if self.config.workers.gpus_per_worker < 1 else None),
+                torch_config=self._backend(),
                 scaling_config=scaling,
                 run_config=RunConfig(
                     name="ray",
