@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mat2spec.model import attention_kernels, message_kernel
-from mat2spec.model.messages import sum_messages
+from mat2spec.model import message_kernel
+from mat2spec.model.messages import sum_messages, sum_step_by_step
 
 ATOMS, LENGTHS, EDGES, WIDTH = 7, 5, 60, 6
 
@@ -35,14 +35,13 @@ def edge_by_edge(atom_terms, length_terms, vectors, directions, length_of, edge_
     return torch.stack(scalars), torch.stack(sums)
 
 
-@pytest.mark.parametrize("edges_per_slice", [1, 7, 256])
-def test_sums_and_gradients_are_those_of_single_edges(monkeypatch, edges_per_slice):
-    monkeypatch.setattr(attention_kernels, "EDGES_PER_SLICE", edges_per_slice)
+@pytest.mark.parametrize("function", [sum_messages, sum_step_by_step])
+def test_sums_and_gradients_are_those_of_single_edges(function):
     messages = random_messages()
     weights = torch.randn(ATOMS, WIDTH, dtype=torch.float64), torch.randn(ATOMS, 3, WIDTH, dtype=torch.float64)
     results = []
-    for function in (sum_messages, edge_by_edge):
-        sums = function(*messages)
+    for way in (function, edge_by_edge):
+        sums = way(*messages)
         loss = sum((total * weight).sum() for total, weight in zip(sums, weights, strict=True))
         results.append((*sums, *torch.autograd.grad(loss, messages[:3])))
     for ours, expected in zip(*results, strict=True):
