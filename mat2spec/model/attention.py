@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
 from torch.nn.functional import softplus
 
-from mat2spec.model.attention_kernels import EdgeVectors, WeightedSum, edge_vectors_once, weighted_sum_once
+from mat2spec.model.attention_kernels import edge_vectors, weighted_sum
 from mat2spec.model.scatter import group_softmax
 
 
@@ -46,13 +46,9 @@ class NeighborAttention(nn.Module):
         center = edge_index[1]
         atom_terms = atoms @ self.weight[:width]
         length_terms = lengths @ self.weight[width:]
-        if torch.is_grad_enabled():
-            logits, vectors = EdgeVectors.apply(atom_terms, length_terms, self.attention, edge_index, length_of)
-            weights = self._weights(logits, center, len(atoms))
-            return WeightedSum.apply(vectors, weights, center, len(atoms)) + self.bias
-        logits, vectors, pair_of = edge_vectors_once(atom_terms, length_terms, self.attention, edge_index, length_of)
+        logits, vectors, pair_of = edge_vectors(atom_terms, length_terms, self.attention, edge_index, length_of)
         weights = self._weights(logits, center, len(atoms))
-        return weighted_sum_once(vectors, pair_of, weights, center, len(atoms)) + self.bias
+        return weighted_sum(vectors, pair_of, weights, center, len(atoms)) + self.bias
 
     def _weights(self, logits: Tensor, center: Tensor, atoms: int) -> Float[Tensor, "edges heads"]:
         return group_softmax(softplus(self.logit_norm(softplus(logits))), center, atoms)

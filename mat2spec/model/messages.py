@@ -8,7 +8,6 @@ are those of torch.
 
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -80,7 +79,9 @@ class _SumsOnCPU(torch.autograd.Function):
 
         context.save_for_backward(atom_terms, length_terms, vectors, directions, length_of, edge_index)
         sums = vectors.new_zeros(len(vectors), vectors.shape[2]), torch.zeros_like(vectors)
-        edge_loops.sum_messages(*_arrays(atom_terms, length_terms, vectors, directions, *edge_index, length_of, *sums))
+        edge_loops.sum_messages(
+            *edge_loops.arrays(atom_terms, length_terms, vectors, directions, *edge_index, length_of, *sums)
+        )
         return sums
 
     @staticmethod
@@ -91,10 +92,5 @@ class _SumsOnCPU(torch.autograd.Function):
         *learnt, directions, length_of, edge_index = context.saved_tensors
         gradients = [torch.zeros_like(tensor) for tensor in learnt]
         tensors = (*learnt, directions, *edge_index, length_of, of_scalars, of_vectors, *gradients)
-        edge_loops.gradients_of_messages(*_arrays(*tensors))
+        edge_loops.gradients_of_messages(*edge_loops.arrays(*tensors))
         return *gradients, None, None, None
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Contiguous arrays in the same memory, as the loops are compiled for."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]

@@ -3,16 +3,16 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn.functional import softplus as torch_softplus
 
-from mat2spec.model import attention_kernels as edges
-from mat2spec.model.attention_kernels import EdgeVectors, WeightedSum, edge_vectors_once, softplus, weighted_sum_once
+from mat2spec.model import attention_kernels
+from mat2spec.model.attention_kernels import edge_vectors, softplus, weighted_sum, weighted_sum_step_by_step
 
-ATOMS, LENGTHS, EDGES, HEADS, WIDTH = 5, 4, 17, 2, 3
+ATOMS, LENGTHS, EDGES, PAIRS, HEADS, WIDTH = 5, 4, 17, 11, 2, 3
 
 
 @pytest.fixture
 def inputs(monkeypatch) -> tuple[torch.Tensor, ...]:
     """Random numbers, and slices so small that there are several, the last one shorter."""
-    monkeypatch.setattr(edges, "EDGES_PER_SLICE", 7)
+    monkeypatch.setattr(attention_kernels, "PAIRS_PER_SLICE", 7)
     torch.manual_seed(0)
     wide = HEADS * WIDTH
     of_atoms, of_lengths = (torch.randn(n, wide, dtype=torch.float64, requires_grad=True) for n in (ATOMS, LENGTHS))
@@ -28,9 +28,8 @@ def test_edge_vectors_are_those_of_whole_arrays(inputs):
         (part.unflatten(1, (HEADS, WIDTH)) * vector).sum(2)
         for part, vector in zip((own, other), attention, strict=True)
     )
-    for_training, (logits, of_pairs, place) = EdgeVectors.apply(*inputs), edge_vectors_once(*inputs)
-    for measured in (for_training, (logits, of_pairs[place])):
-        torch.testing.assert_close(measured, (expected, other))
+    logits, of_pairs, pair_of = edge_vectors(*inputs)
+    torch.testing.assert_close((logits, of_pairs[pair_of]), (expected, other))
     assert len(of_pairs) < 2 * EDGES
 
 
@@ -40,18 +39,22 @@ def test_softplus_is_that_of_torch_to_rounding():
 
 
 def test_gradients_of_edge_vectors_are_those_of_finite_differences(inputs):
-    assert gradcheck(EdgeVectors.apply, inputs)
+    assert gradcheck(lambda *some: edge_vectors(*some, *inputs[3:])[:2], inputs[:3])
 
 
-def test_gradients_of_the_weighted_sum_are_those_of_finite_differences(inputs):
-    vectors = torch.randn(EDGES, HEADS * WIDTH, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("function", [weighted_sum, weighted_sum_step_by_step])
+def test_weighted_sum_and_its_gradients_are_those_of_single_edges(inputs, function):
+    vectors = torch.randn(PAIRS, HEADS * WIDTH, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(EDGES, HEADS, dtype=torch.float64, requires_grad=True)
-    center = inputs[3][1]
-    assert gradcheck(lambda v, w: WeightedSum.apply(v, w, center, ATOMS), (vectors, weights))
-    total = WeightedSum.apply(vectors, weights, center, ATOMS)
+    center, pair_of = inputs[3][1], torch.randint(PAIRS, (EDGES,))
+    assert gradcheck(lambda v, w: function(v, pair_of, w, center, ATOMS), (vectors, weights))
     expected = torch.zeros(ATOMS, WIDTH, dtype=torch.float64)
     for edge in range(EDGES):
-        expected[center[edge]] += (weights[edge][:, None] * vectors[edge].view(HEADS, WIDTH)).mean(0)
-    torch.testing.assert_close(total, expected)
-    place = torch.randperm(EDGES)
-    torch.testing.assert_close(weighted_sum_once(vectors[place], place.argsort(), weights, center, ATOMS), expected)
+        expected[center[edge]] += (weights[edge][:, None] * vectors[pair_of[edge]].view(HEADS, WIDTH)).mean(0)
+    torch.testing.assert_close(function(vectors, pair_of, weights, center, ATOMS), expected)
+
+
+def test_not_a_number_stays_one(inputs):
+    vectors, weights = torch.full((PAIRS, HEADS * WIDTH), torch.nan), torch.ones(EDGES, HEADS)
+    total = weighted_sum(vectors, torch.zeros(EDGES, dtype=torch.long), weights, inputs[3][1], ATOMS)
+    assert total.isnan().all()
