@@ -1,4 +1,4 @@
-# make install | demo | check | test | docs | ui | explore | dft: each sets up .venv first, with nothing but python3, venv and pip.
+# make install | demo | check | test | docs | bench | ui | explore | dft: each sets up .venv first, with nothing but python3, venv and pip.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -60,6 +60,10 @@ docs: install
 	$(BIN)/zensical build --strict
 	@echo "Open build/site/index.html, or for the search: $(BIN)/python -m http.server --directory build/site"
 
+# The short measurements, beside their last results (benchmarks/README.md).
+bench: install
+	$(BIN)/python benchmarks/bench.py
+
 ui: install
 	$(BIN)/mat2spec ui --port $${PORT:-5000}
 
@@ -71,4 +75,4 @@ dft: install
 explore: install
 	$(BIN)/mat2spec explore $(RUN) --port $${PORT:-8050}
 
-.PHONY: install demo lint check check-structures check-spectra test test-screening test-stores test-cli test-distributed test-library docs ui explore dft
+.PHONY: install demo lint check check-structures check-spectra test test-screening test-stores test-cli test-distributed test-library docs bench ui explore dft

@@ -35,6 +35,7 @@ OUTSIDE = {
     "RESULTS.md": "results-phonons.md",
     "RESULTS-EDOS.md": "results-electrons.md",
     "RESULTS-EDOS-PRETRAINING.md": "results-electrons-pretraining.md",
+    "RESULTS-EDOS-NETWORKS.md": "results-electrons-networks.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "mat2spec/data/bundled/README.md": "data.md",

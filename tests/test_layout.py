@@ -151,9 +151,12 @@ def test_everything_below_the_command_line_loads_no_engine():
 @pytest.mark.parametrize(
     ("module", "slow"),
     [
-        ("mat2spec.distributed.training.worker", {"mlflow", "matplotlib", "scipy.stats"}),
-        ("mat2spec.distributed.screening.run", {"torch._dynamo", "ase.io", "pymatgen.io.vasp", "pymatgen.io.cif"}),
-        ("mat2spec.predict.predictor", {"ray", "torch._dynamo", "scipy.stats", "ase.io", "matplotlib"}),
+        ("mat2spec.distributed.training.worker", {"mlflow", "matplotlib", "scipy.stats", "numba"}),
+        (
+            "mat2spec.distributed.screening.run",
+            {"torch._dynamo", "numba", "ase.io", "pymatgen.io.vasp", "pymatgen.io.cif"},
+        ),
+        ("mat2spec.predict.predictor", {"ray", "torch._dynamo", "numba", "scipy.stats", "ase.io", "matplotlib"}),
     ],
 )
 def test_every_process_loads_only_what_it_uses(module, slow):
