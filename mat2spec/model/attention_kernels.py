@@ -140,7 +140,7 @@ class _WeightedSumOnCPU(torch.autograd.Function):
 
         vectors, weights, pair_of, center = context.saved_tensors
         heads = weights.shape[1]
-        to_vectors, to_weights = torch.zeros_like(vectors), torch.empty_like(weights)
+        to_vectors, to_weights = vectors.new_zeros(vectors.shape), weights.new_empty(weights.shape)
         arrays = edge_loops.arrays(weights, pair_of, center, of_total)
         edge_loops.gradients_of_weighted_sum(
             _by_head(vectors, heads), *arrays, _by_head(to_vectors, heads), to_weights.numpy()

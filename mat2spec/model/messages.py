@@ -78,7 +78,7 @@ class _SumsOnCPU(torch.autograd.Function):
         from mat2spec.model import edge_loops  # takes a third of a second
 
         context.save_for_backward(atom_terms, length_terms, vectors, directions, length_of, edge_index)
-        sums = vectors.new_zeros(len(vectors), vectors.shape[2]), torch.zeros_like(vectors)
+        sums = vectors.new_zeros(len(vectors), vectors.shape[2]), vectors.new_zeros(vectors.shape)
         edge_loops.sum_messages(
             *edge_loops.arrays(atom_terms, length_terms, vectors, directions, *edge_index, length_of, *sums)
         )
@@ -90,7 +90,7 @@ class _SumsOnCPU(torch.autograd.Function):
         from mat2spec.model import edge_loops
 
         *learnt, directions, length_of, edge_index = context.saved_tensors
-        gradients = [torch.zeros_like(tensor) for tensor in learnt]
+        gradients = [tensor.new_zeros(tensor.shape) for tensor in learnt]  # contiguous, whatever the tensor is
         tensors = (*learnt, directions, *edge_index, length_of, of_scalars, of_vectors, *gradients)
         edge_loops.gradients_of_messages(*edge_loops.arrays(*tensors))
         return *gradients, None, None, None

@@ -54,6 +54,17 @@ def test_gradients_are_finite_differences():
     assert torch.autograd.gradcheck(lambda *some: sum_messages(*some, directions, length_of, edge_index), learnt)
 
 
+def test_order_of_the_numbers_in_memory_does_not_matter():
+    *learnt, directions, length_of, edge_index = random_messages()
+    others = directions.T.contiguous().T, length_of, edge_index.T.contiguous().T
+    turned = [tensor.detach().transpose(0, -1).contiguous().transpose(0, -1).requires_grad_() for tensor in learnt]
+    results = []
+    for arguments in ((*learnt, directions, length_of, edge_index), (*turned, *others)):
+        sums = sum_messages(*arguments)
+        results.append((*sums, *torch.autograd.grad(sums[0].sum() + sums[1].square().sum(), arguments[:3])))
+    torch.testing.assert_close(*results)
+
+
 def test_gradient_of_some_arguments_alone_is_the_same():
     atom_terms, length_terms, vectors, *others = random_messages()
     (expected,) = torch.autograd.grad(sum_messages(atom_terms, length_terms, vectors, *others)[1].sum(), length_terms)
