@@ -86,7 +86,10 @@ def refuse_overlap(
 def compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "atoms 3"]]:
     """Lattice and Cartesian coordinates inside the cell; the LLL-reduced cell where the given one is long and thin."""
     lattice, frac = crystal.lattice, crystal.frac_coords
-    areas = np.linalg.norm(np.cross(lattice[[1, 2, 0]], lattice[[2, 0, 1]]), axis=1)
+    second, third = lattice[[1, 2, 0]], lattice[[2, 0, 1]]
+    # np.cross takes longer than the neighbors of a small cell
+    faces = second[:, [1, 2, 0]] * third[:, [2, 0, 1]] - second[:, [2, 0, 1]] * third[:, [1, 2, 0]]
+    areas = np.sqrt((faces * faces).sum(axis=1))
     if crystal.volume < _THIN_CELL * areas.max():
         reduced = Lattice(lattice).get_lll_reduced_lattice()
         frac = frac @ lattice @ np.linalg.inv(reduced.matrix)

@@ -24,16 +24,16 @@ def empty_radius(crystal: Crystal) -> float:
     cell: along u at the smallest |v|² / (2 u·v) of the vectors v to its neighbors. As no ray meets the corner exactly,
     the radius is an underestimate: by 3 % on average and 11 % at most, for 150 bundled crystals.
     """
+    from mat2spec.structure.empty_space_loops import largest_inverses  # imports Numba
+
     lattice, coords = compact_cell(crystal)
     search = _FIRST_SEARCH
     while True:
         centers, neighbors, images, distances = points_within(search, lattice, coords)
         counts = np.bincount(centers, minlength=len(coords))
         if counts.all():
-            vectors = coords[neighbors] - coords[centers] + images @ lattice
-            planes = (vectors * (2 / distances**2)[:, None]).astype(np.float32)
-            planes = planes[np.argsort(centers, kind="stable")]
-            inverse = np.maximum.reduceat(planes @ _directions().T, np.cumsum(counts) - counts).min()
+            pairs = centers, neighbors, images, distances
+            inverse = largest_inverses(coords, lattice, *pairs, _directions()).min()
             if inverse * search >= 2:  # no atom beyond the search can cut this ray shorter
                 return min(float(1 / inverse), LARGEST_RADIUS)
         if search >= 2 * LARGEST_RADIUS:
@@ -42,11 +42,9 @@ def empty_radius(crystal: Crystal) -> float:
 
 
 @cache
-def _directions() -> Float32[np.ndarray, "directions 3"]:
+def _directions() -> Float32[np.ndarray, "3 directions"]:
     """Unit vectors on a spiral from pole to pole, nearly evenly spread."""
     steps = np.arange(_DIRECTIONS) + 0.5
     z = 1 - 2 * steps / _DIRECTIONS
     angle = np.pi * (1 + np.sqrt(5)) * steps
-    return np.stack(
-        [np.sqrt(1 - z * z) * np.cos(angle), np.sqrt(1 - z * z) * np.sin(angle), z], axis=1, dtype=np.float32
-    )
+    return np.stack([np.sqrt(1 - z * z) * np.cos(angle), np.sqrt(1 - z * z) * np.sin(angle), z], dtype=np.float32)
