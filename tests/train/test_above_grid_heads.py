@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from mat2spec.config import AboveGridConfig, TrainConfig
 from mat2spec.errors import CheckpointError, ConfigError, TableError
-from mat2spec.model.checkpoint import CARD, Checkpoint, write_checkpoint
-from mat2spec.model.registry import build_network
-from mat2spec.model.training_structures import NO_STRUCTURES
+from mat2spec.model.checkpoint import CARD, Checkpoint
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.predict.predictor import Predictor
 from mat2spec.train.above_grid import add_above_grid, best_threshold
@@ -45,17 +43,6 @@ def labels(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("labels") / "labels.parquet"
     pq.write_table(table, path)
     return path
-
-
-@pytest.fixture(scope="module")
-def additive(small_configs, training_record, tmp_path_factory) -> Checkpoint:
-    """An untrained additive network, without heads."""
-    config = small_configs["additive"]
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("additive") / "checkpoint"
-    weights = build_network(config).state_dict()
-    write_checkpoint(directory, "additive", config, weights, training_record, ["mp-1"], NO_STRUCTURES)
-    return Checkpoint.load(directory)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,7 @@ import torch
 
 from mat2spec.config import ExpectedErrorConfig
 from mat2spec.errors import CheckpointError, ConfigError, TableError
-from mat2spec.model.checkpoint import Checkpoint, write_checkpoint
-from mat2spec.model.registry import build_network
-from mat2spec.model.training_structures import NO_STRUCTURES
+from mat2spec.model.checkpoint import Checkpoint
 from mat2spec.predict.forward import predict_outputs
 from mat2spec.predict.predictor import Predictor
 from mat2spec.structure.crystal import Crystal
@@ -24,17 +22,6 @@ QUICK = ExpectedErrorConfig(hidden=16, epochs=600, batch_size=32, learning_rate=
 
 WITH_OXYGEN, WITHOUT = 8e-4, 2e-4
 """[states per cm⁻¹ and atom] What the teacher of these tests expects."""
-
-
-@pytest.fixture(scope="module")
-def student(small_configs, training_record, tmp_path_factory) -> Checkpoint:
-    """An untrained additive network."""
-    config = small_configs["additive"]
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("student") / "checkpoint"
-    weights = build_network(config).state_dict()
-    write_checkpoint(directory, "student", config, weights, training_record, ["from the table"], NO_STRUCTURES)
-    return Checkpoint.load(directory)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +43,9 @@ def path(table, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def distilled(student, teacher, path, splits, tmp_path_factory) -> tuple[Checkpoint, dict]:
+def distilled(additive, teacher, path, splits, tmp_path_factory) -> tuple[Checkpoint, dict]:
     output = tmp_path_factory.mktemp("distilled")
-    result = write_distilled(output, "distilled", student, teacher, path, splits, QUICK)
+    result = write_distilled(output, "distilled", additive, teacher, path, splits, QUICK)
     return Checkpoint.load(output / "checkpoint"), result
 
 
@@ -70,15 +57,15 @@ def estimates_of(checkpoint: Checkpoint, crystals) -> torch.Tensor:
 
 
 def test_spectra_stay_and_what_the_teacher_was_trained_on_counts_as_seen(
-    student, teacher, distilled, splits, real_graphs
+    additive, teacher, distilled, splits, real_graphs
 ):
     checkpoint, _ = distilled
-    before, after = (predict_outputs(one.network, real_graphs, CPU) for one in (student, checkpoint))
+    before, after = (predict_outputs(one.network, real_graphs, CPU) for one in (additive, checkpoint))
     np.testing.assert_array_equal(after[:, : before.shape[1]], before)
     assert after.shape[1] == before.shape[1] + 1
     assert checkpoint.training_ids == {*teacher.training_ids, *splits.train.material_ids, *splits.valid.material_ids}
     assert all(checkpoint.has_seen(crystal) for crystal in splits.valid.crystals)
-    assert checkpoint.card.training.parents == {parent.card.name: parent.fingerprint for parent in (student, teacher)}
+    assert checkpoint.card.training.parents == {parent.card.name: parent.fingerprint for parent in (additive, teacher)}
 
 
 def test_estimates_are_those_of_the_teacher(distilled, splits):
@@ -117,19 +104,19 @@ def test_expected_error_does_not_depend_on_the_cell(distilled, real_crystals):
     assert max(others) > 1.5 * min(others), "before the calibration, which may make all of them equal"
 
 
-def test_training_starts_without_the_head_and_does_not_train_it(distilled, student):
+def test_training_starts_without_the_head_and_does_not_train_it(distilled, additive):
     checkpoint, _ = distilled
-    assert checkpoint.without_heads().card.config == student.card.config
+    assert checkpoint.without_heads().card.config == additive.card.config
     with pytest.raises(ConfigError, match=r"model\.expected_error: 16 asks for a head .*distillation\.py finish"):
         check_trainable(checkpoint.card.config)
 
 
-def test_what_cannot_be_used_is_one_line(student, teacher, checkpoint, path, table, splits, tmp_path):
+def test_what_cannot_be_used_is_one_line(additive, teacher, checkpoint, path, table, splits, tmp_path):
     with pytest.raises(CheckpointError, match="only an additive network has such a head; it is mat2spec"):
         write_distilled(tmp_path, "x", checkpoint, teacher, path, splits, QUICK)
     pq.write_table(table.drop_columns("spread"), tmp_path / "without.parquet")
     with pytest.raises(TableError, match=r"without\.parquet: missing column spread; make the table with"):
-        write_distilled(tmp_path, "x", student, teacher, tmp_path / "without.parquet", splits, QUICK)
+        write_distilled(tmp_path, "x", additive, teacher, tmp_path / "without.parquet", splits, QUICK)
 
 
 def test_member_predicts_what_it_does_in_its_ensemble_and_has_seen_as_much(teacher, real_graphs, tmp_path):
@@ -140,6 +127,6 @@ def test_member_predicts_what_it_does_in_its_ensemble_and_has_seen_as_much(teach
     assert member.card.training.parents == {teacher.card.name: teacher.fingerprint}
 
 
-def test_one_network_has_no_members(student, tmp_path):
-    with pytest.raises(CheckpointError, match=r"^student: is not an ensemble, but one network \(additive\)$"):
-        write_member(tmp_path, student)
+def test_one_network_has_no_members(additive, tmp_path):
+    with pytest.raises(CheckpointError, match=r"^additive: is not an ensemble, but one network \(additive\)$"):
+        write_member(tmp_path, additive)
