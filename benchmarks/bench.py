@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint
 from mat2spec.predict.predictor import Predictor
 from mat2spec.provenance import environment
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import CrystalGraph, build_graph
+from mat2spec.structure.graph import build_graph
 from mat2spec.structure.readers import cif
 from mat2spec.train.inputs import TrainingInputs
 from mat2spec.train.loop import Training
@@ -56,16 +57,12 @@ class Measurement(NamedTuple):
     """What is timed.
 
     Args:
-        name: What it is.
-        unit: Of the result.
         run: Does it once.
-        amount: How much of the unit one run is.
+        amounts: How much one run is, and the unit of that per second, by the name of the result.
     """
 
-    name: str
-    unit: str
     run: Callable[[], object]
-    amount: float
+    amounts: dict[str, tuple[float, str]]
 
 
 def main() -> None:
@@ -85,27 +82,31 @@ def main() -> None:
         here = {name: environment()[name] for name in ("hardware", "commit", "torch")}
         here["date"] = datetime.now(UTC).date().isoformat()
         LAST.write_text(json.dumps({"environment": here, "results": results}, indent=1) + "\n")
-        start, end = (README.read_text().index(mark) for mark in MARKS)
         text = README.read_text()
+        start, end = (text.index(mark) for mark in MARKS)
         line = f"{here['hardware']}, one core, commit {here['commit']}, {here['date']}.\n\n"
         README.write_text(text[: start + len(MARKS[0])] + line + table + "\n" + text[end:])
 
 
 def measure(measurements: list[Measurement], repeats: int) -> dict[str, dict[str, float | str]]:
     """Time all in turn, several times, after a run of each that does not count."""
-    seconds: dict[str, list[float]] = {measurement.name: [] for measurement in measurements}
+    seconds: list[list[float]] = [[] for _ in measurements]
     for repeat in range(repeats + 1):
-        for measurement in measurements:
+        for measurement, measured in zip(measurements, seconds, strict=True):
             start = time.process_time()
             measurement.run()
             if repeat:
-                seconds[measurement.name].append(time.process_time() - start)
-    return {m.name: {"value": m.amount / statistics.median(seconds[m.name]), "unit": m.unit} for m in measurements}
+                measured.append(time.process_time() - start)
+    return {
+        name: {"value": amount / statistics.median(measured), "unit": unit}
+        for measurement, measured in zip(measurements, seconds, strict=True)
+        for name, (amount, unit) in measurement.amounts.items()
+    }
 
 
 def product() -> Measurement:
     left, right = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
-    return Measurement(PRODUCT, "GFLOP/s", lambda: [left @ right for _ in range(50)], 50 * 2 * SIZE**3 / 1e9)
+    return Measurement(lambda: [left @ right for _ in range(50)], {PRODUCT: (50 * 2 * SIZE**3 / 1e9, "GFLOP/s")})
 
 
 def readers() -> list[Measurement]:
@@ -114,9 +115,13 @@ def readers() -> list[Measurement]:
     some = crystals(2000)
     config = Checkpoint.load(resolve_checkpoint("phdos")).card.config.graph
     return [
-        Measurement("CIF files", "/s", lambda: [list(cif.read_cif(text, name)) for name, text in files.items()], 300),
-        Measurement("CIF files, pymatgen", "/s", lambda: [by_pymatgen(text) for text in files.values()], 300),
-        Measurement("graphs", "crystals/s", lambda: [build_graph(crystal, config) for crystal in some], len(some)),
+        Measurement(
+            lambda: [list(cif.read_cif(text, name)) for name, text in files.items()], {"CIF files": (len(files), "/s")}
+        ),
+        Measurement(
+            lambda: [by_pymatgen(text) for text in files.values()], {"CIF files, pymatgen": (len(files), "/s")}
+        ),
+        Measurement(lambda: [build_graph(crystal, config) for crystal in some], {"graphs": (len(some), "crystals/s")}),
     ]
 
 
@@ -128,14 +133,12 @@ def networks() -> list[Measurement]:
         graphs = [build_graph(crystal, predictor.checkpoint.card.config.graph) for crystal in crystals(998)]
         with FlopCounterMode(display=False) as counter:
             predictor.predict_graphs(graphs)
-        run = predict(predictor, graphs)
-        measurements.append(Measurement(f"forward of {name}", "crystals/s", run, len(graphs)))
-        measurements.append(Measurement(f"products of {name}", "GFLOP/s", run, counter.get_total_flops() / 1e9))
+        amounts = {
+            f"forward of {name}": (len(graphs), "crystals/s"),
+            f"products of {name}": (counter.get_total_flops() / 1e9, "GFLOP/s"),
+        }
+        measurements.append(Measurement(partial(predictor.predict_graphs, graphs), amounts))
     return measurements
-
-
-def predict(predictor: Predictor, graphs: list[CrystalGraph]) -> Callable[[], object]:
-    return lambda: predictor.predict_graphs(graphs)
 
 
 def trainings() -> list[Measurement]:
@@ -147,7 +150,7 @@ def trainings() -> list[Measurement]:
         splits = TrainingInputs.from_config(config).splits(config, check_graphs=False)
         few = replace(splits, train=splits.train.take(np.arange(512)), valid=splits.valid.take(np.arange(1)))
         training = Training(config, few, torch.device("cpu"))
-        measurements.append(Measurement(f"training of {name}", "crystals/s", training.run_epoch, 512))
+        measurements.append(Measurement(training.run_epoch, {f"training of {name}": (512, "crystals/s")}))
     return measurements
 
 

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from distillation import graph_of
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mat2spec.config import TrainConfig, load_config
 from mat2spec.data.materials.schema import read_crystals
-from mat2spec.errors import StructureError
 from mat2spec.model import message_kernel
 from mat2spec.model.base import Network
 from mat2spec.model.checkpoint import Checkpoint, resolve_checkpoint
@@ -46,7 +47,8 @@ from mat2spec.model.ensemble import Ensemble
 from mat2spec.model.gapped import Gapped
 from mat2spec.predict.predictor import Predictor, find_device
 from mat2spec.provenance import environment
-from mat2spec.structure.graph import CrystalGraph, GraphBatch, build_graph
+from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.graph import CrystalGraph, GraphBatch
 from mat2spec.train.inputs import TrainingInputs
 from mat2spec.train.loop import Training
 
@@ -75,14 +77,8 @@ class Setting:
         """Graphs of the structures, built once for each kind of graph."""
         config = checkpoint.card.config.graph
         if str(config) not in self._graphs:
-            graphs = []
-            for crystal in read_crystals(self.table):
-                try:
-                    if not isinstance(crystal, StructureError):
-                        graphs.append(build_graph(crystal, config))
-                except StructureError:
-                    continue
-            self._graphs[str(config)] = graphs
+            crystals = (row for row in read_crystals(self.table) if isinstance(row, Crystal))
+            self._graphs[str(config)] = [graph for row in crystals if (graph := graph_of(row, config))]
         return self._graphs[str(config)]
 
     def seconds(self, action: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -183,36 +179,40 @@ def on_device(setting: Setting, networks: list[Network], graphs: list[CrystalGra
         "flop_per_crystal": counter.get_total_flops() / len(graphs),
         "least_bytes_per_crystal": (sum(tensor.nbytes for tensor in moved) + weights) / len(graphs),
     }
-    for name, context in arithmetics(setting, len(networks)).items():
+    for name, (context, change) in arithmetics(setting, len(networks)).items():
+        functions = [change(network.outputs) for network in networks]
         try:
-            report[name] = rate_and_difference(setting, networks, batch, reference, context)
+            report[name] = rate_and_difference(setting, functions, batch, reference, context)
         except Exception as error:  # torch.compile cannot do every network
             report[name] = f"{type(error).__name__}: {error}"[:500]
     return report
 
 
-def arithmetics(setting: Setting, networks: int) -> dict[str, Callable[[], Any]]:
-    """Contexts in which networks are timed; "float32" is what the product does. Each compilation takes a while."""
-    contexts: dict[str, Callable[[], Any]] = {"float32": nullcontext}
+def arithmetics(setting: Setting, networks: int) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Contexts in which networks are timed, and what is done to their functions before; compiling takes a while."""
+    contexts: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {"float32": (nullcontext, unchanged)}
     if setting.is_gpu:
         contexts |= {
-            "without the fused kernel": without_kernel,
-            "tf32": lambda: fast_products(True),
-            "bfloat16": lambda: torch.autocast("cuda", torch.bfloat16),
+            "without the fused kernel": (without_kernel, unchanged),
+            "tf32": (lambda: fast_products(True), unchanged),
+            "bfloat16": (lambda: torch.autocast("cuda", torch.bfloat16), unchanged),
         }
     if setting.is_gpu and networks == 1:
-        contexts["compiled, without the fused kernel"] = compiled
+        contexts["compiled, without the fused kernel"] = (without_kernel, partial(torch.compile, dynamic=True))
     return contexts
 
 
+def unchanged(function: Any) -> Any:
+    return function
+
+
 def rate_and_difference(
-    setting: Setting, networks: list[Network], batch: GraphBatch, reference: Tensor, context: Callable[[], Any]
+    setting: Setting, functions: list[Any], batch: GraphBatch, reference: Tensor, context: Callable[[], Any]
 ) -> Report:
     def run() -> Tensor:
         return torch.cat([outputs(batch).float() for outputs in functions], dim=1)
 
-    with torch.inference_mode(), context() as change:
-        functions = [change(network.outputs) if change in CHANGES else network.outputs for network in networks]
+    with torch.inference_mode(), context():
         difference = largest_difference(run().cpu().numpy(), reference.cpu().numpy())
         return {"crystals_per_second": batch.num_graphs / setting.seconds(run), "difference": difference}
 
@@ -328,20 +328,6 @@ def without_kernel() -> Iterator[None]:
     finally:
         message_kernel.is_available = available
 
-
-@contextmanager
-def compiled() -> Iterator[Callable[..., Any]]:
-    """Compile the networks with torch's own compiler."""
-    with without_kernel():
-        yield compile_function
-
-
-def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=True)
-
-
-CHANGES = (compile_function,)
-"""What a context may give, to be applied to the networks' functions."""
 
 SECTIONS: dict[str, Callable[[Setting], Report]] = {
     "limits": limits,

@@ -72,7 +72,7 @@ def sum_messages(
     neighbors, centers = edge_index
     atoms, _, width = vectors.shape
     first_edge = torch.searchsorted(centers.contiguous(), torch.arange(atoms + 1, device=centers.device))
-    to_scalars, to_vectors = vectors.new_empty(atoms, width), torch.empty_like(vectors)
+    to_scalars, to_vectors = vectors.new_empty(atoms, width), vectors.new_empty(vectors.shape)
     tensors = (atom_terms, length_terms, vectors, directions, neighbors, length_of, first_edge, to_scalars, to_vectors)
     block = 1 << (width - 1).bit_length()
     _kernel()[(atoms,)](*(tensor.contiguous() for tensor in tensors), WIDTH=width, BLOCK=block)

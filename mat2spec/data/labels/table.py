@@ -26,7 +26,7 @@ from mat2spec.structure.symmetry import primitive_nsites
 MADE_BY = {
     "chgnet-features.parquet": "python benchmarks/chgnet_features.py runs/chgnet-features.parquet",
     "labels-edos.parquet": "mat2spec ingest labels RUN --output runs/labels-edos.parquet",
-    "phdos-teacher.parquet": "python benchmarks/distillation.py teacher runs/phdos-teacher.parquet",
+    "phdos-teacher.parquet": "python benchmarks/distillation.py teacher runs/phdos-teacher.parquet --perturbed 1",
     "my-labels.parquet": "mat2spec ingest labels FILES --output my-labels.parquet",
 }
 """Command that writes each table that a configuration of this repository names and that does not ship, by file name."""
