@@ -125,7 +125,7 @@ class _WeightedSumOnCPU(torch.autograd.Function):
     def forward(
         context: Any, vectors: Tensor, weights: Tensor, pair_of: Tensor, center: Tensor, atoms: int
     ) -> Float[Tensor, "atoms width"]:
-        from mat2spec.model import edge_loops  # takes a third of a second
+        from mat2spec.model import edge_loops  # takes a second
 
         context.save_for_backward(vectors, weights, pair_of, center)
         heads = weights.shape[1]

@@ -75,7 +75,7 @@ class _SumsOnCPU(torch.autograd.Function):
         length_of: Tensor,
         edge_index: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        from mat2spec.model import edge_loops  # takes a third of a second
+        from mat2spec.model import edge_loops  # takes a second
 
         context.save_for_backward(atom_terms, length_terms, vectors, directions, length_of, edge_index)
         sums = vectors.new_zeros(len(vectors), vectors.shape[2]), vectors.new_zeros(vectors.shape)

@@ -1,4 +1,4 @@
-"""Loops that Numba compiles. Numba takes a third of a second to import: import modules of loops where they are used."""
+"""Loops that Numba compiles. Numba takes a second of one core to load: import modules of loops where they are used."""
 
 from collections.abc import Callable
 from inspect import unwrap
@@ -19,3 +19,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(cache=True, **settings)(function)
     except RuntimeError:  # no directory can be written
         return numba.njit(**settings)(function)
+
+
+@compiled
+def _do_nothing() -> None:
+    pass
+
+
+_do_nothing()  # Numba loads most of itself at the first call: here, for all processes that are forked from this one

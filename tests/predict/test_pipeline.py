@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,12 @@ import mat2spec.predict.featurized
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.screening_input import MaterialsInput
 from mat2spec.data.shards.step import StageTimer, process_shard
+from mat2spec.model import edge_loops
 from mat2spec.predict.featurized import FeaturizedShard, featurize, read_rows
 from mat2spec.predict.pipeline import STAGES, ShardPipeline
 from mat2spec.predict.predictor import Predictor
 from mat2spec.storage.run_directory import RunDirectory
+from mat2spec.structure import empty_space_loops
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.symmetry import primitive_nsites
 
@@ -56,6 +59,20 @@ def screen(checkpoint, tmp_path):
 
 def read(folder: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("*.parquet"))])
+
+
+def test_code_is_loaded_before_the_first_row(checkpoint, monkeypatch):
+    """Compiled loops take a second to load; of a single row's time limit, that may be most."""
+    called = Counter()
+
+    def count(module: ModuleType, name: str) -> None:
+        loop = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *arrays: [called.update([name]), loop(*arrays)][1])
+
+    count(edge_loops, "weighted_sum")
+    count(empty_space_loops, "largest_inverses")
+    ShardPipeline(checkpoint)
+    assert called.keys() == {"weighted_sum", "largest_inverses"}
 
 
 @pytest.mark.parametrize("rows_per_shard", [1, 50, 1000])

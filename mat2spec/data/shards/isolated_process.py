@@ -62,7 +62,7 @@ class IsolatedProcess:
         self._pipe: Connection | None = None
 
     def __enter__(self) -> "IsolatedProcess":
-        _FORKSERVER.set_forkserver_preload([__name__, type(self._step).__module__])
+        _FORKSERVER.set_forkserver_preload([__name__, type(self._step).__module__, *self._step.MODULES])
         return self
 
     def __exit__(self, *_: object) -> None:

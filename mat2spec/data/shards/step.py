@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -141,6 +141,9 @@ class ShardStep(ABC):
 
     run: RunDirectory
     limits: ShardLimits
+
+    MODULES: ClassVar[tuple[str, ...]] = ()
+    """Modules, besides the step's own, that are imported once for all isolated processes."""
 
     @abstractmethod
     def processor(self) -> Processor:

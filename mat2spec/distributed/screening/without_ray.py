@@ -18,8 +18,13 @@ MAX_SHARDS, MAX_ROWS = 4, 1000
 MIN_MEMORY = 2_000_000_000
 """Memory limit of a process [bytes] where its share of the memory is smaller."""
 
-_PRELOADED = ("mat2spec.data.ingest.reading", "mat2spec.predict.pipeline")
-"""Modules of the steps that run in subprocesses."""
+_PRELOADED = (
+    "mat2spec.data.ingest.reading",
+    "mat2spec.predict.pipeline",
+    "mat2spec.model.edge_loops",
+    "mat2spec.structure.empty_space_loops",
+)
+"""Modules that the steps in subprocesses need."""
 
 
 def needs_ray(shards: Sequence[Shard]) -> bool:
