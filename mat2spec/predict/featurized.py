@@ -1,13 +1,14 @@
 """Featurized shards: graphs of all rows that have one, rejects for the others; as flat arrays on their way to a GPU."""
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from mat2spec.config import GraphConfig
+from mat2spec.data.graph_table import graph_columns, one_row, read_graphs
 from mat2spec.data.materials.schema import PRIMITIVE_SITES, has_primitive_sites, read_crystals
 from mat2spec.data.shards.shard import Shard, ShardRows, read_shard
 from mat2spec.data.shards.step import READ, StageTimer
@@ -19,14 +20,6 @@ from mat2spec.structure.graph import CrystalGraph, build_graph
 from mat2spec.structure.symmetry import primitive_nsites
 
 GRAPH = "graph"
-
-GRAPH_ARRAYS: dict[str, Any] = {
-    "atomic_numbers": np.uint8,
-    "edge_index": np.int32,
-    "distances": np.float32,
-    "vectors": np.float32,
-}
-"""Arrays of a graph, and their types."""
 
 
 class FeaturizedShard(NamedTuple):
@@ -55,18 +48,9 @@ class FeaturizedShard(NamedTuple):
 
         Crystals are left out: they are read again from the rows.
         """
-        graphs = {name: [getattr(graph, name).ravel() for graph in self.graphs] for name in GRAPH_ARRAYS}
-        sizes = {
-            "nodes": np.array([len(graph.atomic_numbers) for graph in self.graphs], np.int64),
-            "edges": np.array([graph.num_edges for graph in self.graphs], np.int64),
-            "nsites_primitive": np.array(self.nsites_primitive, np.int64),
-        }
-        arrays = sizes | {
-            name: np.concatenate([np.empty(0, GRAPH_ARRAYS[name]), *parts], dtype=GRAPH_ARRAYS[name])
-            for name, parts in graphs.items()
-        }
-        columns = {name: _one_row(array) for name, array in arrays.items()}
-        columns["empty_radii"] = _one_row(np.array(self.empty_radii, np.float64))
+        columns = graph_columns(self.graphs)
+        columns["nsites_primitive"] = one_row(np.array(self.nsites_primitive, np.int64))
+        columns["empty_radii"] = one_row(np.array(self.empty_radii, np.float64))
         columns["inputs"] = _one_blob(self.inputs)
         columns["rejects"] = _one_blob(reject_table(self.rejects))
         columns["sources"] = pa.array([self.sources], pa.list_(pa.string()))
@@ -78,21 +62,12 @@ class FeaturizedShard(NamedTuple):
         """Read what `to_table` returned, and add its stage times to those of the timer."""
         timer.seconds.update(json.loads(table["seconds"][0].as_py()))
         inputs = _read_blob(table["inputs"])
-        nodes, edges, nsites_primitive = (_array(table[name]) for name in ("nodes", "edges", "nsites_primitive"))
-        graphs = [
-            CrystalGraph(numbers, index.reshape(2, -1), distances, vectors.reshape(-1, 3))
-            for numbers, index, distances, vectors in zip(
-                _split(_array(table["atomic_numbers"]), nodes),
-                _split(_array(table["edge_index"]), 2 * edges),
-                _split(_array(table["distances"]), edges),
-                _split(_array(table["vectors"]), 3 * edges),
-                strict=True,
-            )
-        ]
         crystals = [crystal for crystal in read_crystals(inputs) if isinstance(crystal, Crystal)]
         rejects = _read_blob(table["rejects"]).to_pylist()
-        empty_radii, sources = table["empty_radii"][0].as_py(), table["sources"][0].as_py()
-        return cls(inputs, crystals, graphs, nsites_primitive.tolist(), empty_radii, sources, rejects)
+        nsites_primitive, empty_radii, sources = (
+            table[name][0].as_py() for name in ("nsites_primitive", "empty_radii", "sources")
+        )
+        return cls(inputs, crystals, read_graphs(table), nsites_primitive, empty_radii, sources, rejects)
 
 
 def read_rows(shard: Shard, timer: StageTimer) -> ShardRows:
@@ -151,21 +126,6 @@ def _known_sites(table: pa.Table) -> list[int | None]:
     if has_primitive_sites(table.schema):
         return table[PRIMITIVE_SITES].to_pylist()
     return [None] * len(table)
-
-
-def _one_row(array: np.ndarray) -> pa.LargeListArray:
-    """An Arrow column whose only row is an array."""
-    return pa.LargeListArray.from_arrays([0, len(array)], pa.array(array))
-
-
-def _array(column: pa.ChunkedArray) -> np.ndarray:
-    """The array of `_one_row`, without a copy."""
-    return column.chunk(0).flatten().to_numpy()
-
-
-def _split(array: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
-    """Cut an array into parts of these sizes."""
-    return [array[end - size : end] for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
 
 
 def _one_blob(table: pa.Table) -> pa.LargeBinaryArray:

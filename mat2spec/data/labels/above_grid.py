@@ -9,12 +9,11 @@ from jaxtyping import Float64, Int
 
 from mat2spec.config import GraphConfig
 from mat2spec.data.labels.splits import PARTS
-from mat2spec.data.labels.table import LazyGraph
 from mat2spec.data.materials.schema import read_crystals
 from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import CrystalGraph
+from mat2spec.structure.graph import CrystalGraph, build_graph
 
 NUMBERS = ("share_above_grid", "share_error", "mean_frequency_above_grid", "max_frequency")
 """Columns of numbers, besides those of a materials table and `split`."""
@@ -91,7 +90,7 @@ def _take(
 ) -> AboveGridLabels:
     chosen = tuple(crystals[row] for row in rows)
     try:
-        graphs = tuple(LazyGraph(crystal, graph).graph for crystal in chosen)
+        graphs = tuple(build_graph(crystal, graph) for crystal in chosen)
     except StructureError as error:
         raise TableError(f"{path}: {error}; remove the row from the labels") from None
     shares, errors, frequencies, highest = (numbers[name][rows] for name in NUMBERS)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mat2spec.config import DataConfig, GraphConfig
 from mat2spec.data.labels.folds import chemical_system, split_of_folds
+from mat2spec.data.labels.lazy_graphs import LazyGraph, build_all
 from mat2spec.data.labels.subsets import SUBSETS
-from mat2spec.data.labels.table import LabelTable, LazyGraph, read_label_table, read_valid_crystals
+from mat2spec.data.labels.table import LabelTable, read_label_table, read_valid_crystals
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.errors import StructureError, TableError
 from mat2spec.structure.crystal import Crystal
@@ -67,7 +68,7 @@ class LabeledCrystals:
     @cached_property
     def graphs(self) -> tuple[CrystalGraph, ...]:
         """Graph of each crystal, built at the first access: the process that starts a training needs few of them."""
-        return tuple(lazy.graph for lazy in self.lazy_graphs)
+        return build_all(self.lazy_graphs)
 
     def with_graphs(self, crystals: Sequence[Crystal], config: GraphConfig) -> "LabeledCrystals":
         """Return the same rows with graphs of other crystals, or with other neighbors."""

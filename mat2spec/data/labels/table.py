@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ import pyarrow.compute as pc
 from jaxtyping import Float32, Int
 
 from mat2spec.config import GraphConfig
+from mat2spec.data.labels.lazy_graphs import LazyGraph, lazy_graphs
 from mat2spec.data.materials.schema import is_list, read_crystals
 from mat2spec.data.materials.whole_table import read_whole_table
 from mat2spec.dos.grid import SpectrumGrid
 from mat2spec.dos.vibrations import check_scale
 from mat2spec.errors import SpectrumError, StructureError, TableError
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.graph import CrystalGraph, build_graph, check_graph
+from mat2spec.structure.graph import check_graph
 from mat2spec.structure.symmetry import primitive_nsites
 
 MADE_BY = {
@@ -30,23 +30,6 @@ MADE_BY = {
     "my-labels.parquet": "mat2spec ingest labels FILES --output my-labels.parquet",
 }
 """Command that writes each table that a configuration of this repository names and that does not ship, by file name."""
-
-
-@dataclass(frozen=True)
-class LazyGraph:
-    """A graph that is built when it is first used.
-
-    Args:
-        crystal: The crystal.
-        config: Which atoms are neighbors.
-    """
-
-    crystal: Crystal
-    config: GraphConfig
-
-    @cached_property
-    def graph(self) -> CrystalGraph:
-        return build_graph(self.crystal, self.config)
 
 
 @dataclass(frozen=True)
@@ -115,7 +98,7 @@ def read_label_table(
         _check_frequencies(crystals, labels, axis, path)
     sizes = np.array([primitive_nsites(crystal) if per_cell else 1 for crystal in crystals], int)
     split = table["split"].to_numpy(zero_copy_only=False) if with_split else None
-    return LabelTable(crystals, tuple(LazyGraph(crystal, graph) for crystal in crystals), labels, sizes, split)
+    return LabelTable(crystals, lazy_graphs(crystals, graph), labels, sizes, split)
 
 
 def read_valid_crystals(path: Path) -> list[Crystal]:

@@ -163,7 +163,7 @@ def test_displacement_that_makes_atoms_overlap_is_refused(bundled):
 def test_graphs_are_built_once_and_only_where_they_are_used(read, monkeypatch):
     built = []
     monkeypatch.setattr(
-        "mat2spec.data.labels.table.build_graph",
+        "mat2spec.data.labels.lazy_graphs.build_graph",
         lambda crystal, config: built.append(crystal.material_id) or build_graph(crystal, config),
     )
     splits = read()
