@@ -16,12 +16,30 @@ def environment() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """Commit of the checkout in MAT2SPEC_HOME or the current directory, or "unknown"."""
-    if not shutil.which("git"):
+    """Commit of the checkout that this code is from, or "unknown"."""
+    checkout = _checkout()
+    if checkout is None or not shutil.which("git"):
         return "unknown"
-    command = ["git", "-C", os.environ.get("MAT2SPEC_HOME", "."), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
     described = subprocess.run(command, capture_output=True, text=True, check=False)
     return described.stdout.strip() if described.returncode == 0 else "unknown"
+
+
+def _checkout() -> Path | None:
+    """The checkout that this package lies in; of a copy that Ray uploaded, where the job was submitted from.
+
+    That is MAT2SPEC_HOME or the current directory, if it holds the same code: any other repository there, such as one
+    of a user's own, says nothing about this program.
+    """
+    package = Path(__file__).parent
+    for folder in (package.parent, Path(os.environ.get("MAT2SPEC_HOME") or Path.cwd())):
+        if (folder / ".git").exists() and _is_same_file(folder / package.name / Path(__file__).name):
+            return folder
+    return None
+
+
+def _is_same_file(other: Path) -> bool:
+    return other.is_file() and other.read_bytes() == Path(__file__).read_bytes()
 
 
 def _hardware() -> str:
