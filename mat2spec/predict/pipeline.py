@@ -17,16 +17,12 @@ from mat2spec.predict.featurized import GRAPH, FeaturizedShard, featurize, read_
 from mat2spec.predict.predictor import Predictor
 from mat2spec.predict.table import prediction_table
 from mat2spec.storage.rejects import reject, reject_table
-from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.empty_space import empty_radius
 from mat2spec.structure.graph import build_graph
-from mat2spec.structure.symmetry import primitive_nsites
+from mat2spec.structure.warm_up import COPPER, LOOPS, warm_up
 
 PREDICT = "predict"
 
 STAGES = (READ, GRAPH, PREDICT, WRITE)
-
-_COPPER = Crystal("copper", np.array([29], np.uint8), 1.805 * (np.ones((3, 3)) - np.eye(3)), np.zeros((1, 3)))
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class ScreeningStep(ShardStep):
     checkpoint: Checkpoint
     edges_per_batch: int | None = None
 
-    MODULES: ClassVar[tuple[str, ...]] = ("mat2spec.model.edge_loops", "mat2spec.structure.empty_space_loops")
+    MODULES: ClassVar[tuple[str, ...]] = ("mat2spec.model.edge_loops", *LOOPS)
 
     def processor(self) -> "ShardPipeline":
         """Load the model."""
@@ -68,11 +64,9 @@ class ShardPipeline:
 
     def _warm_up(self) -> None:
         """Compute copper, so that loading or compiling code is not charged to the time limit of the first rows."""
+        warm_up()
         with suppress(StructureError):  # with a very short cutoff it has no graph
-            graph = build_graph(_COPPER, self._checkpoint.card.config.graph)
-            self._predictor.predict_graphs([graph])
-        primitive_nsites(_COPPER)
-        empty_radius(_COPPER)
+            self._predictor.predict_graphs([build_graph(COPPER, self._checkpoint.card.config.graph)])
 
     def compute(self, shard: Shard, timer: StageTimer) -> ShardTables:
         """Run a shard through all stages, without writing anything.

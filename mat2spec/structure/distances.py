@@ -3,13 +3,13 @@
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 from pymatgen.core import Lattice
-from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from mat2spec.elements import covalent_radii, symbols
 from mat2spec.errors import StructureError
 from mat2spec.structure.crystal import Crystal
+from mat2spec.structure.neighbors import Pairs, pairs_within
 
 MIN_DISTANCE = 0.6
 """[Å] Of any two atoms; the shortest bond, that of H₂, is 0.74 Å."""
@@ -52,8 +52,7 @@ def check_distances_in_cell(
 ) -> None:
     """Check that no two atoms overlap, where the compact cell of the crystal is known."""
     refuse_flat_cell(crystal, lattice)
-    centers, neighbors, _, distances = points_within(LARGEST_FLOOR, lattice, coords)
-    refuse_overlap(crystal, centers, neighbors, distances)
+    refuse_overlap(crystal, pairs_within(LARGEST_FLOOR, lattice, coords))
 
 
 def refuse_flat_cell(crystal: Crystal, lattice: Float64[np.ndarray, "3 3"]) -> None:
@@ -63,14 +62,10 @@ def refuse_flat_cell(crystal: Crystal, lattice: Float64[np.ndarray, "3 3"]) -> N
         raise StructureError(crystal.material_id, rule)
 
 
-def refuse_overlap(
-    crystal: Crystal,
-    centers: Int[np.ndarray, " pairs"],
-    neighbors: Int[np.ndarray, " pairs"],
-    distances: Float64[np.ndarray, " pairs"],
-) -> None:
+def refuse_overlap(crystal: Crystal, pairs: Pairs) -> None:
     """Refuse a crystal with a pair of atoms closer than their elements allow."""
     numbers = crystal.atomic_numbers
+    centers, neighbors, distances, _ = pairs
     excess = distances - distance_floors()[numbers[centers], numbers[neighbors]]
     if not excess.size or excess.min() >= 0:
         return
@@ -85,28 +80,11 @@ def refuse_overlap(
 
 def compact_cell(crystal: Crystal) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "atoms 3"]]:
     """Lattice and Cartesian coordinates inside the cell; the LLL-reduced cell where the given one is long and thin."""
-    lattice, frac = crystal.lattice, crystal.frac_coords
-    second, third = lattice[[1, 2, 0]], lattice[[2, 0, 1]]
-    # np.cross takes longer than the neighbors of a small cell
-    faces = second[:, [1, 2, 0]] * third[:, [2, 0, 1]] - second[:, [2, 0, 1]] * third[:, [1, 2, 0]]
-    areas = np.sqrt((faces * faces).sum(axis=1))
-    if crystal.volume < _THIN_CELL * areas.max():
+    from mat2spec.structure.neighbor_loops import plane_spacings  # imports Numba
+
+    lattice, frac = np.array(crystal.lattice), crystal.frac_coords  # loops are compiled anew for read-only arrays
+    if plane_spacings(lattice).min() < _THIN_CELL:
         reduced = Lattice(lattice).get_lll_reduced_lattice()
         frac = frac @ lattice @ np.linalg.inv(reduced.matrix)
         lattice = np.ascontiguousarray(reduced.matrix)
     return lattice, (frac - np.floor(frac)) @ lattice
-
-
-def points_within(
-    radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]
-) -> tuple[
-    Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Float64[np.ndarray, "pairs 3"], Float64[np.ndarray, " pairs"]
-]:
-    """Centers, neighbors, images of the neighbors, and distances of all pairs of different atoms within a radius."""
-    periodic = np.ones(3, dtype=np.int64)
-    centers, neighbors, images, distances = find_points_in_spheres(
-        coords, coords, r=radius, pbc=periodic, lattice=lattice, tol=1e-8
-    )
-    other = (centers != neighbors) | images.any(axis=1)
-    # C's long long to int64
-    return centers.view(np.int64)[other], neighbors.view(np.int64)[other], images[other], distances[other]

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.distances import compact_cell, points_within
+from mat2spec.structure.distances import compact_cell
+from mat2spec.structure.neighbors import pairs_within
 
 LARGEST_RADIUS = 8.0
 """[Å] Larger spheres are not searched for. Of the bundled structures 4.6 % have 4 Å or more, and few 3 to 4 Å."""
@@ -29,11 +30,9 @@ def empty_radius(crystal: Crystal) -> float:
     lattice, coords = compact_cell(crystal)
     search = _FIRST_SEARCH
     while True:
-        centers, neighbors, images, distances = points_within(search, lattice, coords)
-        counts = np.bincount(centers, minlength=len(coords))
-        if counts.all():
-            pairs = centers, neighbors, images, distances
-            inverse = largest_inverses(coords, lattice, *pairs, _directions()).min()
+        pairs = pairs_within(search, lattice, coords)
+        if np.bincount(pairs.centers, minlength=len(coords)).all():
+            inverse = largest_inverses(len(coords), pairs.centers, pairs.distances, pairs.vectors, _directions()).min()
             if inverse * search >= 2:  # no atom beyond the search can cut this ray shorter
                 return min(float(1 / inverse), LARGEST_RADIUS)
         if search >= 2 * LARGEST_RADIUS:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64
 
 from mat2spec.structure.crystal import Crystal
-from mat2spec.structure.distances import compact_cell, points_within
+from mat2spec.structure.distances import compact_cell
+from mat2spec.structure.neighbors import pairs_within
 
 SAME_ELEMENT, ANY_ELEMENT = 48, 24
 """Neighbors of each atom whose distances count. Zinc blende and wurtzite agree in the first 16, fcc and hcp in 18."""
@@ -63,11 +64,10 @@ def _nearest_distances(
     """Every second of the sorted distances from each atom to its nearest neighbors [Å]."""
     radius = (3 * 1.5 * neighbors * volume / (4 * pi * len(coords))) ** (1 / 3)  # half as many again as needed
     while True:
-        centers, _, _, distances = points_within(radius, lattice, coords)
-        counts = np.bincount(centers, minlength=len(coords))
+        pairs = pairs_within(radius, lattice, coords)
+        counts = np.bincount(pairs.centers, minlength=len(coords))
         if counts.min() >= neighbors:
             break
         radius *= 1.26  # twice the volume
-    distances = distances[np.lexsort((distances, centers))]
     first = np.cumsum(counts) - counts
-    return distances[first[:, None] + np.arange(0, neighbors, EVERY)]
+    return pairs.distances[first[:, None] + np.arange(0, neighbors, EVERY)]

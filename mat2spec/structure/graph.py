@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ from mat2spec.structure.distances import (
     LARGEST_FLOOR,
     check_distances_in_cell,
     compact_cell,
-    points_within,
     refuse_flat_cell,
     refuse_overlap,
 )
+from mat2spec.structure.neighbors import Pairs, pairs_by_pymatgen, pairs_within
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -123,7 +123,7 @@ def build_graph(crystal: Crystal, config: GraphConfig) -> CrystalGraph:
     lattice, coords = compact_cell(crystal)
     refuse_flat_cell(crystal, lattice)
     pairs, shell = _neighbor_search(lattice, coords, crystal.volume, config)
-    refuse_overlap(crystal, pairs.centers, pairs.neighbors, pairs.distances)
+    refuse_overlap(crystal, pairs)
     if config.phantoms:
         return _with_phantoms(crystal.atomic_numbers, pairs, config)
     if np.isneginf(shell).any():
@@ -149,62 +149,39 @@ def check_graph(crystal: Crystal, config: GraphConfig) -> None:
         build_graph(crystal, config)
 
 
-class _Pairs(NamedTuple):
-    """Pairs of atoms near each other, ordered by center and then by distance."""
-
-    neighbors: Int[np.ndarray, " pairs"]
-    centers: Int[np.ndarray, " pairs"]
-    distances: Float64[np.ndarray, " pairs"]
-    vectors: Float64[np.ndarray, "pairs 3"]
-
-
 def _neighbor_search(
     lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"], volume: float, config: GraphConfig
-) -> tuple[_Pairs, Float64[np.ndarray, " atoms"]]:
+) -> tuple[Pairs, Float64[np.ndarray, " atoms"]]:
     """Search growing spheres until each holds the wanted neighbors.
 
     Returns:
         Pairs within the last radius, and the distance up to which each atom has edges [Å]; -inf where it has no pair.
     """
+    from mat2spec.structure.neighbor_loops import last_shells  # imports Numba
+
     radius = config.cutoff
     if config.neighbors:
         expected = (3 * _EXPECTED_NEIGHBORS * volume / (4 * pi * len(coords))) ** (1 / 3)
         radius = min(radius, max(expected, LARGEST_FLOOR))
+    search = pairs_by_pymatgen if config.phantoms else pairs_within
+    wanted = config.neighbors or 0  # 0: all within the cutoff
     while True:
-        pairs = _pairs_within(radius, lattice, coords)
-        counts = np.bincount(pairs.centers, minlength=len(coords))
-        shell = _last_shell(pairs.distances, counts, config.neighbors) + config.tie_tolerance
-        if radius >= config.cutoff or (shell <= radius).all():
-            return pairs, np.where(counts > 0, shell, -np.inf)
+        pairs = search(radius, lattice, coords)
+        shell = last_shells(pairs.centers, pairs.distances, len(coords), wanted) + config.tie_tolerance
+        if radius >= config.cutoff or ((shell <= radius) & (shell > 0)).all():
+            return pairs, shell
         radius = min(config.cutoff, 1.26 * radius)  # twice the volume
 
 
-def _pairs_within(radius: float, lattice: Float64[np.ndarray, "3 3"], coords: Float64[np.ndarray, "atoms 3"]) -> _Pairs:
-    centers, neighbors, images, distances = points_within(radius, lattice, coords)
-    order = np.lexsort((distances, centers))
-    centers, neighbors = centers[order], neighbors[order]
-    return _Pairs(neighbors, centers, distances[order], coords[neighbors] + images[order] @ lattice - coords[centers])
-
-
-def _last_shell(
-    distances: Float64[np.ndarray, " pairs"], counts: Int[np.ndarray, " atoms"], neighbors: int | None
-) -> Float64[np.ndarray, " atoms"]:
-    """Distance of each atom's last wanted neighbor; infinite where there are fewer, or all are wanted."""
-    if neighbors is None or not distances.size:
-        return np.full(len(counts), np.inf)
-    last = np.minimum(np.cumsum(counts) - counts + neighbors - 1, distances.size - 1)
-    return np.where(counts >= neighbors, distances[last], np.inf)
-
-
 def _graph(
-    atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, selected: Bool[np.ndarray, " pairs"]
+    atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: Pairs, selected: Bool[np.ndarray, " pairs"]
 ) -> CrystalGraph:
     edge_index = np.stack([pairs.neighbors[selected], pairs.centers[selected]]).astype(np.int32)
     distances = pairs.distances[selected].astype(np.float32)
     return CrystalGraph(atomic_numbers, edge_index, distances, pairs.vectors[selected].astype(np.float32))
 
 
-def _with_phantoms(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, config: GraphConfig) -> CrystalGraph:
+def _with_phantoms(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: Pairs, config: GraphConfig) -> CrystalGraph:
     """Graph with exactly the wanted number of edges for each atom, as the published code builds it.
 
     A tied shell is cut in the order in which the search lists it, and missing neighbors become edges of 9 Å to the
@@ -217,9 +194,9 @@ def _with_phantoms(atomic_numbers: UInt8[np.ndarray, " atoms"], pairs: _Pairs, c
     missing = np.repeat(np.arange(atoms), config.neighbors - np.bincount(pairs.centers[nearest], minlength=atoms))
     centers = np.concatenate([pairs.centers[nearest], missing])
     order = np.argsort(centers, kind="stable")
-    filled = _Pairs(
-        np.concatenate([pairs.neighbors[nearest], np.zeros_like(missing)])[order],
+    filled = Pairs(
         centers[order],
+        np.concatenate([pairs.neighbors[nearest], np.zeros_like(missing)])[order],
         np.concatenate([pairs.distances[nearest], np.full(len(missing), PHANTOM_DISTANCE)])[order],
         np.concatenate([pairs.vectors[nearest], np.zeros((len(missing), 3))])[order],
     )

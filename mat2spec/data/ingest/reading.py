@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ from mat2spec.structure.readers.archives import is_archive, read_archive, read_b
 from mat2spec.structure.readers.disorder import ParsedStructure
 from mat2spec.structure.readers.formats import read_structures
 from mat2spec.structure.readers.names import is_known, is_table, stem
+from mat2spec.structure.warm_up import READING_LOOPS, warm_up_reading
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ReadStep(ShardStep):
     """
 
     config: ReadingConfig
+
+    MODULES: ClassVar[tuple[str, ...]] = READING_LOOPS
 
     def processor(self) -> "SourceReader":
         """Make what reads shards."""
@@ -49,6 +53,7 @@ class SourceReader:
     def __init__(self, config: ReadingConfig, seconds: float) -> None:
         self._config = config
         self._seconds = seconds
+        warm_up_reading()
         self._lock = threading.Lock()  # pymatgen changes the process's warning filters while it reads
 
     def compute(self, shard: Shard, timer: StageTimer) -> ShardTables:

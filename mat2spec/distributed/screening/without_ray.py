@@ -11,6 +11,7 @@ from mat2spec.data.shards.isolated_process import start_forkserver
 from mat2spec.data.shards.shard import Shard
 from mat2spec.data.shards.step import ShardLimits
 from mat2spec.distributed.address import cluster_address
+from mat2spec.predict.pipeline import ScreeningStep
 
 MAX_SHARDS, MAX_ROWS = 4, 1000
 """Up to this many are screened one after the other in subprocesses."""
@@ -18,12 +19,7 @@ MAX_SHARDS, MAX_ROWS = 4, 1000
 MIN_MEMORY = 2_000_000_000
 """Memory limit of a process [bytes] where its share of the memory is smaller."""
 
-_PRELOADED = (
-    "mat2spec.data.ingest.reading",
-    "mat2spec.predict.pipeline",
-    "mat2spec.model.edge_loops",
-    "mat2spec.structure.empty_space_loops",
-)
+_PRELOADED = ("mat2spec.data.ingest.reading", "mat2spec.predict.pipeline", *ScreeningStep.MODULES)
 """Modules that the steps in subprocesses need."""
 
 
