@@ -48,7 +48,7 @@ def built(monkeypatch) -> list[str]:
         ids.append(crystal.material_id)
         return build_graph(crystal, *settings)
 
-    for module in ("data.labels.table", "structure.graph"):
+    for module in ("data.labels.lazy_graphs", "structure.graph"):
         monkeypatch.setattr(f"mat2spec.{module}.build_graph", build_and_record)
     return ids
 
