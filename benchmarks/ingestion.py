@@ -84,7 +84,8 @@ def compare_with_pymatgen(archive: Path, folder: Path, repeats: int) -> None:
             shutil.copytree(files, some / str(copy))
     ours, theirs = [], []
     for repeat in range(repeats):
-        seconds = [ingest(path, folder / f"out-{repeat}-{path.name}", "--reading.ids", "path").seconds for path in (some, more)]
+        outputs = {path: folder / f"out-{repeat}-{path.name}" for path in (some, more)}
+        seconds = [ingest(path, output, "--reading.ids", "path").seconds for path, output in outputs.items()]
         ours.append((seconds[1] - seconds[0]) / len(texts) / 10)
         theirs.append(seconds_of_pymatgen(texts) / len(texts))
     job, parser = statistics.median(ours), statistics.median(theirs)
