@@ -29,12 +29,12 @@ class Run(NamedTuple):
     """What a training took.
 
     Args:
-        before: Seconds before and after its epochs.
+        rest: Seconds before and after its epochs.
         per_epoch: Seconds of an epoch.
         peak: Largest memory of all its processes [bytes].
     """
 
-    before: float
+    rest: float
     per_epoch: float
     peak: float
 
@@ -55,7 +55,7 @@ def main() -> None:
             rate = arguments.rows / run.per_epoch
             print(
                 f"{which}: {rate:.0f} crystals/s, {rate / arguments.workers:.0f} per worker; "
-                f"{run.per_epoch:.0f} s an epoch, {run.before:.0f} s for all else; peak memory {run.peak / GB:.2f} GB",
+                f"{run.per_epoch:.0f} s an epoch, {run.rest:.0f} s for all else; peak memory {run.peak / GB:.2f} GB",
                 flush=True,
             )
         stored = sum(file.stat().st_size for file in folder.glob("mat2spec/graphs/*.arrow"))
@@ -78,7 +78,7 @@ def write_table(table: Path, rows: int, path: Path) -> None:
 
 
 def train(arguments: argparse.Namespace, folder: Path, name: str) -> Run:
-    """Train with the `mat2spec train` of this checkout, which stores its graphs in the folder."""
+    """Train with jobs/train.py of this checkout, which stores its graphs in the folder."""
     output = folder / name
     settings = {
         "--data.table": folder / "labels.parquet",

@@ -19,6 +19,7 @@ from mat2spec.data.ingest.user_tables import ingested_schema
 from mat2spec.data.materials.schema import INGESTED_SCHEMA, check_schema, read_crystals
 from mat2spec.data.shards.shard import Shard, material_id_of, source_of
 from mat2spec.data.shards.step import ShardTables, StageTimer
+from mat2spec.structure import neighbor_loops
 from mat2spec.structure.crystal import Crystal
 from mat2spec.structure.graph import build_graph
 from mat2spec.structure.symmetry import primitive_nsites
@@ -162,3 +163,12 @@ def test_nothing_to_read_is_one_empty_shard():
     assert len(shard) == 0
     table, rejects = read(shard)
     assert (len(table), len(rejects)) == (0, 0)
+
+
+def test_code_is_loaded_before_the_first_file(monkeypatch):
+    """Loading compiled loops takes a second, which may be most of the time limit of a single file."""
+    radii = []
+    loop = neighbor_loops.pairs_in_cell
+    monkeypatch.setattr(neighbor_loops, "pairs_in_cell", lambda *search: radii.append(search[0]) or loop(*search))
+    SourceReader(ReadingConfig(), 60.0)
+    assert radii
